@@ -1,0 +1,354 @@
+//! One database handle over `SQLite` and `PostgreSQL`, and one SQL text for both.
+//!
+//! Statements use `$1` parameters, `RETURNING` and `ON CONFLICT`, and columns of TEXT, BIGINT, BOOLEAN and BYTEA; the
+//! [`query_opt!`](crate::query_opt), [`query_one!`](crate::query_one), [`query_all!`](crate::query_all) and
+//! [`execute!`](crate::execute) macros run them on either. `SQLite` takes one writer at a time (`BEGIN IMMEDIATE` on a
+//! pool of one), so a transaction never fails halfway because another upgraded its lock first.
+
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqlSafeStr, Transaction};
+
+use crate::error::{Error, Result};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a statement waits for `SQLite`'s write lock, or a caller for a connection.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db(Arc<Pools>);
+
+#[derive(Debug)]
+enum Pools {
+    Sqlite { path: PathBuf, write: SqlitePool, read: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// Options of [`Db::connect_with`].
+#[derive(Debug, Clone)]
+pub struct DbOptions {
+    /// Connections for reading (`SQLite`) or in all (`PostgreSQL`).
+    pub connections: u32,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self { connections: 8 }
+    }
+}
+
+impl Db {
+    /// Opens `sqlite://PATH` (created if missing) or `postgres://…`, without touching the schema.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a URL of another kind, else what the database said.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, &DbOptions::default()).await
+    }
+
+    /// As [`Db::connect`], with options.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub async fn connect_with(url: &str, options: &DbOptions) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) {
+            return Self::open_sqlite(Path::new(path), options).await;
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let connect = PgConnectOptions::from_str(url)
+                .map_err(|_| Error::Config("the database URL is not a valid postgres:// URL".into()))?
+                .application_name("wharfinger");
+            let pool = PgPoolOptions::new()
+                .max_connections(options.connections.max(2))
+                .acquire_timeout(WAIT)
+                .connect_with(connect)
+                .await?;
+            return Ok(Self(Arc::new(Pools::Postgres(pool))));
+        }
+        Err(Error::Config("the database URL must start with sqlite:// or postgres://".into()))
+    }
+
+    async fn open_sqlite(path: &Path, options: &DbOptions) -> Result<Self> {
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged commit survives a power cut: WAL is synced at every commit.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(WAIT)
+            .pragma("cache_size", "-16000")
+            .pragma("wal_autocheckpoint", "1000");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(WAIT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(connect.clone())
+            .await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(options.connections.clamp(1, 4))
+            .acquire_timeout(WAIT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(connect.pragma("query_only", "1"))
+            .await?;
+        Ok(Self(Arc::new(Pools::Sqlite { path: path.to_owned(), write, read })))
+    }
+
+    /// Brings the schema up to date. Safe to call from several processes at once.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`] where a migration fails or the database is newer than this program.
+    pub async fn migrate(&self) -> Result<()> {
+        match &*self.0 {
+            Pools::Sqlite { write, .. } => {
+                // `SQLite` compares bytes by default and knows no collation "C".
+                let migrations = MIGRATIONS.migrations.iter().map(|m| {
+                    let sql = m.sql.as_str().replace(" COLLATE \"C\"", "");
+                    Migration::new(
+                        m.version,
+                        m.description.clone(),
+                        m.migration_type,
+                        AssertSqlSafe(sql).into_sql_str(),
+                        m.no_tx,
+                    )
+                });
+                Migrator::with_migrations(migrations.collect()).run(write).await
+            }
+            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+        }
+        .map_err(Error::Migrate)
+    }
+
+    /// A connection for reading. On `SQLite` it sees all that is committed and never waits for the writer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where no connection came free in time.
+    pub async fn read(&self) -> Result<Session> {
+        Ok(Session(match &*self.0 {
+            Pools::Sqlite { read, .. } => Inner::Sqlite(read.acquire().await?),
+            Pools::Postgres(pool) => Inner::Postgres(pool.acquire().await?),
+        }))
+    }
+
+    /// Begins a transaction that may write. Dropped without [`Tx::commit`], it leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where no connection came free in time.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(Tx(Session(match &*self.0 {
+            Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Inner::PostgresTx(pool.begin().await?),
+        })))
+    }
+
+    /// True on `SQLite`, where this machine is the only one that serves.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(&*self.0, Pools::Sqlite { .. })
+    }
+
+    /// Path of the database file, on `SQLite`.
+    #[must_use]
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        match &*self.0 {
+            Pools::Sqlite { path, .. } => Some(path),
+            Pools::Postgres(_) => None,
+        }
+    }
+
+    /// Answers where the database answers.
+    ///
+    /// # Errors
+    /// What the database said, or [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<()> {
+        let mut session = self.read().await?;
+        let _: (i64,) = crate::query_one!(session, (i64,), "SELECT CAST(1 AS BIGINT)")?;
+        Ok(())
+    }
+
+    /// Closes every connection once it is idle; on `SQLite` this folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        match &*self.0 {
+            Pools::Sqlite { write, read, .. } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A connection that statements run on, inside or outside a transaction.
+#[derive(Debug)]
+pub struct Session(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+    SqliteTx(Transaction<'static, Sqlite>),
+    PostgresTx(Transaction<'static, Postgres>),
+}
+
+/// The engine's own connection, for the macros of this crate and the few statements that need one engine's words.
+#[derive(Debug)]
+pub enum Raw<'a> {
+    /// A connection to `SQLite`.
+    Sqlite(&'a mut SqliteConnection),
+    /// A connection to `PostgreSQL`.
+    Postgres(&'a mut PgConnection),
+}
+
+impl Session {
+    /// The engine's own connection.
+    pub fn raw(&mut self) -> Raw<'_> {
+        match &mut self.0 {
+            Inner::Sqlite(c) => Raw::Sqlite(c),
+            Inner::Postgres(c) => Raw::Postgres(c),
+            Inner::SqliteTx(c) => Raw::Sqlite(c),
+            Inner::PostgresTx(c) => Raw::Postgres(c),
+        }
+    }
+}
+
+/// A transaction. It derefs to the [`Session`] that statements run on.
+#[derive(Debug)]
+pub struct Tx(Session);
+
+impl Tx {
+    /// Makes everything in the transaction durable and visible, at once.
+    ///
+    /// # Errors
+    /// What the database said; then nothing of the transaction holds, or (connection lost) it is not known.
+    pub async fn commit(self) -> Result<()> {
+        match self.0.0 {
+            Inner::SqliteTx(tx) => tx.commit().await?,
+            Inner::PostgresTx(tx) => tx.commit().await?,
+            Inner::Sqlite(_) | Inner::Postgres(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Tx {
+    type Target = Session;
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.0
+    }
+}
+
+/// Runs a query on either engine and returns `Result<Option<Row>>`: `query_opt!(session, RowType, "SELECT …", arg, …)`.
+#[macro_export]
+macro_rules! query_opt {
+    ($session:expr, $row:ty, $sql:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($arg))*.fetch_optional(c).await,
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($arg))*.fetch_optional(c).await,
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// As [`query_opt!`], but a missing row is [`Error::NotFound`](crate::error::Error::NotFound).
+#[macro_export]
+macro_rules! query_one {
+    ($session:expr, $row:ty, $sql:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($arg))*.fetch_one(c).await,
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($arg))*.fetch_one(c).await,
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// As [`query_opt!`], but every row: `Result<Vec<Row>>`. Bound the number with `LIMIT`.
+#[macro_export]
+macro_rules! query_all {
+    ($session:expr, $row:ty, $sql:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($arg))*.fetch_all(c).await,
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($arg))*.fetch_all(c).await,
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// Runs a statement on either engine and returns how many rows it touched: `Result<u64>`.
+#[macro_export]
+macro_rules! execute {
+    ($session:expr, $sql:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query::<sqlx::Sqlite>($sql)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query::<sqlx::Postgres>($sql)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// Databases for tests, here and in the crates above.
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::{Db, Raw};
+    use sqlx::AssertSqlSafe;
+
+    /// A fresh, migrated database: a schema of its own on `TEST_DATABASE_URL` where that is set, else `SQLite` in `dir`.
+    pub async fn fresh(dir: &std::path::Path) -> Db {
+        match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) if !url.is_empty() => fresh_postgres(&url).await,
+            _ => fresh_sqlite(dir).await,
+        }
+    }
+
+    /// A fresh, migrated `SQLite` database in `dir`.
+    pub async fn fresh_sqlite(dir: &std::path::Path) -> Db {
+        let db = Db::connect(&format!("sqlite://{}", dir.join("test.db").display())).await.unwrap();
+        db.migrate().await.unwrap();
+        db
+    }
+
+    /// A fresh, migrated schema of its own on a `PostgreSQL` server.
+    pub async fn fresh_postgres(url: &str) -> Db {
+        let schema = format!("t_{}", crate::names::new_id());
+        let admin = Db::connect(url).await.expect("TEST_DATABASE_URL answers");
+        let mut session = admin.read().await.unwrap();
+        if let Raw::Postgres(c) = session.raw() {
+            sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(c).await.unwrap();
+        }
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let db = Db::connect(&format!("{url}{separator}options=-csearch_path%3D{schema}")).await.unwrap();
+        db.migrate().await.unwrap();
+        db
+    }
+}

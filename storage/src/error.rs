@@ -1,0 +1,81 @@
+//! What can go wrong below the surfaces: few kinds, each of which a caller treats differently.
+
+use std::io;
+
+/// An error of the storage layer. Surfaces map it to their own answers; `#[source]` keeps the cause for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The named thing does not exist.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// A unique name is taken, or the thing changed since it was read.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// There is no room left for rows or bytes. Nothing was half-written; the caller may try again once there is.
+    #[error("no space left for {0}")]
+    NoSpace(&'static str),
+    /// Stored bytes are missing or are not what their row says. Never served as content.
+    #[error("damaged data: {0}")]
+    Damaged(String),
+    /// The database did not answer in time, or lost the connection: trying again may help.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Any other database error.
+    #[error("database error")]
+    Database(#[source] sqlx::Error),
+    /// Any other error of the byte store.
+    #[error("byte store error: {context}")]
+    Io {
+        /// What was being done.
+        context: &'static str,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The configuration of the store is not usable.
+    #[error("{0}")]
+    Config(String),
+    /// A schema migration failed.
+    #[error("schema migration failed")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// The storage layer's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Maps an operating system error met while doing `context`; a full disk or quota becomes [`Error::NoSpace`].
+    pub fn io(context: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace(context)
+            }
+            _ => Self::Io { context, source },
+        }
+    }
+
+    /// True where the write was refused because a unique name is taken.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
+/// Error code of `SQLite` for a full disk (`SQLITE_FULL`), and of `PostgreSQL` (`disk_full`).
+const FULL: [&str; 2] = ["13", "53100"];
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::RowNotFound => Self::NotFound("row"),
+            sqlx::Error::Database(db) if db.is_unique_violation() => Self::Conflict("that name is taken"),
+            sqlx::Error::Database(db) if db.code().is_some_and(|c| FULL.contains(&c.as_ref())) => {
+                Self::NoSpace("the database")
+            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Database(error),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What exists: rows, bytes and names. No HTTP, no policy.
+//!
+//! Rows live in SQL ([`db`]: `SQLite` or `PostgreSQL`, one SQL text), bytes in an object store ([`blobs`]: opaque keys on
+//! the local file system). One noun is one file and one table; a function takes the [`db::Session`] or [`db::Tx`] that it
+//! shall run on, so that a caller decides what belongs to one transaction. [`uploads`] turns a stream into a blob,
+//! [`gc`] takes away what nothing refers to, [`verify`] proves rows against bytes. [`names`] holds what may be a name.
+
+pub mod api_keys;
+pub mod bindings;
+pub mod clock;
+pub mod db;
+pub mod digest;
+pub mod error;
+pub mod login_failures;
+pub mod memberships;
+pub mod names;
+pub mod orgs;
+pub mod projects;
+pub mod refresh_tokens;
+pub mod sessions;
+pub mod signing_keys;
+pub mod users;
+
+pub use clock::Clock;
+pub use db::{Db, Session, Tx};
+pub use error::{Error, Result};
