@@ -1,0 +1,53 @@
+# `make help` lists the targets. Everything that CI runs is `make test`.
+
+TOOLS := target/tools/bin
+CARGO ?= cargo
+export PATH := $(CURDIR)/$(TOOLS):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help build fmt check test unit postgres tools journeys clients oci crash fuzz
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release binary
+	$(CARGO) build --release
+
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+check: ## Formatting, lints, documentation, dependencies
+	tests/tools/install.sh check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	$(TOOLS)/cargo-deny --all-features check bans licenses sources
+
+unit: ## Unit, property and handler tests
+	$(CARGO) test --workspace --lib --bins
+
+journeys: ## Journeys through the running binary that need no other program
+	$(CARGO) test --test journeys
+
+postgres: ## The storage tests and the journeys again, on a private PostgreSQL
+	tests/tools/postgres.sh $(CARGO) test -p storage -p identity --lib
+	tests/tools/postgres.sh $(CARGO) test --test journeys
+
+tools: ## Install the programs that the heavier tests drive
+	tests/tools/install.sh
+
+clients: tools build ## Real clients: docker, podman, skopeo, crane, oras, regctl, helm, cosign, ctr
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test clients
+
+oci: tools build ## The OCI conformance program, every switch on, over TLS with tokens
+	tests/tools/oci.sh
+
+crash: tools build ## kill -9, power cuts, full disks, memory (as root)
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test crash -- --test-threads=1
+
+fuzz: ## A minute on every fuzz target
+	tests/tools/install.sh fuzz
+	tests/tools/fuzz.sh
+
+test: ## All of it, step by step, with a count at the end
+	tests/tools/steps.sh check unit journeys postgres clients oci crash

@@ -1,0 +1,1 @@
+//! Real clients, each in a journey of its own.

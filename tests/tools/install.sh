@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what the client journeys, the conformance run and `make check` need.
+#
+#   install.sh              everything
+#   install.sh debian       only the Debian packages (as root)
+#   install.sh check        only what `make check` needs
+#   install.sh fuzz         only cargo-fuzz
+#
+# Programs that Debian lacks are built at the versions pinned below into target/tools/bin, one
+# after another at low priority. A second run finds them by their stamps and takes a second.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+tools=${WHARFINGER_TOOLS:-$root/target/tools}
+mkdir -p "$tools/bin" "$tools/stamps" "$tools/log"
+
+debian_packages=(
+  buildah ca-certificates containerd curl docker-registry docker.io e2fsprogs fuse-overlayfs
+  gcc git jq make mold mount openssl podman postgresql-15 procps runc skopeo util-linux xfsprogs
+)
+
+# name  module-path@version
+go_tools=(
+  "oci-conformance github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111"
+  "crane github.com/google/go-containerregistry/cmd/crane@v0.22.1"
+  "oras oras.land/oras/cmd/oras@v1.3.6"
+  "regctl github.com/regclient/regclient/cmd/regctl@v0.11.7"
+  "helm helm.sh/helm/v3/cmd/helm@v3.22.0"
+  "registry github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
+  "cosign github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3"
+)
+
+say() { printf 'tools: %s\n' "$*"; }
+die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
+
+debian() {
+  local missing=() package
+  for package in "${debian_packages[@]}"; do
+    dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  [ "$(id -u)" -eq 0 ] || die "run as root, or install: ${missing[*]}"
+  say "installing ${missing[*]}"
+  apt-get update -q >"$tools/log/apt.log" 2>&1 || die "apt-get update failed, see $tools/log/apt.log"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" \
+    >>"$tools/log/apt.log" 2>&1 || { tail -n 20 "$tools/log/apt.log" >&2; die "apt-get install failed"; }
+  # The packages may start daemons of their own; the journeys start private ones.
+  local unit
+  for unit in docker containerd docker-registry; do
+    if [ -x "/etc/init.d/$unit" ]; then "/etc/init.d/$unit" stop >/dev/null 2>&1 || true; fi
+  done
+}
+
+# build NAME VERSION COMMAND...: runs COMMAND unless NAME at VERSION is already there.
+build() {
+  local name=$1 version=$2 started=$SECONDS
+  shift 2
+  if [ -x "$tools/bin/$name" ] && [ "$(cat "$tools/stamps/$name" 2>/dev/null)" = "$version" ]; then return; fi
+  say "building $name ($version)"
+  rm -f "$tools/stamps/$name"
+  nice -n 10 "$@" >"$tools/log/$name.log" 2>&1 || { tail -n 30 "$tools/log/$name.log" >&2; die "$name did not build"; }
+  [ -x "$tools/bin/$name" ] || die "$name built, but $tools/bin/$name is not there"
+  printf '%s\n' "$version" >"$tools/stamps/$name"
+  say "$name took $((SECONDS - started)) s"
+}
+
+go_install() {
+  local name=$1 module=$2 scratch
+  scratch=$(mktemp -d)
+  GOBIN=$scratch CGO_ENABLED=0 GOFLAGS="-trimpath" go install -ldflags='-s -w' "$module"
+  mv "$scratch"/* "$tools/bin/$name"
+  rmdir "$scratch"
+}
+
+cargo_tool() {
+  local name=$1 version=$2
+  build "$name" "$version" env CARGO_TARGET_DIR="$tools/cargo-build" \
+    cargo install --locked --quiet --root "$tools" --version "$version" "$name"
+  rm -rf "$tools/cargo-build"
+}
+
+# `nice` runs programs, not shell functions, so this script is also the program.
+if [ "${1:-}" = --go-install ]; then go_install "$2" "$3"; exit; fi
+
+go_programs() {
+  command -v go >/dev/null || die "a Go toolchain is needed to build the clients"
+  local entry name module
+  for entry in "${go_tools[@]}"; do
+    read -r name module <<<"$entry"
+    build "$name" "$module" bash "$0" --go-install "$name" "$module"
+  done
+}
+
+case ${1:-all} in
+  all) debian; go_programs; cargo_tool cargo-deny 0.20.2 ;;
+  debian) debian ;;
+  check) cargo_tool cargo-deny 0.20.2 ;;
+  fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
+  *) die "unknown part '$1': all, debian, check or fuzz" ;;
+esac
+say "ready in $tools/bin"

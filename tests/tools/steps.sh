@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs make targets one after another, shows how long each took and counts what they ran.
+#
+# The last line is `N passed, M failed`: the tests that the test programs counted, the cases of the
+# conformance program, and one for each step that counts nothing of its own.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+
+logs=artifacts/steps
+mkdir -p "$logs"
+passed=0 failed=0
+report=()
+
+for step in "$@"; do
+  echo "=== $step"
+  started=$SECONDS
+  make --no-print-directory "$step" 2>&1 | tee "$logs/$step.log"
+  status=${PIPESTATUS[0]}
+  took=$((SECONDS - started))
+  # `test result: ok. 5 passed; 0 failed; …` of each test program, `cases: Pass  902  1030` of the conformance run.
+  read -r good bad < <(awk '
+    /^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) good += $(i - 1); if ($i ~ /^failed/) bad += $(i - 1) } }
+    /^cases: Pass / { for (i = 3; i <= NF; i++) good += $i }
+    /^cases: Fail / { for (i = 3; i <= NF; i++) bad += $i }
+    END { print good + 0, bad + 0 }' "$logs/$step.log")
+  if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ "$status" -eq 0 ] && [ "$good" -eq 0 ]; then good=1; fi
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  report+=("$(printf '%-10s %5d s  %5d passed  %4d failed' "$step" "$took" "$good" "$bad")")
+done
+
+echo
+printf '%s\n' "${report[@]}"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
