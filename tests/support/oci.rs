@@ -25,7 +25,7 @@ fn digest(name: &str, algorithm: &'static aws_lc_rs::digest::Algorithm, bytes: &
     format!("{name}:{}", hex::encode(aws_lc_rs::digest::digest(algorithm, bytes)))
 }
 
-/// `length` bytes that compress badly and differ for each `seed` (SplitMix64).
+/// `length` bytes that compress badly and differ for each `seed` (`SplitMix64`).
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(length + 8);

@@ -45,6 +45,12 @@ fn every_trace_gets_the_same_answers() {
         }
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    for entry in used.iter().map(|index| &DIFFERENCES[*index]) {
+        println!(
+            "{} {} {}: theirs {}, ours {}: {}",
+            entry.trace, entry.method, entry.target, entry.theirs, entry.ours, entry.why
+        );
+    }
     let stale: Vec<&Difference> =
         DIFFERENCES.iter().enumerate().filter(|(index, _)| !used.contains(index)).map(|(_, entry)| entry).collect();
     assert!(stale.is_empty(), "justified differences that no trace needs: {stale:#?}");
