@@ -7,19 +7,31 @@
 
 pub mod api_keys;
 pub mod bindings;
+pub mod blobs;
 pub mod clock;
 pub mod db;
 pub mod digest;
 pub mod error;
+pub mod gc;
 pub mod login_failures;
+pub mod manifests;
 pub mod memberships;
 pub mod names;
+pub mod objects;
 pub mod orgs;
 pub mod projects;
+pub mod referrers;
 pub mod refresh_tokens;
+pub mod repositories;
 pub mod sessions;
 pub mod signing_keys;
+pub mod tags;
+pub mod uploads;
 pub mod users;
+pub mod verify;
+
+#[cfg(test)]
+mod content_story;
 
 pub use clock::Clock;
 pub use db::{Db, Session, Tx};

@@ -1,0 +1,233 @@
+//! Blobs: which object holds the bytes of a digest in an organization, and in which repositories it may be read.
+//!
+//! A blob belongs to an organization, never to two: content is addressed and deduplicated inside a tenant, so that nobody
+//! learns from a push what another tenant has. It is readable in a repository only through a link. A link lives while a
+//! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
+
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::names::{Digest, RepoName};
+use crate::{execute, query_all, query_opt};
+
+/// A blob as it is read through a repository.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: String,
+    /// Its length in bytes.
+    pub size: i64,
+    /// The object that holds it.
+    pub object_key: String,
+    /// Until when its link stands without a manifest (unix seconds).
+    pub lease_until: i64,
+}
+
+/// Finds a blob that the repository may read, in one query.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(session: &mut Session, repo: &RepoName, digest: &Digest) -> Result<Option<Blob>> {
+    query_opt!(
+        session,
+        Blob,
+        "SELECT b.digest, b.size, b.object_key, l.lease_until FROM repositories r
+         JOIN blob_links l ON l.repository_id = r.id AND l.digest = $2
+         JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+         WHERE r.name = $1",
+        repo.canonical(),
+        digest.as_str(),
+    )
+}
+
+/// A sealed object that becomes a blob.
+#[derive(Debug)]
+pub struct NewBlob<'a> {
+    /// The organization.
+    pub org_id: &'a str,
+    /// Digest of the content.
+    pub digest: &'a Digest,
+    /// Length of the content in bytes.
+    pub size: i64,
+    /// The object.
+    pub object_key: &'a str,
+}
+
+/// Records a blob. Where the organization has that digest already, the new object takes the old one's place (which heals
+/// a damaged one) and the old one is taken away after `discard_after`, when nobody reads it any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn create(tx: &mut Tx, new: &NewBlob<'_>, now: i64, discard_after: i64) -> Result<()> {
+    // The row may go between the two statements where several processes share the database: then insert again.
+    for _ in 0..3 {
+        let inserted = execute!(
+            tx,
+            "INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (org_id, digest) DO NOTHING",
+            new.org_id,
+            new.digest.as_str(),
+            new.size,
+            new.object_key,
+            now,
+        )?;
+        if inserted > 0 {
+            return Ok(());
+        }
+        // Clearing `doomed_at` locks the row, so that the key read is the one replaced.
+        let old: Option<(String,)> = query_opt!(
+            tx,
+            (String,),
+            "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 RETURNING object_key",
+            new.org_id,
+            new.digest.as_str(),
+        )?;
+        if let Some((old,)) = old {
+            execute!(
+                tx,
+                "UPDATE blobs SET object_key = $3, damaged_at = NULL WHERE org_id = $1 AND digest = $2",
+                new.org_id,
+                new.digest.as_str(),
+                new.object_key,
+            )?;
+            return discard_object(tx, &old, discard_after).await;
+        }
+    }
+    Err(Error::Conflict("the blob is being taken away; push it again"))
+}
+
+/// Puts an object without a row up for removal.
+///
+/// # Errors
+/// Those of the database.
+pub async fn discard_object(tx: &mut Tx, object_key: &str, delete_after: i64) -> Result<()> {
+    execute!(
+        tx,
+        "INSERT INTO gc_objects (object_key, delete_after) VALUES ($1, $2) ON CONFLICT (object_key) DO NOTHING",
+        object_key,
+        delete_after,
+    )?;
+    Ok(())
+}
+
+/// Links a blob of the organization into a repository, with a lease. Returns false where the organization has no such
+/// blob (or only a damaged one).
+///
+/// # Errors
+/// Those of the database.
+pub async fn link(tx: &mut Tx, repository_id: &str, org_id: &str, digest: &Digest, lease_until: i64) -> Result<bool> {
+    let alive = execute!(
+        tx,
+        "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 AND damaged_at IS NULL",
+        org_id,
+        digest.as_str(),
+    )?;
+    if alive == 0 {
+        return Ok(false);
+    }
+    execute!(
+        tx,
+        "INSERT INTO blob_links (repository_id, digest, org_id, lease_until) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (repository_id, digest) DO UPDATE SET lease_until =
+             CASE WHEN excluded.lease_until > blob_links.lease_until
+                  THEN excluded.lease_until ELSE blob_links.lease_until END",
+        repository_id,
+        digest.as_str(),
+        org_id,
+        lease_until,
+    )?;
+    review_link(tx, repository_id, digest, lease_until).await?;
+    Ok(true)
+}
+
+/// Renews the lease of a link; never shortens it. Returns false where the repository has no such blob, or where the
+/// blob is known to be damaged: then a client that pushes it again heals it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn renew_lease(tx: &mut Tx, repository_id: &str, digest: &Digest, lease_until: i64) -> Result<bool> {
+    let renewed = execute!(
+        tx,
+        "UPDATE blob_links SET lease_until = CASE WHEN lease_until < $3 THEN $3 ELSE lease_until END
+         WHERE repository_id = $1 AND digest = $2 AND EXISTS (
+             SELECT 1 FROM blobs b
+             WHERE b.org_id = blob_links.org_id AND b.digest = blob_links.digest AND b.damaged_at IS NULL)",
+        repository_id,
+        digest.as_str(),
+        lease_until,
+    )?;
+    Ok(renewed > 0)
+}
+
+/// Takes a link away at once: the repository can no longer read the blob. Returns whether it was there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn unlink(tx: &mut Tx, repository_id: &str, digest: &Digest, now: i64) -> Result<bool> {
+    let link: Option<(String,)> = query_opt!(
+        tx,
+        (String,),
+        "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 RETURNING org_id",
+        repository_id,
+        digest.as_str(),
+    )?;
+    let Some((org_id,)) = link else { return Ok(false) };
+    doom_if_unlinked(tx, &org_id, digest.as_str(), now).await?;
+    Ok(true)
+}
+
+/// Whether a manifest of the repository refers to the blob.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_referenced(session: &mut Session, repository_id: &str, digest: &Digest) -> Result<bool> {
+    let used: Option<(i64,)> = query_opt!(
+        session,
+        (i64,),
+        "SELECT CAST(1 AS BIGINT) FROM manifest_references WHERE repository_id = $1 AND target = $2 LIMIT 1",
+        repository_id,
+        digest.as_str(),
+    )?;
+    Ok(used.is_some())
+}
+
+/// Marks a blob for removal where no repository links to it.
+pub(crate) async fn doom_if_unlinked(tx: &mut Tx, org_id: &str, digest: &str, now: i64) -> Result<u64> {
+    execute!(
+        tx,
+        "UPDATE blobs SET doomed_at = $3 WHERE org_id = $1 AND digest = $2
+         AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = $1 AND l.digest = $2)",
+        org_id,
+        digest,
+        now,
+    )
+}
+
+/// Asks garbage collection to look at a link once its lease is over.
+async fn review_link(tx: &mut Tx, repository_id: &str, digest: &Digest, after: i64) -> Result<()> {
+    execute!(
+        tx,
+        "INSERT INTO gc_links (repository_id, digest, review_after) VALUES ($1, $2, $3)
+         ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after",
+        repository_id,
+        digest.as_str(),
+        after + 1,
+    )?;
+    Ok(())
+}
+
+/// Projects of the organization in which some repository links to the blob: at most `limit`. For a mount without `from`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn projects_with(session: &mut Session, org_id: &str, digest: &Digest, limit: i64) -> Result<Vec<String>> {
+    let rows: Vec<(String,)> = query_all!(
+        session,
+        (String,),
+        "SELECT DISTINCT r.project_id FROM blob_links l JOIN repositories r ON r.id = l.repository_id
+         WHERE l.org_id = $1 AND l.digest = $2 LIMIT $3",
+        org_id,
+        digest.as_str(),
+        limit,
+    )?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}

@@ -1,0 +1,263 @@
+//! Online garbage collection: in small transactions, while everything serves.
+//!
+//! ```text
+//! unlink, lease over ─→ gc_links ─review─→ link deleted ─→ blob doomed ─grace─→ blob deleted ─→ gc_objects ─→ bytes gone
+//! ```
+//!
+//! Everything that may have taken a blob's last use away puts the link into `gc_links`; a review deletes it only where its
+//! lease is over and no manifest of the repository refers to the blob. Whoever is told "I have it" (a push that asks with
+//! HEAD, a mount, a commit) renews the lease, and a manifest's transaction renews the leases of its blobs, which locks
+//! the same rows: on `PostgreSQL` a concurrent review waits, then sees the new lease. A doomed blob is rescued by any new
+//! link until it is deleted. There is no global lock and no read-only mode; several processes may collect at once.
+
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::db::{Db, Session};
+use crate::error::{Error, Result};
+use crate::objects::Objects;
+use crate::uploads::{self, Lifetimes};
+use crate::{blobs, execute, query_all, query_one, query_opt};
+
+/// Rows that one transaction takes on.
+const BATCH: i64 = 200;
+
+/// What a pass did, or (dry run) would do at first sight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Upload sessions that made no progress and were given up.
+    pub uploads_expired: u64,
+    /// Links reviewed.
+    pub links_reviewed: u64,
+    /// Links taken away.
+    pub links_removed: u64,
+    /// Blobs whose rows were deleted.
+    pub blobs_removed: u64,
+    /// Content bytes of those blobs.
+    pub bytes_freed: u64,
+    /// Objects whose bytes were taken away.
+    pub objects_removed: u64,
+}
+
+impl Report {
+    /// True where there was nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The collector; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    db: Db,
+    objects: Objects,
+    clock: Clock,
+    lifetimes: Lifetimes,
+}
+
+impl Collector {
+    /// A collector over a database and a byte store.
+    #[must_use]
+    pub fn new(db: Db, objects: Objects, clock: Clock, lifetimes: Lifetimes) -> Self {
+        Self { db, objects, clock, lifetimes }
+    }
+
+    /// One pass over everything that is due, in batches, until nothing due is left.
+    ///
+    /// # Errors
+    /// Those of the database and the byte store. What was done stays done.
+    pub async fn run(&self) -> Result<Report> {
+        let mut report = Report::default();
+        while self.expire_uploads(&mut report).await? {}
+        while self.review_links(&mut report).await? {}
+        while self.remove_blobs(&mut report).await? {}
+        while self.remove_objects(&mut report).await? {}
+        Ok(report)
+    }
+
+    async fn expire_uploads(&self, report: &mut Report) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let gone = uploads::expire(&mut tx, self.clock.now(), BATCH).await?;
+        tx.commit().await?;
+        report.uploads_expired += gone;
+        Ok(gone > 0)
+    }
+
+    async fn review_links(&self, report: &mut Report) -> Result<bool> {
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let due: Vec<(String, String, i64)> = query_all!(
+            tx,
+            (String, String, i64),
+            "SELECT repository_id, digest, review_after FROM gc_links WHERE review_after <= $1
+             ORDER BY review_after LIMIT $2",
+            now,
+            BATCH,
+        )?;
+        for (repository, digest, seen) in &due {
+            report.links_reviewed += 1;
+            let removed: Option<(String,)> = query_opt!(
+                tx,
+                (String,),
+                "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until < $3
+                 AND NOT EXISTS (SELECT 1 FROM manifest_references m WHERE m.repository_id = $1 AND m.target = $2)
+                 RETURNING org_id",
+                repository.as_str(),
+                digest.as_str(),
+                now,
+            )?;
+            if let Some((org,)) = removed {
+                report.links_removed += 1;
+                blobs::doom_if_unlinked(&mut tx, &org, digest, now).await?;
+            }
+            // A link that outlived its review is looked at again when its lease ends, unless a manifest holds it: then
+            // the manifest's deletion asks for the next review.
+            let again: Option<(i64,)> = query_opt!(
+                tx,
+                (i64,),
+                "SELECT lease_until FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until >= $3",
+                repository.as_str(),
+                digest.as_str(),
+                now,
+            )?;
+            match again {
+                Some((lease,)) => execute!(
+                    tx,
+                    "UPDATE gc_links SET review_after = $3 WHERE repository_id = $1 AND digest = $2",
+                    repository.as_str(),
+                    digest.as_str(),
+                    lease + 1,
+                )?,
+                None => execute!(
+                    tx,
+                    "DELETE FROM gc_links WHERE repository_id = $1 AND digest = $2 AND review_after = $3",
+                    repository.as_str(),
+                    digest.as_str(),
+                    *seen,
+                )?,
+            };
+        }
+        tx.commit().await?;
+        Ok(!due.is_empty())
+    }
+
+    async fn remove_blobs(&self, report: &mut Report) -> Result<bool> {
+        let now = self.clock.now();
+        let cutoff = now - self.lifetimes.grace;
+        let mut tx = self.db.begin().await?;
+        let due: Vec<(String, String)> = query_all!(
+            tx,
+            (String, String),
+            "SELECT org_id, digest FROM blobs WHERE doomed_at <= $1 ORDER BY doomed_at LIMIT $2",
+            cutoff,
+            BATCH,
+        )?;
+        for (org, digest) in &due {
+            let removed: Option<(String, i64)> = query_opt!(
+                tx,
+                (String, i64),
+                "DELETE FROM blobs WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3
+                 AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = $1 AND l.digest = $2)
+                 RETURNING object_key, size",
+                org.as_str(),
+                digest.as_str(),
+                cutoff,
+            )?;
+            match removed {
+                Some((key, size)) => {
+                    report.blobs_removed += 1;
+                    report.bytes_freed += size.unsigned_abs();
+                    blobs::discard_object(&mut tx, &key, now).await?;
+                }
+                // Doomed by a transaction that could not see a new link yet: it lives.
+                None => {
+                    execute!(
+                        tx,
+                        "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3",
+                        org.as_str(),
+                        digest.as_str(),
+                        cutoff,
+                    )?;
+                }
+            }
+        }
+        tx.commit().await?;
+        Ok(!due.is_empty())
+    }
+
+    async fn remove_objects(&self, report: &mut Report) -> Result<bool> {
+        let now = self.clock.now();
+        let mut session = self.db.read().await?;
+        let due: Vec<(String,)> = query_all!(
+            session,
+            (String,),
+            "SELECT object_key FROM gc_objects WHERE delete_after <= $1 ORDER BY delete_after LIMIT $2",
+            now,
+            BATCH,
+        )?;
+        drop(session);
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let keys: Vec<String> = due.into_iter().map(|(key,)| key).collect();
+        let (objects, doomed) = (self.objects.clone(), keys.clone());
+        tokio::task::spawn_blocking(move || doomed.iter().try_for_each(|key| objects.remove(key)))
+            .await
+            .map_err(|e| Error::Io { context: "removing objects", source: std::io::Error::other(e) })??;
+        let mut tx = self.db.begin().await?;
+        for key in &keys {
+            report.objects_removed += execute!(tx, "DELETE FROM gc_objects WHERE object_key = $1", key.as_str())?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// What a pass would do now, without doing it. Counts what is due at this moment; a pass may find more, since one
+    /// step makes the next one's work.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn dry_run(&self) -> Result<Report> {
+        let now = self.clock.now();
+        let mut session = self.db.read().await?;
+        let uploads_expired = count(
+            &mut session,
+            "SELECT COUNT(*) FROM uploads WHERE expires_at <= $1 AND (writer IS NULL OR writer_until < $1)",
+            now,
+        )
+        .await?;
+        let links_reviewed = count(&mut session, "SELECT COUNT(*) FROM gc_links WHERE review_after <= $1", now).await?;
+        let links_removed = count(
+            &mut session,
+            "SELECT COUNT(*) FROM gc_links g JOIN blob_links l
+               ON l.repository_id = g.repository_id AND l.digest = g.digest AND l.lease_until < $1
+             WHERE g.review_after <= $1 AND NOT EXISTS (
+               SELECT 1 FROM manifest_references m WHERE m.repository_id = g.repository_id AND m.target = g.digest)",
+            now,
+        )
+        .await?;
+        let (blobs_removed, bytes_freed): (i64, i64) = query_one!(
+            session,
+            (i64, i64),
+            "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs b WHERE doomed_at <= $1
+             AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = b.org_id AND l.digest = b.digest)",
+            now - self.lifetimes.grace,
+        )?;
+        let objects_removed =
+            count(&mut session, "SELECT COUNT(*) FROM gc_objects WHERE delete_after <= $1", now).await?;
+        Ok(Report {
+            uploads_expired,
+            links_reviewed,
+            links_removed,
+            blobs_removed: blobs_removed.unsigned_abs(),
+            bytes_freed: bytes_freed.unsigned_abs(),
+            objects_removed,
+        })
+    }
+}
+
+async fn count(session: &mut Session, sql: &'static str, now: i64) -> Result<u64> {
+    let (n,): (i64,) = query_one!(session, (i64,), sql, now)?;
+    Ok(n.unsigned_abs())
+}

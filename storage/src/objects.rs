@@ -1,0 +1,343 @@
+//! Where bytes live: objects with opaque keys, on the local file system. The one seam that bytes pass through.
+//!
+//! ```text
+//! ROOT/
+//!   LAYOUT                 "1": the version of this drawing
+//!   objects/<xy>/<key>     <key> is an id of `names::new_id`, <xy> its last two characters (1,024 folders)
+//! ```
+//!
+//! An upload writes straight to its final object; what makes it a blob is a row. An object is its content followed by a
+//! trailer that says whose and what it is ([`Trailer`]), so that rows can be proved against bytes and rebuilt from them.
+//! Nothing here decides anything: which object is which blob, who may read it and when it goes is in rows.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+const LAYOUT: &str = "1\n";
+const ALPHABET: &str = "0123456789abcdefghjkmnpqrstvwxyz";
+const MAGIC: &[u8; 8] = b"WHARFOBJ";
+/// A trailer is shorter than this.
+const MAX_TRAILER: u64 = 1024;
+
+/// The store of objects; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    root: Arc<PathBuf>,
+}
+
+/// What an object says of itself, after its content: this as JSON, its length in four bytes, and eight magic bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trailer {
+    /// Id of the organization that the bytes belong to.
+    pub org: String,
+    /// Digest of the content.
+    pub digest: String,
+    /// Length of the content in bytes.
+    pub size: u64,
+}
+
+impl Objects {
+    /// Opens the store at `file://PATH` or a plain path, making its folders at the first use. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a URL of another kind or a newer layout, else what the file system said.
+    pub fn open(url: &str) -> Result<Self> {
+        let path = match url.strip_prefix("file://") {
+            Some(path) => path,
+            None if url.contains("://") => {
+                return Err(Error::Config(format!("the blob URL must start with file://, not {url}")));
+            }
+            None => url,
+        };
+        let root = PathBuf::from(path);
+        match fs::read_to_string(root.join("LAYOUT")) {
+            Ok(layout) if layout == LAYOUT => {}
+            Ok(_) => return Err(Error::Config(format!("{path} was laid out by another version of this program"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::lay_out(&root).map_err(Error::io("making the blob folders"))?;
+            }
+            Err(error) => return Err(Error::io("opening the blob folder")(error)),
+        }
+        Ok(Self { root: Arc::new(root) })
+    }
+
+    /// Makes every folder beforehand, so that a new object needs only its own folder synced.
+    fn lay_out(root: &Path) -> io::Result<()> {
+        let objects = root.join("objects");
+        fs::create_dir_all(&objects)?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
+        for first in ALPHABET.chars() {
+            for second in ALPHABET.chars() {
+                match fs::create_dir(objects.join(format!("{first}{second}"))) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        File::open(&objects)?.sync_all()?;
+        let mut layout = File::create(root.join("LAYOUT"))?;
+        layout.write_all(LAYOUT.as_bytes())?;
+        layout.sync_all()?;
+        File::open(root)?.sync_all()
+    }
+
+    fn folder(&self, key: &str) -> PathBuf {
+        self.root.join("objects").join(&key[key.len().saturating_sub(2)..])
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder(key).join(key)
+    }
+
+    /// Opens an object for appending after its first `received` bytes; whatever lies behind them was never acknowledged
+    /// and is cut off. Makes the object where `received` is 0. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where fewer than `received` bytes are there; [`Error::NoSpace`]; else [`Error::Io`].
+    pub fn append(&self, key: &str, received: u64) -> Result<ObjectWriter> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(received == 0)
+            .mode(0o600)
+            .open(self.path(key))
+            .map_err(|error| missing_or(error, "opening an object for writing"))?;
+        let length = file.metadata().map_err(Error::io("reading an object's length"))?.len();
+        if length < received {
+            return Err(Error::Damaged(format!("object {key} has {length} bytes, {received} were acknowledged")));
+        }
+        if length > received {
+            file.set_len(received).map_err(Error::io("cutting an object"))?;
+        }
+        Ok(ObjectWriter { file, folder: self.folder(key), written: received, named: received > 0 })
+    }
+
+    /// Opens an object for reading. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where it is not there; else [`Error::Io`].
+    pub fn open_object(&self, key: &str) -> Result<ObjectReader> {
+        let file = File::open(self.path(key)).map_err(|error| missing_or(error, "opening an object"))?;
+        Ok(ObjectReader { file: Arc::new(file) })
+    }
+
+    /// Takes an object away; one that is not there is fine. The removal need not be durable: a leftover is an orphan that
+    /// the sweep finds. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, key: &str) -> Result<()> {
+        match fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("removing an object")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The folders' names, for [`Objects::list`].
+    pub fn folders() -> impl Iterator<Item = String> {
+        ALPHABET.chars().flat_map(|a| ALPHABET.chars().map(move |b| format!("{a}{b}")))
+    }
+
+    /// Keys in one folder with the age of their last change, in seconds before now. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+        let mut keys = Vec::new();
+        let entries = fs::read_dir(self.root.join("objects").join(folder)).map_err(Error::io("listing objects"))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io("listing objects"))?;
+            let Ok(key) = entry.file_name().into_string() else { continue };
+            // A file that is gone by now was taken away by someone else.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).map_or(0, |age| age.as_secs());
+            keys.push((key, age));
+        }
+        Ok(keys)
+    }
+}
+
+fn missing_or(error: io::Error, context: &'static str) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        Error::Damaged("an object is missing from the byte store".into())
+    } else {
+        Error::io(context)(error)
+    }
+}
+
+/// An object being written, one writer at a time. All calls block.
+#[derive(Debug)]
+pub struct ObjectWriter {
+    file: File,
+    folder: PathBuf,
+    written: u64,
+    /// True once the folder that names the object is synced.
+    named: bool,
+}
+
+impl ObjectWriter {
+    /// Content bytes written, durable or not.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Appends bytes. On an error the object holds some of them; [`Objects::append`] cuts them off again.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] or [`Error::Io`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, self.written).map_err(Error::io("writing an object"))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes every written byte, and the object's name, survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] or [`Error::Io`]; then nothing may be acknowledged.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io("syncing an object"))?;
+        if !self.named {
+            File::open(&self.folder).and_then(|dir| dir.sync_all()).map_err(Error::io("syncing a blob folder"))?;
+            self.named = true;
+        }
+        Ok(())
+    }
+
+    /// Writes the trailer behind the content and makes the whole durable.
+    ///
+    /// # Errors
+    /// As [`ObjectWriter::sync`].
+    pub fn seal(&mut self, trailer: &Trailer) -> Result<()> {
+        let mut bytes = serde_json::to_vec(trailer).map_err(|e| Error::Damaged(format!("an object's trailer: {e}")))?;
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(MAGIC);
+        self.file.write_all_at(&bytes, self.written).map_err(Error::io("sealing an object"))?;
+        self.sync()
+    }
+
+    /// A reader of what was written so far.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn reader(&self) -> Result<ObjectReader> {
+        Ok(ObjectReader { file: Arc::new(self.file.try_clone().map_err(Error::io("reading an object back"))?) })
+    }
+}
+
+/// An open object; cheap to clone, safe to read from many places at once.
+#[derive(Clone, Debug)]
+pub struct ObjectReader {
+    file: Arc<File>,
+}
+
+impl ObjectReader {
+    /// Reads exactly `buffer.len()` bytes at `offset`. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the object ends before; else [`Error::Io`].
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                Error::Damaged("an object is shorter than its row says".into())
+            } else {
+                Error::io("reading an object")(error)
+            }
+        })
+    }
+
+    /// Length of the object, trailer included. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn length(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(Error::io("reading an object's length"))?.len())
+    }
+
+    /// What the object says of itself; `None` where it was never sealed or its end is cut off. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn trailer(&self) -> Result<Option<Trailer>> {
+        let length = self.length()?;
+        if length < 12 {
+            return Ok(None);
+        }
+        let mut end = [0u8; 12];
+        self.read_at(&mut end, length - 12)?;
+        let size = u64::from(u32::from_be_bytes([end[0], end[1], end[2], end[3]]));
+        if &end[4..] != MAGIC || size > MAX_TRAILER || size + 12 > length {
+            return Ok(None);
+        }
+        let mut json = vec![0u8; usize::try_from(size).unwrap_or_default()];
+        self.read_at(&mut json, length - 12 - size)?;
+        let trailer: Option<Trailer> = serde_json::from_slice(&json).ok();
+        Ok(trailer.filter(|t| t.size == length - 12 - size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Objects) {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&format!("file://{}", dir.path().display())).unwrap();
+        (dir, objects)
+    }
+
+    #[test]
+    fn an_object_resumes_at_the_acknowledged_byte() {
+        let (_dir, objects) = store();
+        let key = crate::names::new_id();
+        let mut writer = objects.append(&key, 0).unwrap();
+        writer.write(b"hello, lost tail").unwrap();
+        writer.sync().unwrap();
+        drop(writer);
+        let mut writer = objects.append(&key, 7).unwrap();
+        writer.write(b"world").unwrap();
+        let trailer = Trailer { org: "o".into(), digest: "d".into(), size: 12 };
+        writer.seal(&trailer).unwrap();
+        let reader = objects.open_object(&key).unwrap();
+        let mut content = [0u8; 12];
+        reader.read_at(&mut content, 0).unwrap();
+        assert_eq!(&content, b"hello, world");
+        assert_eq!(reader.trailer().unwrap(), Some(trailer));
+        assert!(matches!(objects.append(&crate::names::new_id(), 3), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn an_unsealed_or_cut_object_has_no_trailer() {
+        let (dir, objects) = store();
+        let key = crate::names::new_id();
+        let mut writer = objects.append(&key, 0).unwrap();
+        writer.write(&[7; 100]).unwrap();
+        assert_eq!(objects.open_object(&key).unwrap().trailer().unwrap(), None);
+        writer.seal(&Trailer { org: "o".into(), digest: "d".into(), size: 100 }).unwrap();
+        let path = dir.path().join("objects").join(&key[24..]).join(&key);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        assert_eq!(objects.open_object(&key).unwrap().trailer().unwrap(), None);
+    }
+
+    #[test]
+    fn a_store_reopens_and_refuses_another_layout() {
+        let (dir, _objects) = store();
+        let url = dir.path().display().to_string();
+        assert!(Objects::open(&url).is_ok());
+        fs::write(dir.path().join("LAYOUT"), "2\n").unwrap();
+        assert!(matches!(Objects::open(&url), Err(Error::Config(_))));
+        assert!(matches!(Objects::open("s3://bucket"), Err(Error::Config(_))));
+        assert_eq!(Objects::folders().count(), 1024);
+    }
+}

@@ -1,0 +1,60 @@
+//! Tags: names that point at a manifest of the same repository. Lists are keyset pages in byte order.
+
+use crate::db::{Session, Tx};
+use crate::error::Result;
+use crate::names::{Digest, RepoName, Tag};
+use crate::{execute, query_all};
+
+/// A tag and what it points at.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct TagRow {
+    /// The tag.
+    pub name: String,
+    /// Digest of the manifest that it points at.
+    pub digest: String,
+    /// When it last moved (unix seconds).
+    pub updated_at: i64,
+}
+
+/// Points a tag at a manifest that is in the repository.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set(tx: &mut Tx, repository_id: &str, tag: &Tag, digest: &Digest, now: i64) -> Result<()> {
+    execute!(
+        tx,
+        "INSERT INTO tags (repository_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at",
+        repository_id,
+        tag.as_str(),
+        digest.as_str(),
+        now,
+    )?;
+    Ok(())
+}
+
+/// Takes a tag away; its manifest and the manifest's other tags stay. Returns whether it was there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete(tx: &mut Tx, repository_id: &str, tag: &Tag) -> Result<bool> {
+    let gone = execute!(tx, "DELETE FROM tags WHERE repository_id = $1 AND name = $2", repository_id, tag.as_str())?;
+    Ok(gone > 0)
+}
+
+/// At most `limit` tags of the repository after the name `after`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(session: &mut Session, repo: &RepoName, after: &str, limit: i64) -> Result<Vec<TagRow>> {
+    query_all!(
+        session,
+        TagRow,
+        "SELECT t.name, t.digest, t.updated_at FROM repositories r
+         JOIN tags t ON t.repository_id = r.id
+         WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
+        repo.canonical(),
+        after,
+        limit,
+    )
+}

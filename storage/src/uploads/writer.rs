@@ -1,0 +1,390 @@
+//! The writing side of one upload session.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Active, CLAIM, Upload, Uploads};
+use crate::blobs::{self, NewBlob};
+use crate::digest::Hasher;
+use crate::error::{Error, Result};
+use crate::names::{Algorithm, Digest, RepoName};
+use crate::objects::{ObjectWriter, Objects, Trailer};
+use crate::{execute, repositories};
+
+/// Bytes gathered before they go to a blocking thread to be hashed and written.
+const BATCH: usize = 1 << 20;
+/// Bytes between checkpoints of a long stream, so that a crash loses no more.
+const CHECKPOINT: u64 = 64 << 20;
+/// A write begins only while the claim still lasts this long.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// The right to write one upload session, until it is released, committed or dropped.
+#[derive(Debug)]
+pub struct Writer {
+    uploads: Uploads,
+    row: Upload,
+    claim: String,
+    claimed_at: Instant,
+    active: Active,
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    /// Bytes taken in by [`Writer::write`], flushed or not, since the session began.
+    accepted: u64,
+    /// What a blocking thread works on now, or last left behind.
+    sink: Sink,
+}
+
+/// The object and the digest, which travel to a blocking thread and back.
+#[derive(Debug)]
+enum Sink {
+    Idle(Option<Box<Open>>),
+    Busy(JoinHandle<Result<Box<Open>>>),
+}
+
+#[derive(Debug)]
+struct Open {
+    object: ObjectWriter,
+    hasher: Hasher,
+}
+
+/// Where a finished upload goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The repository, which is made if it is not there.
+    pub repository: &'a RepoName,
+    /// The digest that the client says the content has.
+    pub digest: &'a Digest,
+}
+
+/// How a commit ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The blob is durable and readable in the repository; the session is gone.
+    Done {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The content has another digest. The session stands where its last checkpoint was.
+    DigestMismatch {
+        /// The digest that the content has.
+        computed: Digest,
+    },
+}
+
+impl Writer {
+    pub(super) fn new(uploads: Uploads, row: Upload, claim: String, active: Active) -> Result<Self> {
+        let accepted = u64::try_from(row.received).map_err(|_| Error::Damaged("an upload's length".into()))?;
+        Ok(Self {
+            uploads,
+            row,
+            claim,
+            claimed_at: Instant::now(),
+            active,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            accepted,
+            sink: Sink::Idle(None),
+        })
+    }
+
+    /// The session's row as of the last checkpoint.
+    #[must_use]
+    pub fn upload(&self) -> &Upload {
+        &self.row
+    }
+
+    /// Bytes taken in so far, durable or not.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Bytes that are durable.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.row.received.unsigned_abs()
+    }
+
+    /// Ends when a newer request asks for the session: this one should checkpoint and release.
+    pub async fn superseded(&mut self) {
+        // An error means that the registry of writers is gone, as at shutdown: not a reason to stop.
+        if self.active.stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes in the next bytes. They are hashed and written behind the caller's back, one batch at a time.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] or [`Error::Io`] from this or an earlier batch; [`Error::Conflict`] where the claim was lost.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.accepted += bytes.len() as u64;
+        self.pending_bytes += bytes.len();
+        self.pending.push(bytes);
+        if self.pending_bytes >= BATCH {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// True where so much was taken in since the last checkpoint that a long stream should make one.
+    #[must_use]
+    pub fn wants_checkpoint(&self) -> bool {
+        self.accepted - self.received() >= CHECKPOINT
+    }
+
+    /// Hands the pending bytes to a blocking thread, once it is done with the batch before.
+    async fn flush(&mut self) -> Result<()> {
+        let open = self.settle().await?;
+        self.keep_claim().await?;
+        let batch = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        let opening = self.opening();
+        self.sink = Sink::Busy(tokio::task::spawn_blocking(move || {
+            let mut open = opening.or_open(open)?;
+            for bytes in batch {
+                open.hasher.update(&bytes);
+                open.object.write(&bytes)?;
+            }
+            Ok(open)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the blocking thread.
+    async fn settle(&mut self) -> Result<Option<Box<Open>>> {
+        match std::mem::replace(&mut self.sink, Sink::Idle(None)) {
+            Sink::Idle(open) => Ok(open),
+            Sink::Busy(task) => Ok(Some(joined(task.await)?)),
+        }
+    }
+
+    /// Flushes, waits, and returns the open object.
+    async fn settled(&mut self) -> Result<Box<Open>> {
+        self.flush().await?;
+        // After a flush there always is one.
+        self.settle().await?.ok_or(Error::Conflict("the upload is closed"))
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            objects: self.uploads.0.objects.clone(),
+            key: self.row.object_key.clone(),
+            received: self.received(),
+            algorithm: self.row.algorithm.clone(),
+            hash_state: self.row.hash_state.clone(),
+        }
+    }
+
+    /// Renews the claim where it is about to run out.
+    async fn keep_claim(&mut self) -> Result<()> {
+        let lasts = Duration::from_secs(CLAIM.unsigned_abs());
+        if self.claimed_at.elapsed() + MARGIN < lasts {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let now = self.uploads.0.clock.now();
+        let mut tx = self.uploads.0.db.begin().await?;
+        let kept = execute!(
+            tx,
+            "UPDATE uploads SET writer_until = $3, expires_at = $4 WHERE id = $1 AND writer = $2",
+            self.row.id.as_str(),
+            self.claim.as_str(),
+            now + CLAIM,
+            now + self.uploads.0.lifetimes.upload_idle,
+        )?;
+        tx.commit().await?;
+        self.claimed_at = started;
+        if kept == 0 { Err(Error::Conflict("the upload was taken over by another request")) } else { Ok(()) }
+    }
+
+    /// Makes all bytes taken in so far durable and moves the acknowledged byte behind them. Returns where it stands.
+    ///
+    /// # Errors
+    /// As [`Writer::write`]; then the acknowledged byte has not moved.
+    pub async fn checkpoint(&mut self) -> Result<u64> {
+        if self.accepted == self.received() {
+            return Ok(self.received());
+        }
+        let claim = self.claim.clone();
+        self.advance(Some(&claim)).await
+    }
+
+    /// A last checkpoint that lets the session go in the same transaction. Returns where the acknowledged byte stands.
+    ///
+    /// # Errors
+    /// As [`Writer::checkpoint`].
+    pub async fn close(mut self) -> Result<u64> {
+        if self.accepted == self.received() {
+            let received = self.received();
+            self.release().await?;
+            return Ok(received);
+        }
+        let outcome = self.advance(None).await;
+        if outcome.is_err() {
+            self.release().await?;
+        }
+        outcome
+    }
+
+    /// Syncs the object, then moves the acknowledged byte; `next` is the claim that the row has from then on.
+    async fn advance(&mut self, next: Option<&str>) -> Result<u64> {
+        let mut open = self.settled().await?;
+        let open = joined(
+            tokio::task::spawn_blocking(move || {
+                open.object.sync()?;
+                Ok(open)
+            })
+            .await,
+        )?;
+        self.keep_claim().await?;
+        let received = i64::try_from(open.object.written()).map_err(|_| Error::Damaged("an upload's length".into()))?;
+        let state = open.hasher.save();
+        let now = self.uploads.0.clock.now();
+        let mut tx = self.uploads.0.db.begin().await?;
+        let moved = execute!(
+            tx,
+            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer = $2",
+            self.row.id.as_str(),
+            self.claim.as_str(),
+            received,
+            state.as_slice(),
+            now + self.uploads.0.lifetimes.upload_idle,
+            next,
+        )?;
+        if moved == 0 {
+            return Err(Error::Conflict("the upload was taken over by another request"));
+        }
+        tx.commit().await?;
+        self.row.received = received;
+        self.row.hash_state = Some(state);
+        self.sink = Sink::Idle(Some(open));
+        Ok(self.received())
+    }
+
+    /// Lets the session go, with its acknowledged byte where the last checkpoint left it.
+    ///
+    /// # Errors
+    /// Those of the database; then the claim runs out by itself.
+    pub async fn release(mut self) -> Result<()> {
+        // A blocking thread may still be writing: the next claim must not begin before it ends.
+        let _ = self.settle().await;
+        let mut tx = self.uploads.0.db.begin().await?;
+        execute!(
+            tx,
+            "UPDATE uploads SET writer = NULL WHERE id = $1 AND writer = $2",
+            self.row.id.as_str(),
+            self.claim.as_str(),
+        )?;
+        tx.commit().await
+    }
+
+    /// Checks the digest, makes the bytes durable, and turns the session into a blob of the repository. The session is
+    /// released where the digest is another.
+    ///
+    /// # Errors
+    /// As [`Writer::write`]; then the session stands where its last checkpoint was.
+    pub async fn commit(mut self, target: &Target<'_>) -> Result<Committed> {
+        match self.try_commit(target).await {
+            Ok(done @ Committed::Done { .. }) => Ok(done),
+            other => {
+                self.release().await?;
+                other
+            }
+        }
+    }
+
+    async fn try_commit(&mut self, target: &Target<'_>) -> Result<Committed> {
+        let open = self.settled().await?;
+        let trailer =
+            Trailer { org: self.row.org_id.clone(), digest: target.digest.to_string(), size: open.object.written() };
+        let expected = target.digest.clone();
+        let (open, computed) = joined(tokio::task::spawn_blocking(move || seal(open, &expected, &trailer)).await)?;
+        let size = open.object.written();
+        self.sink = Sink::Idle(Some(open));
+        if &computed != target.digest {
+            return Ok(Committed::DigestMismatch { computed });
+        }
+        self.keep_claim().await?;
+        self.record(target, size).await?;
+        Ok(Committed::Done { size })
+    }
+
+    /// The one transaction that makes a session a blob.
+    async fn record(&self, target: &Target<'_>, size: u64) -> Result<()> {
+        let shared = &self.uploads.0;
+        let now = shared.clock.now();
+        let row = &self.row;
+        let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
+        let mut tx = shared.db.begin().await?;
+        let ours =
+            execute!(tx, "DELETE FROM uploads WHERE id = $1 AND writer = $2", row.id.as_str(), self.claim.as_str())?;
+        if ours == 0 {
+            return Err(Error::Conflict("the upload was taken over by another request"));
+        }
+        let repository = repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
+        let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key };
+        blobs::create(&mut tx, &blob, now, now + shared.lifetimes.discard).await?;
+        blobs::link(&mut tx, &repository.id, &row.org_id, target.digest, now + shared.lifetimes.grace).await?;
+        tx.commit().await
+    }
+}
+
+/// What it takes to open a session's object on a blocking thread.
+struct Opening {
+    objects: Objects,
+    key: String,
+    received: u64,
+    algorithm: String,
+    hash_state: Option<Vec<u8>>,
+}
+
+impl Opening {
+    fn or_open(&self, open: Option<Box<Open>>) -> Result<Box<Open>> {
+        if let Some(open) = open {
+            return Ok(open);
+        }
+        let hasher = match &self.hash_state {
+            Some(state) => Hasher::restore(state, self.received)?,
+            None => {
+                let algorithm: Algorithm =
+                    self.algorithm.parse().map_err(|_| Error::Damaged("an upload's digest algorithm".into()))?;
+                Hasher::new(algorithm)
+            }
+        };
+        Ok(Box::new(Open { object: self.objects.append(&self.key, self.received)?, hasher }))
+    }
+}
+
+/// Computes the digest and, where it is the expected one, seals the object. Blocks.
+fn seal(mut open: Box<Open>, expected: &Digest, trailer: &Trailer) -> Result<(Box<Open>, Digest)> {
+    let computed = if open.hasher.algorithm() == expected.algorithm() {
+        open.hasher.clone().finish()
+    } else {
+        // The client named another algorithm only now: read the bytes once more.
+        let mut hasher = Hasher::new(expected.algorithm());
+        let reader = open.object.reader()?;
+        let mut buffer = vec![0u8; BATCH];
+        let mut offset = 0;
+        while offset < open.object.written() {
+            let length = usize::try_from(open.object.written() - offset).unwrap_or(BATCH).min(BATCH);
+            reader.read_at(&mut buffer[..length], offset)?;
+            hasher.update(&buffer[..length]);
+            offset += length as u64;
+        }
+        hasher.finish()
+    };
+    if &computed == expected {
+        open.object.seal(trailer)?;
+    }
+    Ok((open, computed))
+}
+
+fn joined<T>(outcome: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    outcome.unwrap_or_else(|error| {
+        Err(Error::Io { context: "a writing thread ended early", source: std::io::Error::other(error) })
+    })
+}
