@@ -48,10 +48,7 @@ pub fn new_id() -> String {
     aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
     let millis = u128::from(clock::system_millis().unsigned_abs() & 0xffff_ffff_ffff);
     let value = (millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1));
-    (0..26)
-        .rev()
-        .map(|i| char::from(ALPHABET[((value >> (5 * i)) & 31) as usize]))
-        .collect()
+    (0..26).rev().map(|i| char::from(ALPHABET[((value >> (5 * i)) & 31) as usize])).collect()
 }
 
 /// One path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
@@ -321,9 +318,8 @@ impl FromStr for Digest {
 
 fn is_foreign_algorithm(s: &str) -> bool {
     s.len() <= 32
-        && s.split(['+', '.', '_', '-']).all(|part| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        })
+        && s.split(['+', '.', '_', '-'])
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
 impl fmt::Display for Digest {
@@ -364,11 +360,34 @@ mod tests {
 
     #[test]
     fn repository_names_follow_the_grammar() {
-        for good in ["a/b", "acme/app", "a__b/c--d/e.f/g_h", "acme/_catalog0/x".replace('_', "").as_str(), "a1/b2/blobs/uploads"] {
+        for good in [
+            "a/b",
+            "acme/app",
+            "a__b/c--d/e.f/g_h",
+            "acme/_catalog0/x".replace('_', "").as_str(),
+            "a1/b2/blobs/uploads",
+        ] {
             assert!(good.parse::<RepoName>().is_ok(), "{good}");
         }
         let long = format!("a/{}", "b".repeat(254));
-        for bad in ["a", "", "A/b", "a//b", "/a/b", "a/b/", "a/.b", "a/b.", "a/b..c", "a/b___c", "a/b._c", "a/../b", "a/b%2fc", "a/é", long.as_str(), "_catalog/x"] {
+        for bad in [
+            "a",
+            "",
+            "A/b",
+            "a//b",
+            "/a/b",
+            "a/b/",
+            "a/.b",
+            "a/b.",
+            "a/b..c",
+            "a/b___c",
+            "a/b._c",
+            "a/../b",
+            "a/b%2fc",
+            "a/é",
+            long.as_str(),
+            "_catalog/x",
+        ] {
             assert!(bad.parse::<RepoName>().is_err(), "{bad}");
         }
         assert!(format!("a/{}", "b".repeat(253)).parse::<RepoName>().is_ok());
@@ -384,7 +403,10 @@ mod tests {
         assert_eq!(long.canonical(), "acme/app");
         assert_eq!(long.as_spelled(), "acme/defaultproject/app");
         let deep: RepoName = "acme/defaultproject/app/x".parse().unwrap();
-        assert_eq!((deep.project(), deep.path(), deep.canonical()), ("defaultproject", "app/x", "acme/defaultproject/app/x"));
+        assert_eq!(
+            (deep.project(), deep.path(), deep.canonical()),
+            ("defaultproject", "app/x", "acme/defaultproject/app/x")
+        );
     }
 
     #[test]
@@ -392,7 +414,14 @@ mod tests {
         let good = format!("sha256:{}", "a".repeat(64));
         assert_eq!(good.parse::<Digest>().unwrap().hex().len(), 64);
         assert!(format!("sha512:{}", "0".repeat(128)).parse::<Digest>().is_ok());
-        for bad in ["sha256:", "sha256:abc", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}", "a".repeat(63)), "sha256:../../x", "nope"] {
+        for bad in [
+            "sha256:",
+            "sha256:abc",
+            &format!("sha256:{}", "A".repeat(64)),
+            &format!("sha256:{}", "a".repeat(63)),
+            "sha256:../../x",
+            "nope",
+        ] {
             assert_eq!(bad.parse::<Digest>(), Err(NameError::Digest), "{bad}");
         }
         assert_eq!("blake3:abcd".parse::<Digest>(), Err(NameError::Algorithm));
