@@ -1,0 +1,125 @@
+//! Organizations: the tenants. A slug is unique for ever and never changes.
+
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::names::{Slug, new_id};
+use crate::{execute, query_all, query_opt};
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Org {
+    /// Opaque id.
+    pub id: String,
+    /// First path component of its repositories.
+    pub slug: String,
+    /// What people call it.
+    pub name: String,
+    /// When it was created (unix seconds).
+    pub created_at: i64,
+}
+
+/// What a new organization needs.
+#[derive(Debug, Clone)]
+pub struct NewOrg<'a> {
+    /// First path component of its repositories.
+    pub slug: &'a Slug,
+    /// What people call it.
+    pub name: &'a str,
+}
+
+/// Finds an organization by its slug.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_slug(session: &mut Session, slug: &str) -> Result<Option<Org>> {
+    query_opt!(session, Org, "SELECT * FROM orgs WHERE slug = $1", slug)
+}
+
+/// Finds an organization by its id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(session: &mut Session, id: &str) -> Result<Option<Org>> {
+    query_opt!(session, Org, "SELECT * FROM orgs WHERE id = $1", id)
+}
+
+/// The organization of that id.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none, else those of the database.
+pub async fn get(session: &mut Session, id: &str) -> Result<Org> {
+    find(session, id).await?.ok_or(Error::NotFound("organization"))
+}
+
+/// At most `limit` organizations after the slug `after`, in byte order of the slug.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(session: &mut Session, after: &str, limit: i64) -> Result<Vec<Org>> {
+    query_all!(session, Org, "SELECT * FROM orgs WHERE slug > $1 ORDER BY slug LIMIT $2", after, limit)
+}
+
+/// As [`list`], but only those in which the user is an active member.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_of_user(session: &mut Session, user_id: &str, after: &str, limit: i64) -> Result<Vec<Org>> {
+    query_all!(
+        session,
+        Org,
+        "SELECT o.id, o.slug, o.name, o.created_at FROM orgs o JOIN memberships m ON m.org_id = o.id
+         WHERE m.user_id = $1 AND m.active = TRUE AND o.slug > $2 ORDER BY o.slug LIMIT $3",
+        user_id,
+        after,
+        limit,
+    )
+}
+
+/// Creates an organization.
+///
+/// # Errors
+/// [`Error::Conflict`] where the slug is taken, else those of the database.
+pub async fn create(tx: &mut Tx, new: &NewOrg<'_>, now: i64) -> Result<Org> {
+    let org = Org { id: new_id(), slug: new.slug.as_str().to_owned(), name: new.name.to_owned(), created_at: now };
+    let made = execute!(
+        tx,
+        "INSERT INTO orgs (id, slug, name, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (slug) DO NOTHING",
+        org.id.as_str(),
+        org.slug.as_str(),
+        org.name.as_str(),
+        now,
+    )?;
+    if made == 0 {
+        return Err(Error::Conflict("an organization of that name exists already"));
+    }
+    Ok(org)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::db::testing;
+
+    #[tokio::test]
+    async fn organizations_are_made_once_and_listed_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        for slug in ["globex", "acme", "ac-me"] {
+            create(&mut tx, &NewOrg { slug: &slug.parse().unwrap(), name: slug }, 7).await.unwrap();
+        }
+        let again = create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "x" }, 8).await;
+        assert!(again.unwrap_err().is_conflict());
+        tx.commit().await.unwrap();
+
+        let mut s = db.read().await.unwrap();
+        let slugs: Vec<String> = list(&mut s, "", 10).await.unwrap().into_iter().map(|o| o.slug).collect();
+        assert_eq!(slugs, ["ac-me", "acme", "globex"]);
+        assert_eq!(list(&mut s, "acme", 10).await.unwrap().len(), 1);
+        let acme = find_by_slug(&mut s, "acme").await.unwrap().unwrap();
+        assert_eq!(get(&mut s, &acme.id).await.unwrap(), acme);
+        assert!(matches!(get(&mut s, "nope").await, Err(Error::NotFound(_))));
+        assert!(list_of_user(&mut s, "nobody", "", 10).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! Projects: folders of work in an organization, second path component of its repositories.
+
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::names::{Slug, new_id};
+use crate::{execute, query_all, query_opt};
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Project {
+    /// Opaque id.
+    pub id: String,
+    /// The organization it lies in.
+    pub org_id: String,
+    /// Second path component of its repositories; unique in the organization.
+    pub slug: String,
+    /// Whether anybody may pull from it without logging in.
+    pub public: bool,
+    /// When it was created (unix seconds).
+    pub created_at: i64,
+}
+
+/// What a new project needs.
+#[derive(Debug, Clone)]
+pub struct NewProject<'a> {
+    /// The organization it lies in.
+    pub org_id: &'a str,
+    /// Second path component of its repositories.
+    pub slug: &'a Slug,
+    /// Whether anybody may pull from it without logging in.
+    pub public: bool,
+}
+
+/// What of a project can change; `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateProject {
+    /// Whether anybody may pull from it without logging in.
+    pub public: Option<bool>,
+}
+
+/// Finds a project of an organization by its slug.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_slug(session: &mut Session, org_id: &str, slug: &str) -> Result<Option<Project>> {
+    query_opt!(session, Project, "SELECT * FROM projects WHERE org_id = $1 AND slug = $2", org_id, slug)
+}
+
+/// Finds a project by its id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(session: &mut Session, id: &str) -> Result<Option<Project>> {
+    query_opt!(session, Project, "SELECT * FROM projects WHERE id = $1", id)
+}
+
+/// The project of that id.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none, else those of the database.
+pub async fn get(session: &mut Session, id: &str) -> Result<Project> {
+    find(session, id).await?.ok_or(Error::NotFound("project"))
+}
+
+/// Finds a project by the slugs of its organization and itself.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_path(session: &mut Session, org: &str, project: &str) -> Result<Option<Project>> {
+    query_opt!(
+        session,
+        Project,
+        "SELECT p.id, p.org_id, p.slug, p.public, p.created_at FROM projects p JOIN orgs o ON o.id = p.org_id
+         WHERE o.slug = $1 AND p.slug = $2",
+        org,
+        project,
+    )
+}
+
+/// At most `limit` projects of an organization after the slug `after`, in byte order of the slug.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) -> Result<Vec<Project>> {
+    query_all!(
+        session,
+        Project,
+        "SELECT * FROM projects WHERE org_id = $1 AND slug > $2 ORDER BY slug LIMIT $3",
+        org_id,
+        after,
+        limit,
+    )
+}
+
+/// Creates a project.
+///
+/// # Errors
+/// [`Error::Conflict`] where the slug is taken in that organization, else those of the database.
+pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Project> {
+    let project = Project {
+        id: new_id(),
+        org_id: new.org_id.to_owned(),
+        slug: new.slug.as_str().to_owned(),
+        public: new.public,
+        created_at: now,
+    };
+    let made = execute!(
+        tx,
+        "INSERT INTO projects (id, org_id, slug, public, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (org_id, slug) DO NOTHING",
+        project.id.as_str(),
+        project.org_id.as_str(),
+        project.slug.as_str(),
+        project.public,
+        now,
+    )?;
+    if made == 0 {
+        return Err(Error::Conflict("a project of that name exists already"));
+    }
+    Ok(project)
+}
+
+/// Changes a project and returns it as it is then.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none, else those of the database.
+pub async fn update(tx: &mut Tx, id: &str, change: &UpdateProject) -> Result<Project> {
+    if let Some(public) = change.public {
+        execute!(tx, "UPDATE projects SET public = $2 WHERE id = $1", id, public)?;
+    }
+    get(tx, id).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::db::testing;
+    use crate::orgs::{self, NewOrg};
+
+    #[tokio::test]
+    async fn a_project_is_unique_in_its_organization_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let a = orgs::create(&mut tx, &NewOrg { slug: &"aa".parse().unwrap(), name: "A" }, 1).await.unwrap();
+        let b = orgs::create(&mut tx, &NewOrg { slug: &"bb".parse().unwrap(), name: "B" }, 1).await.unwrap();
+        let slug: Slug = "web".parse().unwrap();
+        let in_a = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, public: false }, 2).await.unwrap();
+        create(&mut tx, &NewProject { org_id: &b.id, slug: &slug, public: true }, 2).await.unwrap();
+        let again = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, public: true }, 3).await;
+        assert!(again.unwrap_err().is_conflict());
+        assert!(update(&mut tx, &in_a.id, &UpdateProject { public: Some(true) }).await.unwrap().public);
+        assert!(update(&mut tx, &in_a.id, &UpdateProject::default()).await.unwrap().public);
+        assert!(matches!(update(&mut tx, "nope", &UpdateProject::default()).await, Err(Error::NotFound(_))));
+        tx.commit().await.unwrap();
+
+        let mut s = db.read().await.unwrap();
+        assert_eq!(find_by_path(&mut s, "aa", "web").await.unwrap().unwrap().id, in_a.id);
+        assert_eq!(find_by_path(&mut s, "aa", "nope").await.unwrap(), None);
+        assert_eq!(find_by_slug(&mut s, &a.id, "web").await.unwrap().unwrap().id, in_a.id);
+        assert_eq!(list(&mut s, &a.id, "", 10).await.unwrap().len(), 1);
+        assert!(list(&mut s, &a.id, "web", 10).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! Users: people and machines, one row across all organizations, and the epochs that end what they were given.
+
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::names::new_id;
+use crate::{execute, query_all, query_opt};
+
+/// A user. `Debug` leaves the password's hash out.
+#[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct User {
+    /// Opaque id.
+    pub id: String,
+    /// Normalised e-mail or machine name.
+    pub name: String,
+    /// `local` or `machine`.
+    pub kind: String,
+    /// Whether the user runs the platform.
+    pub operator: bool,
+    /// PHC string of the password, where there is one.
+    pub password_hash: Option<String>,
+    /// Whether the next log-in must choose a new password.
+    pub must_change_password: bool,
+    /// When a temporary password ends (unix seconds).
+    pub password_expires_at: Option<i64>,
+    /// Ends sessions, refresh tokens and access tokens.
+    pub epoch: i64,
+    /// Ends access tokens.
+    pub grants_epoch: i64,
+    /// When the user was created (unix seconds).
+    pub created_at: i64,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("operator", &self.operator)
+            .field("epoch", &self.epoch)
+            .field("grants_epoch", &self.grants_epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new user needs.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)] // It carries a password's hash.
+pub struct NewUser<'a> {
+    /// Normalised e-mail or machine name.
+    pub name: &'a str,
+    /// `local` or `machine`.
+    pub kind: &'a str,
+    /// Whether the user runs the platform.
+    pub operator: bool,
+    /// PHC string of the password, where there is one.
+    pub password_hash: Option<&'a str>,
+    /// When the password ends if it is a temporary one, which the first log-in must replace.
+    pub temporary_until: Option<i64>,
+}
+
+/// Finds a user by id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(session: &mut Session, id: &str) -> Result<Option<User>> {
+    query_opt!(session, User, "SELECT * FROM users WHERE id = $1", id)
+}
+
+/// Finds a user by normalised name.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_name(session: &mut Session, name: &str) -> Result<Option<User>> {
+    query_opt!(session, User, "SELECT * FROM users WHERE name = $1", name)
+}
+
+/// At most `limit` platform operators, oldest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_operators(session: &mut Session, limit: i64) -> Result<Vec<User>> {
+    query_all!(session, User, "SELECT * FROM users WHERE operator = TRUE ORDER BY id LIMIT $1", limit)
+}
+
+/// Creates a user.
+///
+/// # Errors
+/// [`Error::Conflict`] where the name is taken, else those of the database.
+pub async fn create(tx: &mut Tx, new: &NewUser<'_>, now: i64) -> Result<User> {
+    let user = User {
+        id: new_id(),
+        name: new.name.to_owned(),
+        kind: new.kind.to_owned(),
+        operator: new.operator,
+        password_hash: new.password_hash.map(ToOwned::to_owned),
+        must_change_password: new.temporary_until.is_some(),
+        password_expires_at: new.temporary_until,
+        epoch: 1,
+        grants_epoch: 1,
+        created_at: now,
+    };
+    let made = execute!(
+        tx,
+        "INSERT INTO users (id, name, kind, operator, password_hash, must_change_password, password_expires_at, epoch,
+                            grants_epoch, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8) ON CONFLICT (name) DO NOTHING",
+        user.id.as_str(),
+        user.name.as_str(),
+        user.kind.as_str(),
+        user.operator,
+        user.password_hash.as_deref(),
+        user.must_change_password,
+        user.password_expires_at,
+        now,
+    )?;
+    if made == 0 {
+        return Err(Error::Conflict("a user of that name exists already"));
+    }
+    Ok(user)
+}
+
+/// Replaces the password and moves the epoch: whoever was logged in with the old one no longer is. With
+/// `temporary_until` the next log-in must choose another.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is no such user, else those of the database.
+pub async fn update_password(tx: &mut Tx, id: &str, hash: &str, temporary_until: Option<i64>) -> Result<()> {
+    let touched = execute!(
+        tx,
+        "UPDATE users SET password_hash = $2, must_change_password = $3, password_expires_at = $4, epoch = epoch + 1
+         WHERE id = $1",
+        id,
+        hash,
+        temporary_until.is_some(),
+        temporary_until,
+    )?;
+    if touched == 0 { Err(Error::NotFound("user")) } else { Ok(()) }
+}
+
+/// Moves the epoch: sessions, refresh tokens and access tokens end.
+///
+/// # Errors
+/// Those of the database.
+pub async fn bump_epoch(tx: &mut Tx, id: &str) -> Result<()> {
+    execute!(tx, "UPDATE users SET epoch = epoch + 1 WHERE id = $1", id)?;
+    Ok(())
+}
+
+/// Moves the grants' epoch: access tokens end, and are had anew with what rights there are then.
+///
+/// # Errors
+/// Those of the database.
+pub async fn bump_grants_epoch(tx: &mut Tx, id: &str) -> Result<()> {
+    execute!(tx, "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id = $1", id)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::db::testing;
+
+    #[tokio::test]
+    async fn a_new_password_moves_the_epoch_and_lost_rights_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let new = NewUser {
+            name: "ann@acme.example",
+            kind: "local",
+            operator: true,
+            password_hash: Some("$hash"),
+            temporary_until: Some(99),
+        };
+        let ann = create(&mut tx, &new, 5).await.unwrap();
+        assert!(create(&mut tx, &new, 6).await.unwrap_err().is_conflict());
+        assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap(), ann);
+        assert!(ann.must_change_password && !format!("{ann:?}").contains("$hash"));
+
+        update_password(&mut tx, &ann.id, "$new", None).await.unwrap();
+        bump_grants_epoch(&mut tx, &ann.id).await.unwrap();
+        let after = find_by_name(&mut tx, "ann@acme.example").await.unwrap().unwrap();
+        assert_eq!((after.epoch, after.grants_epoch, after.must_change_password), (2, 2, false));
+        assert_eq!((after.password_hash.as_deref(), after.password_expires_at), (Some("$new"), None));
+        bump_epoch(&mut tx, &ann.id).await.unwrap();
+        assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap().epoch, 3);
+        assert!(matches!(update_password(&mut tx, "nope", "x", None).await, Err(Error::NotFound(_))));
+        assert_eq!(list_operators(&mut tx, 5).await.unwrap().len(), 1);
+        assert_eq!(find(&mut tx, "nope").await.unwrap(), None);
+    }
+}
