@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::server::{self, ADMIN, ADMIN_PASSWORD};
+use crate::support::server;
 use crate::support::{Server, Setup};
 
 /// Not under `127.0.0.0/8`, where docker would trust any certificate.
@@ -152,11 +152,6 @@ impl Desk {
             thread::sleep(Duration::from_millis(50));
         }
         daemon
-    }
-
-    /// The Organization Admin's name and password, as most clients take them.
-    pub(crate) fn login(&self) -> (&'static str, &'static str) {
-        (ADMIN, ADMIN_PASSWORD)
     }
 }
 

@@ -1,7 +1,23 @@
 //! Journeys through the running binary that need no other service.
+//!
+//! Tests named `d05_…` stand for the numbered edge cases that every registry has been bitten by.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
+mod concurrency;
+mod hostile;
+mod listings;
+mod manifests;
+mod mounts;
+mod names;
+mod operations;
+mod ranges;
+mod referrers;
 mod replay;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenancy;
+mod tls;
+mod tokens;
+mod uploads;
