@@ -40,7 +40,7 @@ clients: tools build ## Real clients: docker, podman, skopeo, crane, oras, regct
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test clients
 
 oci: tools build ## The OCI conformance program, every switch on, over TLS with tokens
-	tests/tools/oci.sh
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test oci -- --nocapture
 
 crash: tools build ## kill -9, power cuts, full disks, memory (as root)
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test crash -- --test-threads=1

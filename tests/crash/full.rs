@@ -23,7 +23,11 @@ fn d22_a_full_disk_is_a_clean_error_and_pushes_work_once_there_is_room() {
         let target = with_query(&session, &format!("digest={}", sha256(&bytes)));
         match Call::put(target).bearer(&token).body(bytes.clone()).try_send(&registry) {
             Ok(reply) => {
-                assert!(reply.status >= 500 || matches!(reply.status, 404 | 416), "attempt {attempt}: {}", reply.status)
+                assert!(
+                    reply.status >= 500 || matches!(reply.status, 404 | 416),
+                    "attempt {attempt}: {}",
+                    reply.status
+                );
             }
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "the server is gone"),
         }

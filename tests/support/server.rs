@@ -14,7 +14,7 @@ use super::http::{Call, Endpoint, Reply, trust};
 
 /// The Organization Admin that an unattended start makes, and the first organization.
 pub(crate) const ADMIN: &str = "admin@localhost";
-pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery staple";
+pub(crate) const ADMIN_PASSWORD: &str = "tide tables and the rope locker";
 pub(crate) const OPERATOR: &str = "operator@localhost";
 pub(crate) const OPERATOR_PASSWORD: &str = "operators keep long passwords too";
 pub(crate) const ORG: &str = "main";
