@@ -2,12 +2,15 @@
 //! `<!-- tour:begin -->` and `<!-- tour:end -->`, in one bash, stopping at the first that fails.
 //!
 //! A line that starts with `$ ` is a command, `> ` continues it, and other lines show output.
+//! Before them the server is started as the README says, on its own ports, in a network and a mount
+//! namespace of the tour's own; `PASSWORD` is what it printed, and the directory holds `./data`.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use crate::desk::Desk;
-use crate::docker::dockerd;
-use crate::support::server::root;
+use crate::desk::find;
+use crate::support::server::{binary, root};
 
 fn commands(readme: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
@@ -32,21 +35,57 @@ fn commands(readme: &str) -> Vec<String> {
     commands
 }
 
+/// Starts docker and the server, and reads the password that a first start prints.
+const BEFORE: &str = r#"
+set -euo pipefail
+ip link set lo up
+mount --bind "$TOUR/hosts" /etc/hosts
+if [ -d /etc/docker ]; then mount --bind "$TOUR/docker" /etc/docker; fi
+dockerd --data-root "$TOUR/dockerd" --exec-root "$TOUR/dockerd-run" -p "$TOUR/dockerd.pid" -H "$DOCKER_HOST" \
+  --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs >"$TOUR/dockerd.log" 2>&1 &
+docker=$!
+wharfinger >"$TOUR/server.log" 2>&1 &
+server=$!
+trap 'status=$?; [ $status = 0 ] || tail -n 40 "$TOUR/server.log" >&2; kill $server $docker 2>/dev/null; wait; exit $status' EXIT
+for _ in $(seq 300); do
+  if docker info >/dev/null 2>&1 && curl -fsS http://127.0.0.1:6001/readyz >/dev/null 2>&1; then break; fi
+  sleep 0.1
+done
+curl -fsS http://127.0.0.1:6001/readyz >/dev/null
+PASSWORD=$(sed -n 's/.*admin: .* password: \([^ ]*\).*/\1/p' "$TOUR/server.log")
+[ -n "$PASSWORD" ]
+"#;
+
 #[test]
 fn the_tour_in_the_readme_works_as_written() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     let commands = commands(&readme);
     assert!(commands.len() >= 6, "the tour has {} commands", commands.len());
-    let desk = Desk::new();
-    let _daemon = dockerd(&desk);
-    let script = format!(
-        "set -euo pipefail\n{}\n",
-        commands.iter().fold(String::new(), |script, command| {
-            format!("{script}printf '$ %s\\n' {}\n{command}\n", quoted(command))
-        })
-    );
-    let script = desk.write("tour.sh", &script);
-    desk.run("bash", &[&script]);
+    let dir = tempfile::Builder::new().prefix("tour-").tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a written file");
+    for name in ["docker", "home", "bin"] {
+        fs::create_dir(dir.path().join(name)).expect("a directory");
+    }
+    write("hosts", "127.0.0.1 localhost\n::1 localhost\n");
+    std::os::unix::fs::symlink(binary(), dir.path().join("bin/wharfinger")).expect("a link to the binary");
+    let steps = commands.iter().map(|command| format!("printf '$ %s\\n' {}\n{command}\n", quoted(command)));
+    write("tour.sh", &format!("{BEFORE}{}", steps.collect::<String>()));
+    let path =
+        |first: &Path| format!("{}:{}:/usr/sbin:/sbin", first.display(), std::env::var("PATH").unwrap_or_default());
+    for program in ["docker", "dockerd", "curl", "ip", "jq"] {
+        find(program);
+    }
+    let output = Command::new("timeout")
+        .args(["--kill-after=10", "300", "unshare", "--mount", "--net", "--propagation", "private", "bash", "tour.sh"])
+        .current_dir(dir.path())
+        .env("TOUR", dir.path())
+        .env("HOME", dir.path().join("home"))
+        .env("DOCKER_HOST", format!("unix://{}", dir.path().join("docker.sock").display()))
+        .env("PATH", path(&dir.path().join("bin")))
+        .output()
+        .expect("the tour starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
 }
 
 fn quoted(text: &str) -> String {

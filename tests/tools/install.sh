@@ -16,7 +16,7 @@ mkdir -p "$tools/bin" "$tools/stamps" "$tools/log"
 
 debian_packages=(
   buildah ca-certificates containerd curl docker-registry docker.io e2fsprogs fuse-overlayfs
-  gcc git jq make mold mount openssl podman postgresql-15 procps runc skopeo util-linux xfsprogs
+  gcc git iproute2 jq make mold mount openssl podman postgresql-15 procps runc skopeo util-linux xfsprogs
 )
 
 # name  module-path@version
