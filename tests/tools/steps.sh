@@ -18,13 +18,14 @@ for step in "$@"; do
   status=${PIPESTATUS[0]}
   took=$((SECONDS - started))
   # `test result: ok. 5 passed; 0 failed; …` of each test program, `cases: Pass  902  1030` of the conformance run.
-  read -r good bad < <(awk '
-    /^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) good += $(i - 1); if ($i ~ /^failed/) bad += $(i - 1) } }
+  read -r good bad ran < <(awk '
+    /^test result: / { ran = 1; for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) good += $(i - 1); if ($i ~ /^failed/) bad += $(i - 1) } }
     /^cases: Pass / { for (i = 3; i <= NF; i++) good += $i }
     /^cases: Fail / { for (i = 3; i <= NF; i++) bad += $i }
-    END { print good + 0, bad + 0 }' "$logs/$step.log")
+    END { print good + 0, bad + 0, ran + 0 }' "$logs/$step.log")
   if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-  if [ "$status" -eq 0 ] && [ "$good" -eq 0 ]; then good=1; fi
+  # A step that counts nothing is one check; test programs that ran no test are a failure.
+  if [ "$status" -eq 0 ] && [ "$good" -eq 0 ]; then if [ "$ran" -eq 0 ]; then good=1; else bad=1; fi; fi
   passed=$((passed + good))
   failed=$((failed + bad))
   report+=("$(printf '%-10s %5d s  %5d passed  %4d failed' "$step" "$took" "$good" "$bad")")
