@@ -166,7 +166,7 @@ mod tests {
         assert!(!update_active(&mut tx, &org.id, &ids[0], false).await.unwrap());
         assert_eq!(count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 1);
         assert!(active_orgs(&mut tx, &ids[0]).await.unwrap().is_empty());
-        assert_eq!(active_orgs(&mut tx, &ids[1]).await.unwrap(), [org.id.clone()]);
+        assert_eq!(active_orgs(&mut tx, &ids[1]).await.unwrap(), [org.id.as_str()]);
         let names: Vec<String> = list(&mut tx, &org.id, "", 9).await.unwrap().into_iter().map(|m| m.name).collect();
         assert_eq!(names, ["ann", "bob"]);
         assert!(!find_by_name(&mut tx, &org.id, "bob").await.unwrap().unwrap().active);

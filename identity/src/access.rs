@@ -1,0 +1,139 @@
+//! Access tokens: what was asked, cut to what may be granted, signed. Asking too much is never an error.
+
+use storage::names::{RepoName, new_id};
+use storage::{orgs, projects};
+
+use crate::core::Identity;
+use crate::login::Login;
+use crate::rbac::{Permission, Principal, Resource, authorize};
+use crate::scope::Scope;
+use crate::token::{Access, Claims, SignError};
+
+/// Actions on a repository, and the permission that each takes.
+const ACTIONS: [(&str, Permission); 3] =
+    [("pull", Permission::RegistryPull), ("push", Permission::RegistryPush), ("delete", Permission::RegistryDelete)];
+
+/// An access token that was just made.
+#[derive(Debug, Clone)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: String,
+    /// Seconds until it ends.
+    pub expires_in: i64,
+    /// When it was made (unix seconds).
+    pub issued_at: i64,
+    /// What it grants.
+    pub access: Vec<Access>,
+}
+
+/// Why no access token was made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The rights could not be read.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// It could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// There is no signing key.
+    #[error("there is no signing key")]
+    NoKey,
+}
+
+/// What may be granted on one repository.
+struct Granted {
+    actions: Vec<String>,
+    /// `pull` is granted only because the project is public.
+    open: bool,
+}
+
+impl Identity {
+    /// Makes an access token for somebody who logged in, or for anybody, with as much of the scopes as they may have.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue(&self, login: Option<&Login>, scopes: &[Scope]) -> Result<IssuedToken, IssueError> {
+        let now = self.now();
+        let (access, open) = self.grant(login.map(|login| &*login.principal), scopes).await?;
+        let key = login.and_then(|login| login.key.as_ref());
+        // A token does not outlive the key that it was had with.
+        let lifetime = self.0.options.token_lifetime;
+        let end = key.and_then(|key| key.expires_at).map_or(now + lifetime, |end| end.min(now + lifetime));
+        let claims = Claims {
+            iss: self.0.options.issuer.clone(),
+            sub: login.map_or_else(String::new, |login| login.principal.name.clone()),
+            aud: self.0.options.service.clone(),
+            exp: end,
+            nbf: now,
+            iat: now,
+            jti: new_id(),
+            access,
+            uid: login.map(|login| login.principal.user_id.clone()),
+            ep: login.map(|login| login.epochs),
+            key: key.map(|key| key.id.clone()),
+            open,
+        };
+        let signer = self.ring().signer(now).ok_or(IssueError::NoKey)?;
+        let token = signer.sign(&claims)?;
+        Ok(IssuedToken { token, expires_in: end - now, issued_at: now, access: claims.access })
+    }
+
+    /// Cuts scopes to rights. Repositories and the catalog stay in the list even where nothing is left of them, so that the
+    /// registry can tell what was refused from what was not asked for.
+    async fn grant(
+        &self,
+        who: Option<&Principal>,
+        scopes: &[Scope],
+    ) -> Result<(Vec<Access>, Vec<String>), storage::Error> {
+        let (mut access, mut open) = (Vec::new(), Vec::new());
+        for scope in scopes {
+            let actions = match (scope.kind.as_str(), scope.name.as_str()) {
+                ("repository", name) => {
+                    let granted = self.grant_repository(who, scope).await?;
+                    if granted.open {
+                        open.push(name.to_owned());
+                    }
+                    granted.actions
+                }
+                // What it lists is cut to what the caller may pull; anybody who is somebody may look.
+                ("registry", "catalog") if who.is_some() && scope.asks("*") => vec!["*".to_owned()],
+                ("registry", "catalog") => Vec::new(),
+                _ => continue,
+            };
+            access.push(Access { kind: scope.kind.clone(), name: scope.name.clone(), actions });
+        }
+        Ok((access, open))
+    }
+
+    async fn grant_repository(&self, who: Option<&Principal>, scope: &Scope) -> Result<Granted, storage::Error> {
+        let nothing = Granted { actions: Vec::new(), open: false };
+        let Ok(name) = scope.name.parse::<RepoName>() else { return Ok(nothing) };
+        let mut session = self.db().read().await?;
+        // Both are read whatever the first says: what is not there takes as long as what may not be seen.
+        let org = orgs::find_by_slug(&mut session, name.org()).await?;
+        let project = projects::find_by_path(&mut session, name.org(), name.project()).await?;
+        let Some(org) = org else { return Ok(nothing) };
+        let resource = match &project {
+            Some(project) => Resource::Project { org_id: &org.id, project_id: &project.id },
+            None => Resource::ProjectToCreate { org_id: &org.id },
+        };
+        let may = |permission| who.is_some_and(|who| authorize(who, permission, &resource).is_allowed());
+        let public = project.as_ref().is_some_and(|project| project.public);
+        let mut granted = nothing;
+        // In the order that they were asked for, `*` being all of them.
+        let asked =
+            scope.actions.iter().flat_map(|asked| ACTIONS.iter().filter(move |(a, _)| asked == a || asked == "*"));
+        for (action, permission) in asked {
+            let by_right = may(*permission);
+            let by_openness = *action == "pull" && public;
+            if (by_right || by_openness) && !granted.actions.iter().any(|known| known == action) {
+                granted.actions.push((*action).to_owned());
+                granted.open |= !by_right;
+            }
+        }
+        Ok(granted)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+#![allow(clippy::unwrap_used)]
+use storage::projects::UpdateProject;
+
+use super::*;
+use crate::core::testing::{self, PASSWORD, Testing};
+use crate::login::Door;
+use crate::token::{Bearer, BearerError};
+
+async fn login(t: &Testing, name: &str) -> Login {
+    t.identity.login(name, &PASSWORD.into(), Door::Registry).await.unwrap()
+}
+
+/// What is granted, as `name=actions`.
+async fn granted(t: &Testing, who: Option<&Login>, scopes: &[&str]) -> Vec<String> {
+    let scopes = Scope::parse_all(scopes.iter().copied()).unwrap();
+    let issued = t.identity.issue(who, &scopes).await.unwrap();
+    let bearer: std::sync::Arc<Bearer> = t.identity.verify_bearer(&issued.token).await.unwrap();
+    assert_eq!(bearer.access, issued.access);
+    issued.access.iter().map(|a| format!("{}={}", a.name, a.actions.join(","))).collect()
+}
+
+async fn with_reader(t: &Testing) -> Login {
+    let ann = t.add("ann@acme.example").await;
+    let project = t.project("main", "defaultproject").await;
+    t.give(&ann, "PROJECT_READ_ONLY", Some(&project)).await;
+    login(t, "ann@acme.example").await
+}
+
+#[tokio::test]
+async fn a_scope_is_narrowed_and_never_refused() {
+    let t = testing::identity().await;
+    let ann = with_reader(&t).await;
+    assert_eq!(granted(&t, Some(&ann), &["repository:main/app:push,pull"]).await, ["main/app=pull"]);
+    assert_eq!(
+        granted(&t, Some(&ann), &["repository:main/defaultproject/app:pull"]).await,
+        ["main/defaultproject/app=pull"]
+    );
+    assert_eq!(granted(&t, Some(&ann), &["repository:main/app:*"]).await, ["main/app=pull"]);
+    assert_eq!(granted(&t, Some(&ann), &["repository:main/app:delete,push"]).await, ["main/app="]);
+    assert_eq!(granted(&t, Some(&ann), &["registry:catalog:*"]).await, ["catalog=*"]);
+    assert_eq!(granted(&t, Some(&ann), &["unknown:thing:pull"]).await, [""; 0]);
+    let admin = login(&t, "admin@localhost").await;
+    assert_eq!(granted(&t, Some(&admin), &["repository:main/app:*"]).await, ["main/app=pull,push,delete"]);
+    assert_eq!(granted(&t, Some(&admin), &["repository:main/app:push,pull,fly"]).await, ["main/app=push,pull"]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_looks_like_what_is_not_allowed() {
+    let t = testing::identity().await;
+    let ann = with_reader(&t).await;
+    let scopes =
+        ["repository:nope/app:pull", "repository:main/nope/app:pull", "repository:main:pull", "repository:MAIN/x:pull"];
+    assert_eq!(granted(&t, Some(&ann), &scopes).await, ["nope/app=", "main/nope/app=", "main=", "MAIN/x="]);
+    let operator = login(&t, "operator@localhost").await;
+    assert_eq!(granted(&t, Some(&operator), &["repository:main/app:*"]).await, ["main/app="]);
+}
+
+#[tokio::test]
+async fn whoever_may_push_is_granted_repositories_and_projects_to_come() {
+    let t = testing::identity().await;
+    let admin = login(&t, "admin@localhost").await;
+    let scopes = ["repository:main/new/app:push,pull", "repository:main/never/seen/before:pull"];
+    assert_eq!(granted(&t, Some(&admin), &scopes).await, ["main/new/app=push,pull", "main/never/seen/before=pull"]);
+}
+
+#[tokio::test]
+async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
+    let t = testing::identity().await;
+    let scopes = ["repository:main/app:push,pull", "registry:catalog:*"];
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "catalog="]);
+    let project = t.project("main", "defaultproject").await;
+    t.identity.update_project(&project, &UpdateProject { public: Some(true) }).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull", "catalog="]);
+    let operator = login(&t, "operator@localhost").await;
+    assert_eq!(granted(&t, Some(&operator), &scopes).await, ["main/app=pull", "catalog=*"]);
+
+    let parsed = Scope::parse_all(scopes).unwrap();
+    let open = t.identity.issue(None, &parsed).await.unwrap().token;
+    let by_right = t.identity.issue(Some(&login(&t, "admin@localhost").await), &parsed).await.unwrap().token;
+    t.identity.update_project(&project, &UpdateProject { public: Some(false) }).await.unwrap();
+    assert!(matches!(t.identity.verify_bearer(&open).await, Err(BearerError::Revoked)));
+    assert!(t.identity.verify_bearer(&by_right).await.is_ok());
+}
+
+#[tokio::test]
+async fn tokens_end_when_rights_shrink_or_the_credential_changes() {
+    let t = testing::identity().await;
+    let ann = t.add("ann@acme.example").await;
+    let project = t.project("main", "defaultproject").await;
+    let binding = t.give(&ann, "PROJECT_ADMIN", Some(&project)).await;
+    let (key_id, key) = t.key_of("ann@acme.example").await;
+    let org = t.org("main").await;
+    let token = async || {
+        let login = t.identity.login_with_key(&key).await.unwrap();
+        t.identity.issue(Some(&login), &[]).await.unwrap().token
+    };
+    let revoked = async |token: &str| matches!(t.identity.verify_bearer(token).await, Err(BearerError::Revoked));
+
+    let one = token().await;
+    assert!(t.identity.verify_bearer(&one).await.is_ok());
+    t.identity.delete_binding(&org, &binding).await.unwrap();
+    assert!(revoked(&one).await, "a binding was removed");
+
+    let two = token().await;
+    t.deactivate(&ann).await;
+    assert!(revoked(&two).await, "the user was deactivated");
+    t.identity.set_active(&org, &ann, true).await.unwrap();
+    assert!(revoked(&two).await, "and what they had does not come back to life");
+
+    let three = token().await;
+    t.identity.reset_password("ann@acme.example", None).await.unwrap();
+    assert!(revoked(&three).await, "the password was reset");
+
+    let four = token().await;
+    t.identity.delete_api_key(&org, &key_id).await.unwrap();
+    assert!(revoked(&four).await, "the key was revoked");
+}
+
+#[tokio::test]
+async fn another_process_feels_it_within_half_a_second() {
+    let t = testing::identity().await;
+    let other = t.another_process().await;
+    let admin = login(&t, "admin@localhost").await;
+    let token = t.identity.issue(Some(&admin), &[]).await.unwrap().token;
+    assert!(other.verify_bearer(&token).await.is_ok());
+    t.identity.reset_password("admin@localhost", None).await.unwrap();
+    tokio::time::sleep(t.options.rights_for + std::time::Duration::from_millis(50)).await;
+    assert!(matches!(other.verify_bearer(&token).await, Err(BearerError::Revoked)));
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_its_key() {
+    let t = testing::identity().await;
+    let (_, key) = t.key_of("admin@localhost").await;
+    t.advance(86_400 - 100);
+    let login = t.identity.login_with_key(&key).await.unwrap();
+    assert_eq!(t.identity.issue(Some(&login), &[]).await.unwrap().expires_in, 100);
+}
+
+#[tokio::test]
+async fn a_checked_token_still_ends() {
+    let t = testing::identity().await;
+    let token = t.anonymous_token().await;
+    assert!(t.identity.verify_bearer(&token).await.is_ok());
+    t.advance(360);
+    assert!(matches!(t.identity.verify_bearer(&token).await, Err(BearerError::Expired)));
+    assert!(matches!(t.identity.verify_bearer("a.b.c").await, Err(BearerError::Malformed)));
+}

@@ -1,0 +1,55 @@
+//! Changes to organizations, projects, users, bindings and API keys. Each is one transaction that also moves the epoch
+//! of whoever loses something by it, and each drops what this process remembers. Whether the caller may is decided before:
+//! by [`crate::rbac::authorize`], and for bindings in here too, because they must not give more than the giver has.
+
+mod api_keys;
+mod bindings;
+mod orgs;
+mod users;
+
+pub use api_keys::{MadeApiKey, NewApiKey};
+pub use bindings::NewBinding;
+pub use orgs::{CreatedOrg, NewOrg};
+pub use users::{AddedUser, NewUser, UserKind};
+
+use storage::{Tx, memberships};
+
+use crate::password::{Busy, PasswordError};
+use crate::rbac::{Denial, Role};
+
+/// Why a change was not made. `Display` is meant for whoever asked for it.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// It makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The password may not be one.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The caller would give more than they have.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// It would leave an organization without an active Organization Admin.
+    #[error("an organization needs at least one active Organization Admin: make another one first")]
+    LastAdmin,
+    /// The current password was not right.
+    #[error(transparent)]
+    Login(#[from] crate::login::LoginError),
+    /// Too many passwords are being hashed.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// What the rows said: not found, a name that is taken, or that they cannot be read.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// Refuses where a change leaves an organization without an active Organization Admin. Called last in a transaction.
+async fn keep_an_admin(tx: &mut Tx, org_id: &str) -> Result<(), AdminError> {
+    match memberships::count_active_holders(tx, org_id, Role::ORGANIZATION_ADMIN).await? {
+        0 => Err(AdminError::LastAdmin),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::core::testing::{self, PASSWORD};
+use crate::login::{Door, LoginError};
+use crate::rbac::Principal;
+
+async fn principal(t: &testing::Testing, user: &str) -> std::sync::Arc<Principal> {
+    t.identity.principal(user, None).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn an_organization_keeps_an_active_admin() {
+    let t = testing::identity().await;
+    let (org, admin) = (t.org("main").await, t.user("admin@localhost").await);
+    let binding =
+        storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &admin).await.unwrap().remove(0);
+    assert!(matches!(t.identity.set_active(&org, &admin, false).await, Err(AdminError::LastAdmin)));
+    assert!(matches!(t.identity.delete_binding(&org, &binding.id).await, Err(AdminError::LastAdmin)));
+    assert_eq!(principal(&t, &admin).await.grants.len(), 1);
+
+    let second = t.add("second@acme.example").await;
+    t.give(&second, "ADMIN", None).await;
+    t.identity.delete_binding(&org, &binding.id).await.unwrap();
+    assert!(principal(&t, &admin).await.grants.is_empty());
+    assert!(matches!(t.identity.set_active(&org, &second, false).await, Err(AdminError::LastAdmin)));
+    t.identity.set_active(&org, &admin, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn bindings_fit_their_role_and_their_giver() {
+    let t = testing::identity().await;
+    let org = t.org("main").await;
+    let project = t.project("main", "defaultproject").await;
+    let (lead, bob) = (t.add("lead@acme.example").await, t.add("bob@acme.example").await);
+    t.give(&lead, "PROJECT_ADMIN", Some(&project)).await;
+    let lead = principal(&t, &lead).await;
+    let admin = principal(&t, &t.user("admin@localhost").await).await;
+    let namespaces = ["default".to_owned()];
+    let new = |role: &str, project_id, namespaces| NewBinding {
+        org_id: &org,
+        user_id: &bob,
+        role: Role::find(role).unwrap(),
+        project_id,
+        namespaces,
+    };
+    let misfits = [
+        new("ADMIN", Some(project.as_str()), &[]),
+        new("PROJECT_ADMIN", None, &[]),
+        new("SUPER_ADMIN", None, &[]),
+        new("NAMESPACE_ADMIN", Some(&project), &[]),
+        new("PROJECT_ADMIN", Some(&project), &namespaces),
+    ];
+    for misfit in &misfits {
+        assert!(matches!(t.identity.create_binding(&admin, misfit).await, Err(AdminError::Invalid(_))), "{misfit:?}");
+    }
+    let bad = ["Not A Label".to_owned()];
+    let bad = new("NAMESPACE_ADMIN", Some(&project), &bad);
+    assert!(matches!(t.identity.create_binding(&admin, &bad).await, Err(AdminError::Invalid(_))));
+
+    let denied = t.identity.create_binding(&lead, &new("ADMIN", None, &[])).await;
+    assert!(matches!(denied, Err(AdminError::Denied(_))));
+    let strange = NewBinding { project_id: Some("elsewhere"), ..new("PROJECT_ADMIN", None, &[]) };
+    assert!(matches!(t.identity.create_binding(&lead, &strange).await, Err(AdminError::Denied(_))));
+    assert!(matches!(t.identity.create_binding(&admin, &strange).await, Err(AdminError::Storage(_))));
+    t.identity.create_binding(&lead, &new("NAMESPACE_ADMIN", Some(&project), &namespaces)).await.unwrap();
+    t.identity.create_binding(&lead, &new("PROJECT_ADMIN", Some(&project), &[])).await.unwrap();
+    let again = t.identity.create_binding(&lead, &new("PROJECT_ADMIN", Some(&project), &[])).await;
+    assert!(matches!(again, Err(AdminError::Storage(error)) if error.is_conflict()));
+    let outsider = NewBinding { user_id: &t.user("operator@localhost").await, ..new("ADMIN", None, &[]) };
+    assert!(matches!(t.identity.create_binding(&admin, &outsider).await, Err(AdminError::Storage(_))));
+}
+
+#[tokio::test]
+async fn an_existing_person_joins_with_the_credentials_they_have() {
+    let t = testing::identity().await;
+    t.add("ann@acme.example").await;
+    let ann = "ann@acme.example".parse().unwrap();
+    let slug = "other".parse().unwrap();
+    let new = NewOrg { slug: &slug, name: Some("Other"), admin: Some((&ann, Some(&"not her password".into()))) };
+    let created = t.identity.create_org(&new).await.unwrap();
+    assert!(t.identity.create_org(&new).await.is_err());
+    assert_eq!(created.admin.unwrap().member.user_id, t.user("ann@acme.example").await);
+    assert!(t.identity.login("ann@acme.example", &PASSWORD.into(), Door::Console).await.is_ok());
+    let wrong = t.identity.login("ann@acme.example", &"not her password".into(), Door::Console).await;
+    assert!(matches!(wrong, Err(LoginError::Refused)));
+    assert_eq!(t.project("other", "defaultproject").await.len(), 26);
+    let other = NewUser { name: &ann, kind: UserKind::Local, password: None };
+    let again = t.identity.add_user(&created.org.id, &other).await;
+    assert!(matches!(again, Err(AdminError::Storage(error)) if error.is_conflict()));
+}
+
+#[tokio::test]
+async fn names_kinds_and_passwords_must_fit() {
+    let t = testing::identity().await;
+    let org = t.org("main").await;
+    let (person, machine, operator) =
+        ("x@acme.example".parse().unwrap(), "bot".parse().unwrap(), "operator@localhost".parse().unwrap());
+    let (good, poor) = (PASSWORD.into(), "12345678".into());
+    let try_add = async |name, kind, password| t.identity.add_user(&org, &NewUser { name, kind, password }).await;
+    assert!(matches!(try_add(&machine, UserKind::Local, None).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(try_add(&person, UserKind::Machine, None).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(try_add(&machine, UserKind::Machine, Some(&good)).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(try_add(&person, UserKind::Local, Some(&poor)).await, Err(AdminError::Password(_))));
+    assert!(matches!(try_add(&operator, UserKind::Local, None).await, Err(AdminError::Storage(_))));
+    assert!(try_add(&machine, UserKind::Machine, None).await.unwrap().temporary_password.is_none());
+    assert!(try_add(&person, UserKind::Local, None).await.unwrap().temporary_password.is_some());
+    assert!(matches!(t.identity.reset_password("bot", None).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(t.identity.reset_password("nobody", None).await, Err(AdminError::Storage(_))));
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_whoever_knows_it() {
+    let t = testing::identity().await;
+    let change = async |current: &str, new: &str| {
+        t.identity.change_password("admin@localhost", &current.into(), &new.into()).await
+    };
+    assert!(matches!(change("wrong password", "quite another one").await, Err(AdminError::Login(_))));
+    assert!(matches!(change(PASSWORD, PASSWORD).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(change(PASSWORD, "short").await, Err(AdminError::Password(_))));
+    let (_, key) = t.key_of("admin@localhost").await;
+    let by_key = t.identity.change_password("admin@localhost", &key, &"quite another one".into()).await;
+    assert!(matches!(by_key, Err(AdminError::Login(_))));
+    change(PASSWORD, "quite another one").await.unwrap();
+    assert!(t.identity.login("admin@localhost", &"quite another one".into(), Door::Registry).await.is_ok());
+}
+
+#[tokio::test]
+async fn api_keys_are_for_active_members_and_bounded() {
+    let t = testing::identity().await;
+    let (org, admin, operator) =
+        (t.org("main").await, t.user("admin@localhost").await, t.user("operator@localhost").await);
+    let new = |user_id, name, valid_days| NewApiKey { org_id: &org, user_id, name, valid_days };
+    assert!(matches!(t.identity.create_api_key(&new(&operator, "x", None)).await, Err(AdminError::Storage(_))));
+    for bad in
+        [new(&admin, " ", None), new(&admin, "a\nb", None), new(&admin, "x", Some(0)), new(&admin, "x", Some(4000))]
+    {
+        assert!(matches!(t.identity.create_api_key(&bad).await, Err(AdminError::Invalid(_))), "{bad:?}");
+    }
+    let made = t.identity.create_api_key(&new(&admin, " ci ", None)).await.unwrap();
+    assert_eq!((made.row.name.as_str(), made.row.expires_at), ("ci", None));
+    assert!(!format!("{made:?}").contains(&made.key.expose()[46..]));
+    assert!(matches!(t.identity.delete_api_key("other", &made.row.id).await, Err(AdminError::Storage(_))));
+    t.identity.delete_api_key(&org, &made.row.id).await.unwrap();
+    assert!(t.identity.login_with_key(&made.key).await.is_err());
+}

@@ -1,0 +1,202 @@
+//! Users: adding them to an organization, shutting them out of it and letting them in again, and their passwords.
+
+use storage::memberships::{self, Member};
+use storage::{Tx, users};
+
+use super::{AdminError, keep_an_admin};
+use crate::core::Identity;
+use crate::login::Door;
+use crate::name::UserName;
+use crate::password;
+use crate::secret::Secret;
+
+/// What kind of user somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserKind {
+    /// A person with a password.
+    Local,
+    /// A program: API keys only, no console.
+    Machine,
+}
+
+impl UserKind {
+    /// As rows and the API spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Machine => "machine",
+        }
+    }
+}
+
+/// What adding a user needs.
+#[derive(Debug, Clone)]
+pub struct NewUser<'a> {
+    /// An e-mail address for a person, a name for a machine.
+    pub name: &'a UserName,
+    /// Which of the two.
+    pub kind: UserKind,
+    /// A password to begin with; for a person without one a temporary one is generated.
+    pub password: Option<&'a Secret>,
+}
+
+/// A user who was just added to an organization.
+#[derive(Debug, Clone)]
+pub struct AddedUser {
+    /// Their membership.
+    pub member: Member,
+    /// The password that was generated, to be shown once; `None` where there was one already or it was given.
+    pub temporary_password: Option<Secret>,
+}
+
+/// A user to be written: all that is slow has been done.
+pub(crate) struct Prepared<'a> {
+    new: NewUser<'a>,
+    hash: Option<String>,
+    generated: Option<Secret>,
+}
+
+impl Identity {
+    /// Adds a user to an organization. Somebody who exists already keeps their credentials, whatever password is given.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`], [`AdminError::Password`]; [`AdminError::Storage`] with a conflict where the user belongs to
+    /// the organization already, or the name is another kind of user's.
+    pub async fn add_user(&self, org_id: &str, new: &NewUser<'_>) -> Result<AddedUser, AdminError> {
+        let prepared = self.prepare(new).await?;
+        let mut tx = self.db().begin().await?;
+        let added = self.write_user(&mut tx, org_id, prepared).await?;
+        tx.commit().await?;
+        self.forget(&added.member.user_id);
+        Ok(added)
+    }
+
+    /// Checks and hashes, before a transaction begins. Done for a name that exists too, so that both take as long.
+    pub(crate) async fn prepare<'a>(&self, new: &NewUser<'a>) -> Result<Prepared<'a>, AdminError> {
+        match new.kind {
+            UserKind::Local if !new.name.is_email() => {
+                return Err(AdminError::Invalid("a person's name is their e-mail address"));
+            }
+            UserKind::Machine if new.name.is_email() => {
+                return Err(AdminError::Invalid("a machine's name is not an e-mail address"));
+            }
+            UserKind::Machine if new.password.is_some() => {
+                return Err(AdminError::Invalid("a machine has no password: make an API key for it"));
+            }
+            UserKind::Machine => return Ok(Prepared { new: new.clone(), hash: None, generated: None }),
+            UserKind::Local => {}
+        }
+        let generated = if new.password.is_none() { Some(password::generate()) } else { None };
+        if let Some(given) = new.password {
+            password::check(given)?;
+        }
+        let hash = match new.password.or(generated.as_ref()) {
+            Some(password) => Some(self.0.hasher.hash(password).await?),
+            None => None,
+        };
+        Ok(Prepared { new: new.clone(), hash, generated })
+    }
+
+    pub(crate) async fn write_user(
+        &self,
+        tx: &mut Tx,
+        org_id: &str,
+        prepared: Prepared<'_>,
+    ) -> Result<AddedUser, AdminError> {
+        let now = self.now();
+        let Prepared { new, hash, generated } = prepared;
+        if let Some(known) = users::find_by_name(tx, new.name.as_str()).await? {
+            if known.kind != new.kind.as_str() || known.operator {
+                return Err(storage::Error::Conflict("that name is taken").into());
+            }
+            let member = memberships::create(tx, org_id, &known.id, now).await?;
+            return Ok(AddedUser { member, temporary_password: None });
+        }
+        let lifetime = self.0.options.temporary_password_lifetime;
+        let row = users::NewUser {
+            name: new.name.as_str(),
+            kind: new.kind.as_str(),
+            operator: false,
+            password_hash: hash.as_deref(),
+            temporary_until: generated.as_ref().map(|_| now + lifetime),
+        };
+        let user = users::create(tx, &row, now).await?;
+        let member = memberships::create(tx, org_id, &user.id, now).await?;
+        Ok(AddedUser { member, temporary_password: generated })
+    }
+
+    /// Shuts a member out of an organization, or lets them in again with all they had. What they were given ends: all of it
+    /// where this was the last organization they were active in, else their access tokens.
+    ///
+    /// # Errors
+    /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member.
+    pub async fn set_active(&self, org_id: &str, user_id: &str, active: bool) -> Result<(), AdminError> {
+        let mut tx = self.db().begin().await?;
+        if memberships::find(&mut tx, org_id, user_id).await?.is_none() {
+            return Err(storage::Error::NotFound("user").into());
+        }
+        let changed = memberships::update_active(&mut tx, org_id, user_id, active).await?;
+        if changed && !active {
+            keep_an_admin(&mut tx, org_id).await?;
+            if memberships::active_orgs(&mut tx, user_id).await?.is_empty() {
+                users::bump_epoch(&mut tx, user_id).await?;
+            } else {
+                users::bump_grants_epoch(&mut tx, user_id).await?;
+            }
+        }
+        tx.commit().await?;
+        self.forget(user_id);
+        Ok(())
+    }
+
+    /// Replaces somebody's password by one of their choice, after checking the current one as a log-in would. Everything
+    /// that was had with the old one ends.
+    ///
+    /// # Errors
+    /// [`AdminError::Login`] where the current one is not right; [`AdminError::Password`], [`AdminError::Invalid`].
+    pub async fn change_password(&self, name: &str, current: &Secret, new: &Secret) -> Result<(), AdminError> {
+        password::check(new)?;
+        if current == new {
+            return Err(AdminError::Invalid("the new password is the old one"));
+        }
+        let login = self.login(name, current, Door::Console).await?;
+        if login.key.is_some() {
+            return Err(AdminError::Login(crate::login::LoginError::Refused));
+        }
+        self.write_password(&login.principal.user_id, new, None).await
+    }
+
+    /// Gives somebody a new password, whoever they are, and lifts their lock: for the operator of the machine. Without
+    /// `new` a temporary one is generated and returned.
+    ///
+    /// # Errors
+    /// [`AdminError::Storage`] where there is no such user or they have no password; [`AdminError::Password`].
+    pub async fn reset_password(&self, name: &str, new: Option<&Secret>) -> Result<Option<Secret>, AdminError> {
+        let name = crate::name::normalise(name);
+        let user = users::find_by_name(&mut self.db().read().await?, &name).await?;
+        let user = user.ok_or(storage::Error::NotFound("user"))?;
+        if user.kind == UserKind::Machine.as_str() {
+            return Err(AdminError::Invalid("a machine has no password: make an API key for it"));
+        }
+        let generated = if new.is_none() { Some(password::generate()) } else { None };
+        if let Some(new) = new {
+            password::check(new)?;
+            self.write_password(&user.id, new, None).await?;
+        } else if let Some(generated) = &generated {
+            let until = self.now() + self.0.options.temporary_password_lifetime;
+            self.write_password(&user.id, generated, Some(until)).await?;
+        }
+        self.unlock(&name).await?;
+        Ok(generated)
+    }
+
+    async fn write_password(&self, user_id: &str, new: &Secret, until: Option<i64>) -> Result<(), AdminError> {
+        let hash = self.0.hasher.hash(new).await?;
+        let mut tx = self.db().begin().await?;
+        users::update_password(&mut tx, user_id, &hash, until).await?;
+        tx.commit().await?;
+        self.forget(user_id);
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! [`Identity`]: rows, keys and caches joined. One value for all doors of a process; cheap to clone.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use storage::login_failures::LockoutRule;
+use storage::{Clock, Db, login_failures, refresh_tokens, sessions, signing_keys};
+
+use crate::keys::{KeysError, Ring};
+use crate::login::Turns;
+use crate::master::{MacKey, MasterKey};
+use crate::password::{Cost, Hasher};
+use crate::principal::Caches;
+use crate::rbac::{Role, RolesError};
+use crate::token::Claims;
+
+/// Refresh tokens that nobody used for this long are forgotten (180 days).
+const REFRESH_UNUSED: i64 = 180 * 86_400;
+/// Seconds between two rounds of tidying.
+const PURGE_EVERY: i64 = 600;
+/// How long a password that was found right is remembered.
+const REMEMBER: Duration = Duration::from_secs(60);
+
+/// What [`Identity`] can be told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `iss` of access tokens.
+    pub issuer: String,
+    /// `aud` of access tokens: the registry's `service`.
+    pub service: String,
+    /// Life of an access token in seconds, at least 60.
+    pub token_lifetime: i64,
+    /// Life of a console session in seconds.
+    pub session_lifetime: i64,
+    /// Life of a temporary password in seconds.
+    pub temporary_password_lifetime: i64,
+    /// When failed log-ins lock a name.
+    pub lockout: LockoutRule,
+    /// What one password hash costs.
+    pub cost: Cost,
+    /// How many password hashes run at a time; by default one core is left to everything else.
+    pub hash_jobs: usize,
+    /// How long rights are remembered before they are read again.
+    pub rights_for: Duration,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// The defaults, for an issuer and a service.
+    #[must_use]
+    pub fn new(issuer: impl Into<String>, service: impl Into<String>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            issuer: issuer.into(),
+            service: service.into(),
+            token_lifetime: 300,
+            session_lifetime: 86_400,
+            temporary_password_lifetime: 72 * 3600,
+            lockout: LockoutRule { failures: 5, window: 900 },
+            cost: Cost::default(),
+            hash_jobs: cores.saturating_sub(1).max(1),
+            rights_for: Duration::from_millis(500),
+            clock: Clock::System,
+        }
+    }
+}
+
+/// Why [`Identity::open`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The signing keys could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The role matrix could not be read.
+    #[error(transparent)]
+    Roles(#[from] RolesError),
+    /// The cost of a password hash is out of range.
+    #[error("the cost of password hashes is out of range: {0}")]
+    Cost(argon2::Error),
+}
+
+/// Who may do what, live.
+#[derive(Clone)]
+pub struct Identity(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) master: MasterKey,
+    pub(crate) options: Options,
+    pub(crate) ring: RwLock<Arc<Ring>>,
+    /// When an unknown key last made us read the ring again.
+    pub(crate) ring_missed_at: AtomicI64,
+    pub(crate) hasher: Hasher,
+    pub(crate) caches: Caches,
+    /// Passwords found right a moment ago, under a key that only this process has.
+    pub(crate) remembered: Cache<[u8; 32], ()>,
+    pub(crate) remember_key: MacKey,
+    pub(crate) turns: Turns,
+    /// Tokens whose signature was checked, by hash.
+    pub(crate) checked: Cache<[u8; 32], Arc<(Arc<Claims>, String)>>,
+    pub(crate) generation: AtomicU64,
+    purged_at: AtomicI64,
+}
+
+impl Identity {
+    /// Opens the identity core on a migrated database, making the first signing key where there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(db: Db, master: MasterKey, mut options: Options) -> Result<Self, OpenError> {
+        Role::check()?;
+        // Clients treat anything below a minute as a minute (Docker token specification, "expires_in").
+        options.token_lifetime = options.token_lifetime.max(60);
+        let hasher = Hasher::new(options.cost, options.hash_jobs).map_err(OpenError::Cost)?;
+        let token_life = Duration::from_secs(options.token_lifetime.unsigned_abs() + 120);
+        let identity = Self(Arc::new(Inner {
+            ring: RwLock::new(Arc::new(Self::empty_ring(&options.issuer, &options.service))),
+            ring_missed_at: AtomicI64::new(i64::MIN),
+            hasher,
+            caches: Caches::new(options.rights_for),
+            remembered: Cache::builder().max_capacity(20_000).time_to_live(REMEMBER).build(),
+            remember_key: MacKey::ephemeral(),
+            turns: Turns::default(),
+            checked: Cache::builder().max_capacity(20_000).time_to_live(token_life).build(),
+            generation: AtomicU64::new(0),
+            purged_at: AtomicI64::new(0),
+            db,
+            master,
+            options,
+        }));
+        identity.reload_keys().await?;
+        Ok(identity)
+    }
+
+    /// What a process does every few seconds: reads the signing keys again, replaces one that has grown old, and now and
+    /// then forgets sessions, refresh tokens, failures and keys that no longer count.
+    ///
+    /// # Errors
+    /// What the database or the keys said; the next call tries again.
+    pub async fn tick(&self) -> Result<(), KeysError> {
+        let now = self.now();
+        let last = self.0.purged_at.load(Ordering::Relaxed);
+        if last + PURGE_EVERY <= now || last > now {
+            self.0.purged_at.store(now, Ordering::Relaxed);
+            self.purge(now).await?;
+        }
+        self.reload_keys().await?;
+        self.rotate_keys_if_due().await
+    }
+
+    async fn purge(&self, now: i64) -> storage::Result<()> {
+        let mut tx = self.db().begin().await?;
+        sessions::purge(&mut tx, now).await?;
+        refresh_tokens::purge(&mut tx, now - REFRESH_UNUSED).await?;
+        login_failures::purge(&mut tx, self.0.options.lockout, now).await?;
+        signing_keys::purge(&mut tx, now).await?;
+        tx.commit().await
+    }
+
+    /// The time by the one clock (unix seconds).
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.0.options.clock.now()
+    }
+
+    /// `aud` of access tokens: the registry's `service`.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.0.options.service
+    }
+
+    /// HMAC-SHA256 under a key derived from the master key for this purpose: the same in every process.
+    #[must_use]
+    pub fn mac(&self, purpose: &'static str, data: &[u8]) -> [u8; 32] {
+        self.0.caches.mac_key(purpose, &self.0.master).mac(data)
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("issuer", &self.0.options.issuer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,168 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::admin::{NewUser, UserKind};
+use crate::core::testing::{self, PASSWORD, Testing};
+
+async fn try_login(t: &Testing, name: &str, secret: &str) -> Result<Login, LoginError> {
+    t.identity.login(name, &secret.into(), Door::Registry).await
+}
+
+#[tokio::test]
+async fn a_password_lets_in_and_names_are_normalised() {
+    let t = testing::identity().await;
+    for name in ["admin@localhost", " ADMIN@localhost "] {
+        let login = try_login(&t, name, PASSWORD).await.unwrap();
+        assert_eq!((login.principal.name.as_str(), login.key.is_some()), ("admin@localhost", false));
+    }
+    assert!(matches!(try_login(&t, "admin@localhost", "wrong password").await, Err(LoginError::Refused)));
+    assert!(matches!(try_login(&t, "admin@localhost", "").await, Err(LoginError::Refused)));
+    assert!(matches!(try_login(&t, "", PASSWORD).await, Err(LoginError::Refused)));
+}
+
+#[tokio::test]
+async fn five_failures_lock_a_name_whether_or_not_it_exists_and_at_every_door() {
+    let t = testing::identity().await;
+    for name in ["admin@localhost", "nobody@localhost", "not a name: \u{fffd}"] {
+        for i in 0..5 {
+            let door = if i % 2 == 0 { Door::Console } else { Door::Registry };
+            let refused = t.identity.login(name, &"wrong password".into(), door).await;
+            assert!(matches!(refused, Err(LoginError::Refused)), "{name} {i}");
+        }
+        for door in [Door::Console, Door::Registry] {
+            let locked = t.identity.login(name, &PASSWORD.into(), door).await.unwrap_err();
+            assert!(matches!(locked, LoginError::Locked { retry_after: 900 }), "{name}: {locked}");
+        }
+    }
+    t.advance(900);
+    assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_success_in_between_forgets_the_failures_and_an_admin_unlocks() {
+    let t = testing::identity().await;
+    for _ in 0..3 {
+        for _ in 0..4 {
+            assert!(try_login(&t, "admin@localhost", "wrong password").await.is_err());
+        }
+        assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
+    }
+    for _ in 0..5 {
+        assert!(try_login(&t, "admin@localhost", "wrong password").await.is_err());
+    }
+    assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Locked { .. })));
+    t.identity.unlock("Admin@Localhost").await.unwrap();
+    assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_guesses_are_counted_before_the_next_is_made() {
+    let t = testing::identity().await;
+    let guesses = (0..20).map(|i| {
+        let identity = t.identity.clone();
+        tokio::spawn(async move {
+            identity.login("admin@localhost", &format!("guess number {i}").into(), Door::Registry).await
+        })
+    });
+    let mut refused = 0;
+    for guess in guesses.collect::<Vec<_>>() {
+        refused += usize::from(matches!(guess.await.unwrap(), Err(LoginError::Refused)));
+    }
+    assert_eq!(refused, 5);
+}
+
+#[tokio::test]
+async fn api_keys_work_while_the_name_is_locked_and_never_lock_it() {
+    let t = testing::identity().await;
+    let (id, key) = t.key_of("admin@localhost").await;
+    let wrong = format!("ra2.{id}.{}", "0".repeat(64));
+    for _ in 0..10 {
+        assert!(matches!(try_login(&t, "admin@localhost", &wrong).await, Err(LoginError::Refused)));
+    }
+    assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
+    for _ in 0..5 {
+        assert!(try_login(&t, "admin@localhost", "wrong password").await.is_err());
+    }
+    let login = t.identity.login("admin@localhost", &key, Door::Registry).await.unwrap();
+    assert_eq!(login.key.unwrap().id, id);
+    assert!(t.identity.login_with_key(&key).await.is_ok());
+    assert!(matches!(t.identity.login("operator@localhost", &key, Door::Registry).await, Err(LoginError::Refused)));
+    assert!(matches!(t.identity.login_with_key(&PASSWORD.into()).await, Err(LoginError::Refused)));
+}
+
+#[tokio::test]
+async fn a_key_carries_its_organization_only_and_ends() {
+    let t = testing::identity().await;
+    let name = "admin@localhost".parse().unwrap();
+    let slug = "other".parse().unwrap();
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&name, None)) };
+    let other = t.identity.create_org(&new).await.unwrap();
+    assert!(other.admin.unwrap().temporary_password.is_none());
+    let (id, key) = t.key_of("admin@localhost").await;
+    let by_key = t.identity.login_with_key(&key).await.unwrap().principal;
+    let in_person = try_login(&t, "admin@localhost", PASSWORD).await.unwrap().principal;
+    assert_eq!((by_key.grants.len(), in_person.grants.len()), (1, 2));
+    assert_eq!(by_key.key_org, Some(t.org("main").await));
+    let row = storage::api_keys::find(&mut t.db.read().await.unwrap(), &id).await.unwrap().unwrap();
+    assert_eq!(row.last_used_at, Some(t.now()));
+    t.advance(86_399);
+    assert!(t.identity.login_with_key(&key).await.is_ok());
+    t.advance(1);
+    assert!(matches!(t.identity.login_with_key(&key).await, Err(LoginError::Refused)));
+    assert!(t.identity.principal(&by_key.user_id, Some(&id)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_machine_has_no_password_and_no_console() {
+    let t = testing::identity().await;
+    let name = "ci-bot".parse().unwrap();
+    let new = NewUser { name: &name, kind: UserKind::Machine, password: None };
+    t.identity.add_user(&t.org("main").await, &new).await.unwrap();
+    let (_, key) = t.key_of("ci-bot").await;
+    assert!(t.identity.login("ci-bot", &key, Door::Registry).await.unwrap().principal.machine);
+    assert!(matches!(t.identity.login("ci-bot", &"".into(), Door::Console).await, Err(LoginError::Refused)));
+}
+
+#[tokio::test]
+async fn a_temporary_password_opens_the_console_only_and_for_three_days() {
+    let t = testing::identity().await;
+    let name = "new@acme.example".parse().unwrap();
+    let new = NewUser { name: &name, kind: UserKind::Local, password: None };
+    let temporary = t.identity.add_user(&t.org("main").await, &new).await.unwrap().temporary_password.unwrap();
+    let docker = t.identity.login("new@acme.example", &temporary, Door::Registry).await;
+    assert!(matches!(docker, Err(LoginError::MustChangePassword)));
+    let console = t.identity.login("new@acme.example", &temporary, Door::Console).await.unwrap();
+    assert!(console.must_change_password);
+    t.advance(72 * 3600 - 1);
+    assert!(t.identity.login("new@acme.example", &temporary, Door::Console).await.is_ok());
+    t.advance(1);
+    let late = t.identity.login("new@acme.example", &temporary, Door::Console).await;
+    assert!(matches!(late, Err(LoginError::Refused)));
+    let reset = t.identity.reset_password("new@acme.example", None).await.unwrap().unwrap();
+    t.identity.change_password("new@acme.example", &reset, &PASSWORD.into()).await.unwrap();
+    assert!(try_login(&t, "new@acme.example", PASSWORD).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_remembered_password_is_forgotten_with_the_epoch() {
+    let t = testing::identity().await;
+    assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
+    let user = storage::users::find_by_name(&mut t.db.read().await.unwrap(), "admin@localhost").await.unwrap();
+    assert!(t.identity.remembers(user.as_ref(), &PASSWORD.into()));
+    t.identity.reset_password("admin@localhost", Some(&"another good one".into())).await.unwrap();
+    assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Refused)));
+    assert!(try_login(&t, "admin@localhost", "another good one").await.is_ok());
+}
+
+#[tokio::test]
+async fn somebody_shut_out_everywhere_is_refused_like_anybody_else() {
+    let t = testing::identity().await;
+    let bob = t.add("bob@acme.example").await;
+    let (_, key) = t.key_of("bob@acme.example").await;
+    assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
+    t.deactivate(&bob).await;
+    assert!(matches!(try_login(&t, "bob@acme.example", PASSWORD).await, Err(LoginError::Refused)));
+    assert!(matches!(t.identity.login_with_key(&key).await, Err(LoginError::Refused)));
+    t.identity.set_active(&t.org("main").await, &bob, true).await.unwrap();
+    assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
+    assert!(t.identity.login_with_key(&key).await.is_ok());
+}

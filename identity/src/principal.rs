@@ -1,0 +1,233 @@
+//! The live rights of a user: read from the rows, remembered for half a second at most, and dropped at once in the process
+//! that changes them. That is how a revocation is felt everywhere within a second, by tokens already issued too.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use storage::api_keys::{self, ApiKey};
+use storage::users::User;
+use storage::{bindings, memberships, projects, users};
+
+use crate::core::Identity;
+use crate::master::{MacKey, MasterKey};
+use crate::rbac::{Grant, Principal, Role};
+use crate::token::{Bearer, BearerError, Claims, Epochs, check_times};
+
+/// A user with everything that their rights are made of.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) user: User,
+    /// Ids of the organizations in which the user is active.
+    pub(crate) orgs: Vec<String>,
+    grants: Vec<Grant>,
+}
+
+impl Subject {
+    pub(crate) fn epochs(&self) -> Epochs {
+        epochs_of(&self.user)
+    }
+
+    /// Whether the user may get in anywhere at all.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.user.operator || !self.orgs.is_empty()
+    }
+
+    fn principal(&self, key_org: Option<&str>) -> Principal {
+        let grants = self.grants.iter().filter(|grant| key_org.is_none_or(|org| grant.org_id == org));
+        Principal {
+            user_id: self.user.id.clone(),
+            name: self.user.name.clone(),
+            machine: self.user.kind == "machine",
+            operator: self.user.operator && key_org.is_none(),
+            key_org: key_org.map(ToOwned::to_owned),
+            grants: grants.cloned().collect(),
+        }
+    }
+}
+
+pub(crate) fn epochs_of(user: &User) -> Epochs {
+    Epochs { user: user.epoch, grants: user.grants_epoch }
+}
+
+/// What is remembered for a moment, and keys that are derived once.
+pub(crate) struct Caches {
+    subjects: Cache<String, Option<Arc<Subject>>>,
+    keys: Cache<String, Option<Arc<ApiKey>>>,
+    /// Whether a project, `org/project`, is public.
+    public: Cache<String, bool>,
+    macs: RwLock<HashMap<&'static str, MacKey>>,
+}
+
+impl Caches {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self {
+            subjects: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
+            keys: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
+            public: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
+            macs: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn mac_key(&self, purpose: &'static str, master: &MasterKey) -> MacKey {
+        if let Some(key) = self.macs.read().unwrap_or_else(PoisonError::into_inner).get(purpose) {
+            return key.clone();
+        }
+        let mut macs = self.macs.write().unwrap_or_else(PoisonError::into_inner);
+        macs.entry(purpose).or_insert_with(|| master.mac_key(purpose)).clone()
+    }
+}
+
+impl Identity {
+    /// The rights of a user at this moment, by an API key of theirs if one is named; at most half a second old. `None`
+    /// where the user may not get in anywhere, or the key has ended.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn principal(&self, user: &str, key: Option<&str>) -> storage::Result<Option<Arc<Principal>>> {
+        let Some(subject) = self.subject(user).await?.filter(|subject| subject.is_alive()) else { return Ok(None) };
+        let Some(key) = key else { return Ok(Some(Arc::new(subject.principal(None)))) };
+        let Some(key) = self.live_key(key).await? else { return Ok(None) };
+        let theirs = key.user_id == user && subject.orgs.contains(&key.org_id);
+        Ok(theirs.then(|| Arc::new(subject.principal(Some(&key.org_id)))))
+    }
+
+    /// A user's epochs, at most half a second old; `None` where there is no such user, or one who may not get in anywhere.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn epochs(&self, user: &str) -> storage::Result<Option<Epochs>> {
+        Ok(self.subject(user).await?.filter(|subject| subject.is_alive()).map(|subject| subject.epochs()))
+    }
+
+    /// Checks an access token: signature (remembered until it ends), issuer, audience, times, then the user's epochs, and
+    /// that what was granted because it is public still is.
+    ///
+    /// # Errors
+    /// [`BearerError`].
+    pub async fn verify_bearer(&self, token: &str) -> Result<Arc<Bearer>, BearerError> {
+        let claims = self.check_signature(token).await?;
+        if let Some(user) = &claims.uid {
+            let now = self.epochs(user).await.map_err(BearerError::Unavailable)?;
+            if now.is_none() || now != claims.ep {
+                return Err(BearerError::Revoked);
+            }
+        }
+        for name in &claims.open {
+            if !self.is_public(name).await.map_err(BearerError::Unavailable)? {
+                return Err(BearerError::Revoked);
+            }
+        }
+        Ok(Arc::new(Bearer::from(&*claims)))
+    }
+
+    async fn check_signature(&self, token: &str) -> Result<Arc<Claims>, BearerError> {
+        let now = self.now();
+        let hash = crate::secret::sha256(token);
+        let ring = self.ring();
+        if let Some(known) = self.0.checked.get(&hash)
+            && ring.verifier.knows(&known.1)
+        {
+            check_times(&known.0, now)?;
+            return Ok(Arc::clone(&known.0));
+        }
+        let (claims, kid) = match ring.verifier.verify(token, now) {
+            // Another process may have made the key. A flood of made-up keys reads the ring once a second, no more.
+            Err(BearerError::UnknownKey) if self.0.ring_missed_at.swap(now, Ordering::Relaxed) != now => {
+                self.reload_keys().await.map_err(|error| {
+                    tracing::error!(%error, "cannot read the signing keys");
+                    BearerError::UnknownKey
+                })?;
+                self.ring().verifier.verify(token, now)?
+            }
+            checked => checked?,
+        };
+        let claims = Arc::new(claims);
+        self.0.checked.insert(hash, Arc::new((Arc::clone(&claims), kid)));
+        Ok(claims)
+    }
+
+    /// A user with their rights, at most half a second old.
+    pub(crate) async fn subject(&self, user: &str) -> storage::Result<Option<Arc<Subject>>> {
+        if let Some(known) = self.0.caches.subjects.get(user) {
+            return Ok(known);
+        }
+        let generation = self.0.generation.load(Ordering::SeqCst);
+        let subject = self.read_subject(user).await?.map(Arc::new);
+        // What was read while somebody changed it is used once, not kept.
+        if self.0.generation.load(Ordering::SeqCst) == generation {
+            self.0.caches.subjects.insert(user.to_owned(), subject.clone());
+        }
+        Ok(subject)
+    }
+
+    async fn read_subject(&self, id: &str) -> storage::Result<Option<Subject>> {
+        let mut session = self.db().read().await?;
+        // The epochs first: rights read after them can only be younger.
+        let Some(user) = users::find(&mut session, id).await? else { return Ok(None) };
+        let orgs = memberships::active_orgs(&mut session, id).await?;
+        let rows = bindings::list_active_of_user(&mut session, id).await?;
+        let grants = rows.into_iter().filter_map(|row| {
+            let Some(role) = Role::find(&row.role) else {
+                tracing::warn!(binding.id = row.id, role = row.role, "a binding names a role that does not exist");
+                return None;
+            };
+            Some(Grant { binding_id: row.id, org_id: row.org_id, role, project_id: row.project_id })
+        });
+        Ok(Some(Subject { user, orgs, grants: grants.collect() }))
+    }
+
+    /// An API key that has not ended, at most half a second old.
+    pub(crate) async fn live_key(&self, id: &str) -> storage::Result<Option<Arc<ApiKey>>> {
+        let found = match self.0.caches.keys.get(id) {
+            Some(known) => known,
+            None => {
+                let generation = self.0.generation.load(Ordering::SeqCst);
+                let row = api_keys::find(&mut self.db().read().await?, id).await?.map(Arc::new);
+                // Made-up ids must not push real keys out.
+                if row.is_some() && self.0.generation.load(Ordering::SeqCst) == generation {
+                    self.0.caches.keys.insert(id.to_owned(), row.clone());
+                }
+                row
+            }
+        };
+        let now = self.now();
+        Ok(found.filter(|key| key.expires_at.is_none_or(|end| end > now)))
+    }
+
+    /// Whether a repository lies in a public project, at most half a second old.
+    async fn is_public(&self, repository: &str) -> storage::Result<bool> {
+        let Ok(name) = repository.parse::<storage::names::RepoName>() else { return Ok(false) };
+        let path = format!("{}/{}", name.org(), name.project());
+        if let Some(known) = self.0.caches.public.get(&path) {
+            return Ok(known);
+        }
+        let generation = self.0.generation.load(Ordering::SeqCst);
+        let found = projects::find_by_path(&mut self.db().read().await?, name.org(), name.project()).await?;
+        let public = found.is_some_and(|project| project.public);
+        if self.0.generation.load(Ordering::SeqCst) == generation {
+            self.0.caches.public.insert(path, public);
+        }
+        Ok(public)
+    }
+
+    /// Drops what this process remembers of a user. To be called after every committed change of their rights.
+    pub(crate) fn forget(&self, user: &str) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+        self.0.caches.subjects.invalidate(user);
+    }
+
+    /// Drops what this process remembers of an API key.
+    pub(crate) fn forget_key(&self, key: &str) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+        self.0.caches.keys.invalidate(key);
+    }
+
+    /// Drops what this process remembers of which projects are public.
+    pub(crate) fn forget_public(&self) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+        self.0.caches.public.invalidate_all();
+    }
+}
