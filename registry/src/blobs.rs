@@ -1,0 +1,208 @@
+//! Reading and deleting blobs (end-2, end-10).
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, WARNING,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use storage::names::{Digest, RepoName};
+use storage::objects::ObjectReader;
+use tokio::task::JoinHandle;
+
+use crate::error::{Code, Error, Result};
+use crate::range::{self, Wanted};
+use crate::{CONTENT_DIGEST, State};
+
+/// Bytes read from a file at a time.
+const CHUNK: u64 = 256 * 1024;
+
+/// How a blob is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Get {
+    /// Only the head of the answer.
+    pub(crate) head: bool,
+    /// The caller may push here, so that "it is there" is a promise: the blob's lease is renewed.
+    pub(crate) lease: bool,
+}
+
+fn unknown(digest: &Digest) -> Error {
+    Error::missing(Code::BlobUnknown, "blob unknown to this repository")
+        .detail(serde_json::json!({ "digest": digest.as_str() }))
+}
+
+/// A blob's bytes, or a part of them.
+pub(crate) async fn get(
+    state: &State,
+    headers: &HeaderMap,
+    repo: &RepoName,
+    digest: &Digest,
+    how: Get,
+) -> Result<Response> {
+    let mut session = state.db().read().await?;
+    let blob = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
+    drop(session);
+    if how.head && how.lease {
+        renew_lease(state, repo, digest, blob.lease_until).await?;
+    }
+    let size = blob.size.unsigned_abs();
+    let etag = format!("\"{digest}\"");
+    let mut response = Response::new(Body::empty());
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    out.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    out.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
+    put(out, &CONTENT_DIGEST, digest.as_str());
+    put(out, &ETAG, &etag);
+    if none_match(headers, &etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let stale = headers.get(IF_RANGE).is_some_and(|given| given.as_bytes() != etag.as_bytes());
+    let (first, length) = match if stale { Wanted::Whole } else { range::wanted(headers, size) } {
+        Wanted::Whole => (0, size),
+        Wanted::Part { first, last } => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            put(response.headers_mut(), &CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
+            (first, last - first + 1)
+        }
+        Wanted::Unsatisfiable => return Err(Error::range_not_satisfiable(size)),
+    };
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if !how.head && length > 0 {
+        *response.body_mut() = open(state, blob, repo, digest, first, length).await?;
+    }
+    Ok(response)
+}
+
+/// Opens the blob's object and reads its first piece, so that damage found at once is an error and not a cut body.
+async fn open(
+    state: &State,
+    blob: storage::blobs::Blob,
+    repo: &RepoName,
+    digest: &Digest,
+    first: u64,
+    length: u64,
+) -> Result<Body> {
+    let (reader, piece) = match read_first(state, blob.object_key, first, length).await {
+        Err(storage::Error::Damaged(_)) => {
+            // A push may have put another object in its place between the two looks.
+            let mut session = state.db().read().await?;
+            let again = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
+            drop(session);
+            read_first(state, again.object_key, first, length).await?
+        }
+        other => other?,
+    };
+    let next = first + piece.len() as u64;
+    let end = first + length;
+    if next == end {
+        return Ok(Body::from(piece));
+    }
+    let ahead = read_ahead(&reader, next, end);
+    let pieces = stream::try_unfold(Some((Ok(piece), next, ahead)), move |step| {
+        let reader = reader.clone();
+        async move {
+            let Some((piece, next, ahead)) = step else { return Ok(None) };
+            let piece: Bytes = piece?;
+            let Some(ahead) = ahead else { return Ok::<_, storage::Error>(Some((piece, None))) };
+            let following = match ahead.await {
+                Ok(read) => read,
+                Err(error) => Err(storage::Error::Io {
+                    context: "a reading thread ended early",
+                    source: std::io::Error::other(error),
+                }),
+            };
+            let after = next + following.as_ref().map_or(0, |piece| piece.len() as u64);
+            let ahead = following.is_ok().then(|| read_ahead(&reader, after, end)).flatten();
+            Ok(Some((piece, Some((following, after, ahead)))))
+        }
+    });
+    Ok(Body::from_stream(pieces))
+}
+
+async fn read_first(
+    state: &State,
+    key: String,
+    first: u64,
+    length: u64,
+) -> std::result::Result<(ObjectReader, Bytes), storage::Error> {
+    let objects = state.objects().clone();
+    tokio::task::spawn_blocking(move || {
+        let reader = objects.open_object(&key)?;
+        let piece = read(&reader, first, first + length)?;
+        Ok((reader, piece))
+    })
+    .await
+    .map_err(|e| storage::Error::Io { context: "opening an object", source: std::io::Error::other(e) })?
+}
+
+/// Reads the piece after the one that is being sent.
+fn read_ahead(reader: &ObjectReader, from: u64, end: u64) -> Option<JoinHandle<storage::Result<Bytes>>> {
+    if from >= end {
+        return None;
+    }
+    let reader = reader.clone();
+    Some(tokio::task::spawn_blocking(move || read(&reader, from, end)))
+}
+
+/// At most one chunk. Blocks.
+fn read(reader: &ObjectReader, from: u64, end: u64) -> storage::Result<Bytes> {
+    let mut buffer = vec![0u8; usize::try_from((end - from).min(CHUNK)).unwrap_or_default()];
+    reader.read_at(&mut buffer, from)?;
+    Ok(Bytes::from(buffer))
+}
+
+/// Keeps a blob that a pusher was told of for the grace period, where its lease is half over.
+async fn renew_lease(state: &State, repo: &RepoName, digest: &Digest, lease_until: i64) -> Result<()> {
+    let now = state.identity().now();
+    let grace = state.uploads().lifetimes().grace;
+    if lease_until - now > grace / 2 {
+        return Ok(());
+    }
+    let mut tx = state.db().begin().await?;
+    if let Some(repository) = storage::repositories::find(&mut tx, repo).await?
+        && storage::blobs::renew_lease(&mut tx, &repository.id, digest, now + grace).await?
+    {
+        tx.commit().await?;
+        return Ok(());
+    }
+    Err(unknown(digest))
+}
+
+/// Takes a blob out of the repository; at once it can no longer be read here.
+pub(crate) async fn delete(state: &State, repo: &RepoName, digest: &Digest) -> Result<Response> {
+    let mut tx = state.db().begin().await?;
+    let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
+    let used = storage::blobs::is_referenced(&mut tx, &repository.id, digest).await?;
+    if !storage::blobs::unlink(&mut tx, &repository.id, digest, state.identity().now()).await? {
+        return Err(unknown(digest));
+    }
+    tx.commit().await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if used {
+        let warning =
+            "299 - \"manifests of this repository still refer to the deleted blob and can no longer be pulled\"";
+        response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
+    }
+    Ok(response)
+}
+
+/// Whether `If-None-Match` names what we have (RFC 9110 §13.1.2, weak comparison).
+pub(crate) fn none_match(headers: &HeaderMap, etag: &str) -> bool {
+    headers
+        .get_all(http::header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.trim() == "*" || value.split(',').any(|one| one.trim().trim_start_matches("W/") == etag))
+}
+
+/// Sets a header to text that is known to be header-safe.
+pub(crate) fn put(headers: &mut HeaderMap, name: &http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,49 @@
+//! The catalog: every repository that the caller may pull from, and no other.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use identity::rbac::Permission;
+use identity::token::Bearer;
+use serde::Serialize;
+use storage::repositories::{self, RepositoryFilter};
+
+use crate::State;
+use crate::action::Page;
+use crate::error::Result;
+use crate::page;
+
+#[derive(Serialize)]
+struct Catalog {
+    repositories: Vec<String>,
+}
+
+/// Canonical names in byte order, after `last`, at most `n`.
+pub(crate) async fn list(state: &State, bearer: &Bearer, wanted: &Page) -> Result<Response> {
+    let limit = page::limit(wanted, page::MAX);
+    let rows = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let principal = match &bearer.user {
+        Some(user) => state.identity().principal(user, bearer.key.as_deref()).await?,
+        None => None,
+    };
+    let mut names = Vec::new();
+    if let Some(principal) = principal {
+        let reach = principal.reach(Permission::RegistryPull);
+        let orgs = reach.orgs.iter().map(|org| RepositoryFilter { org_id: Some(org), project_id: None });
+        let projects =
+            reach.projects.iter().map(|project| RepositoryFilter { org_id: None, project_id: Some(project) });
+        let mut session = state.db().read().await?;
+        for filter in orgs.chain(projects) {
+            let found = repositories::list(&mut session, &filter, &wanted.last, rows).await?;
+            names.extend(found.into_iter().map(|repository| repository.name));
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    let more = page::cut(&mut names, limit);
+    let last = names.last().cloned().unwrap_or_default();
+    let mut response = Json(Catalog { repositories: names }).into_response();
+    if more {
+        page::link(response.headers_mut(), "/v2/_catalog", &[("last", &last), ("n", &limit.to_string())]);
+    }
+    Ok(response)
+}

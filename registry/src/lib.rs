@@ -1,0 +1,160 @@
+//! The registry: Docker Registry v2 and OCI distribution-spec 1.1.1, with what its main branch has added since.
+//!
+//! A request becomes one [`action::Action`]; [`auth`] asks whether the token covers it; one of the modules named after the
+//! specification's categories answers: [`blobs`], [`uploads`], [`manifests`], [`tags`], [`referrers`], [`catalog`]. They
+//! call storage and render; status codes of failures are in [`error`] alone.
+
+pub mod action;
+pub mod auth;
+mod blobs;
+mod catalog;
+pub mod error;
+pub mod manifest;
+mod manifests;
+mod page;
+pub mod range;
+mod referrers;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use identity::Identity;
+use storage::Db;
+use storage::objects::Objects;
+use storage::uploads::Uploads;
+
+use crate::action::Action;
+use crate::auth::Realm;
+use crate::error::Result;
+
+static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What the registry is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `service` that tokens must be for.
+    pub service: String,
+    /// Where the token service is.
+    pub realm: Realm,
+    /// Where the controller is, for messages that say what to do.
+    pub controller_url: String,
+    /// Largest manifest accepted, in bytes. The specification asks for 4 MiB or more.
+    pub max_manifest: u64,
+    /// Largest blob accepted, in bytes.
+    pub max_blob: u64,
+    /// A client that sends nothing for so long while it uploads is cut off; the session stays.
+    pub body_idle: Duration,
+}
+
+/// What a request of the registry needs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct State(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    objects: Objects,
+    uploads: Uploads,
+    identity: Identity,
+    settings: Settings,
+}
+
+impl State {
+    /// Puts the registry's parts together.
+    #[must_use]
+    pub fn new(db: Db, objects: Objects, uploads: Uploads, identity: Identity, settings: Settings) -> Self {
+        Self(Arc::new(Inner { db, objects, uploads, identity, settings }))
+    }
+
+    fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.0.objects
+    }
+
+    fn uploads(&self) -> &Uploads {
+        &self.0.uploads
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    fn realm(&self, headers: &HeaderMap) -> String {
+        self.0.settings.realm.url(headers)
+    }
+}
+
+/// In a response's extensions: the action's label, for metrics and the access log.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionLabel(pub &'static str);
+
+/// The registry's routes.
+pub fn router(state: State) -> Router {
+    Router::new().fallback(serve).with_state(state)
+}
+
+async fn serve(axum::extract::State(state): axum::extract::State<State>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let parsed = Action::parse(&parts.method, parts.uri.path(), parts.uri.query());
+    let label = parsed.as_ref().map_or("unknown", Action::label);
+    let outcome = match parsed {
+        Ok(action) => dispatch(&state, &parts, action, body).await,
+        Err(error) => Err(error),
+    };
+    let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(&API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response.extensions_mut().insert(ActionLabel(label));
+    response
+}
+
+async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, body: Body) -> Result<Response> {
+    let headers = &parts.headers;
+    let head = parts.method == http::Method::HEAD;
+    if auth::session::covers(&action) {
+        return uploads::session(state, headers, action, body).await;
+    }
+    let bearer = auth::authorized(state, headers, &action).await?;
+    match action {
+        Action::Version => Ok(axum::Json(serde_json::json!({})).into_response()),
+        Action::ListRepositories { page } => catalog::list(state, &bearer, &page).await,
+        Action::ListTags { repo, page } => tags::list(state, &repo, &page).await,
+        Action::ListReferrers { repo, subject, artifact_type, page } => {
+            referrers::list(state, &repo, &subject, artifact_type.as_deref(), &page).await
+        }
+        Action::GetManifest { repo, reference } => manifests::get(state, headers, &repo, &reference, head).await,
+        Action::PutManifest { repo, reference, tags } => {
+            manifests::put(state, headers, &bearer, manifests::Put { repo, reference, tags }, body).await
+        }
+        Action::DeleteManifest { repo, reference } => manifests::delete(state, &repo, &reference).await,
+        Action::GetBlob { repo, digest } => {
+            let lease = auth::may_push(&bearer, &repo);
+            blobs::get(state, headers, &repo, &digest, blobs::Get { head, lease }).await
+        }
+        Action::DeleteBlob { repo, digest } => blobs::delete(state, &repo, &digest).await,
+        Action::BeginUpload { repo, algorithm, start } => {
+            uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body).await
+        }
+        // Covered by the session's capability above.
+        Action::UploadStatus { .. }
+        | Action::AppendUpload { .. }
+        | Action::FinishUpload { .. }
+        | Action::CancelUpload { .. } => Err(error::Error::method_not_allowed("GET, PATCH, PUT, DELETE")),
+    }
+}

@@ -1,0 +1,429 @@
+//! Pushing blobs (end-4a, 4b, 4c, 5, 6, 11, 13, 14).
+//!
+//! Beginning an upload takes a token; the session's URL then carries its own capability. Request bodies are taken in by
+//! a task of their own, so that a client that goes away does not stop the bookkeeping: what a PATCH brought before the
+//! line broke is made durable, and `GET` on the session says how much that is.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use identity::rbac::{Permission, Resource, authorize};
+use identity::token::Bearer;
+use storage::names::{Algorithm, Digest, RepoName};
+use storage::uploads::{Committed, NewUpload, Target, Upload, Writer};
+use storage::{orgs, projects};
+use tokio::time::timeout;
+
+use crate::action::{Action, Start};
+use crate::auth;
+use crate::blobs::put;
+use crate::error::{Code, Error, Result};
+use crate::{CONTENT_DIGEST, State, range};
+
+static UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// An upload to begin.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    pub(crate) repo: RepoName,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) start: Start,
+}
+
+/// Where a push goes: the organization and project that the name says, which must exist.
+pub(crate) struct Place {
+    pub(crate) org_id: String,
+    pub(crate) project_id: String,
+}
+
+/// Finds the organization and the project of a repository that is pushed to.
+///
+/// # Errors
+/// 404 that says how to make the project. Only for callers whose token covers the repository.
+pub(crate) async fn place(state: &State, repo: &RepoName) -> Result<Place> {
+    let mut session = state.db().read().await?;
+    let Some(org) = orgs::find_by_slug(&mut session, repo.org()).await? else {
+        return Err(Error::missing(Code::NameUnknown, format!("organization '{}' does not exist", repo.org())));
+    };
+    match projects::find_by_slug(&mut session, &org.id, repo.project()).await? {
+        Some(project) => Ok(Place { org_id: org.id, project_id: project.id }),
+        None => {
+            let (org, project, url) = (repo.org(), repo.project(), &state.settings().controller_url);
+            Err(Error::missing(
+                Code::NameUnknown,
+                format!(
+                    "project '{project}' does not exist in organization '{org}': create it with \
+                     POST {url}/api/v1/orgs/{org}/projects {{\"slug\":\"{project}\"}}, or push to {org}/<name>, \
+                     which lies in the default project"
+                ),
+            ))
+        }
+    }
+}
+
+/// POST: a session, a whole blob, or a mount.
+pub(crate) async fn begin(
+    state: &State,
+    headers: &HeaderMap,
+    bearer: &Bearer,
+    begin: Begin,
+    body: Body,
+) -> Result<Response> {
+    let place = place(state, &begin.repo).await?;
+    if let Start::Mount { digest, from } = &begin.start
+        && mount(state, bearer, &begin.repo, &place, digest, from.as_ref()).await?
+    {
+        return Ok(created(&begin.repo, digest));
+    }
+    let Some(user) = &bearer.user else {
+        // Anonymous tokens never carry push; this is the second lock on that door.
+        return Err(Error::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "anonymous users cannot push"));
+    };
+    let epochs = bearer.epochs.to_string();
+    let new = NewUpload {
+        org_id: &place.org_id,
+        project_id: &place.project_id,
+        repository: begin.repo.canonical(),
+        user_id: user,
+        api_key_id: bearer.key.as_deref(),
+        epochs: &epochs,
+        algorithm: begin.algorithm,
+    };
+    let upload = state.uploads().begin(&new).await?;
+    match begin.start {
+        Start::Monolithic(digest) => {
+            let id = upload.id.clone();
+            let outcome = finish(state, headers, &begin.repo, upload, digest, body).await;
+            if outcome.is_err() {
+                // Nobody was told of the session.
+                state.uploads().cancel(&id).await?;
+            }
+            outcome
+        }
+        Start::Session | Start::Mount { .. } => Ok(progress(state, &begin.repo, &upload.id, 0, StatusCode::ACCEPTED)),
+    }
+}
+
+/// Links a blob that the caller may read elsewhere in the organization into `repo`. False where there is none: then the
+/// caller gets a session, whether the source is missing, another tenant's, or not the caller's to read.
+async fn mount(
+    state: &State,
+    bearer: &Bearer,
+    repo: &RepoName,
+    place: &Place,
+    digest: &Digest,
+    from: Option<&RepoName>,
+) -> Result<bool> {
+    let readable = match from {
+        Some(from) if from.org() != repo.org() || !auth::may_pull(bearer, from) => false,
+        Some(from) => {
+            let mut session = state.db().read().await?;
+            storage::blobs::find(&mut session, from, digest).await?.is_some()
+        }
+        None => readable_somewhere(state, bearer, place, digest).await?,
+    };
+    if !readable {
+        return Ok(false);
+    }
+    let now = state.identity().now();
+    let mut tx = state.db().begin().await?;
+    let repository = storage::repositories::ensure(&mut tx, &place.org_id, &place.project_id, repo, now).await?;
+    let lease = now + state.uploads().lifetimes().grace;
+    if !storage::blobs::link(&mut tx, &repository.id, &place.org_id, digest, lease).await? {
+        return Ok(false);
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Whether the caller may read the blob in any repository of the organization (a mount without `from`).
+async fn readable_somewhere(state: &State, bearer: &Bearer, place: &Place, digest: &Digest) -> Result<bool> {
+    let Some(user) = &bearer.user else { return Ok(false) };
+    let Some(principal) = state.identity().principal(user, bearer.key.as_deref()).await? else { return Ok(false) };
+    let mut session = state.db().read().await?;
+    let projects = storage::blobs::projects_with(&mut session, &place.org_id, digest, 1000).await?;
+    Ok(projects.iter().any(|project_id| {
+        let resource = Resource::Project { org_id: &place.org_id, project_id };
+        authorize(&principal, Permission::RegistryPull, &resource).is_allowed()
+    }))
+}
+
+/// GET, PATCH, PUT, DELETE on a session, which its URL's capability covers.
+pub(crate) async fn session(state: &State, headers: &HeaderMap, action: Action, body: Body) -> Result<Response> {
+    match action {
+        Action::UploadStatus { repo, session } => {
+            let upload = auth::session::open(state, &repo, &session).await?;
+            Ok(progress(state, &repo, &upload.id, upload.received.unsigned_abs(), StatusCode::NO_CONTENT))
+        }
+        Action::AppendUpload { repo, session } => {
+            let upload = auth::session::open(state, &repo, &session).await?;
+            append(state, headers, repo, upload, body).await
+        }
+        Action::FinishUpload { repo, session, digest } => {
+            let upload = auth::session::open(state, &repo, &session).await?;
+            finish(state, headers, &repo, upload, digest, body).await
+        }
+        Action::CancelUpload { repo, session } => {
+            let upload = auth::session::open(state, &repo, &session).await?;
+            state.uploads().cancel(&upload.id).await?;
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        _ => Err(Error::method_not_allowed("GET, PATCH, PUT, DELETE")),
+    }
+}
+
+/// PATCH: the next chunk, or a stream of unknown length.
+async fn append(state: &State, headers: &HeaderMap, repo: RepoName, upload: Upload, body: Body) -> Result<Response> {
+    let chunk = Chunk::of(headers)?;
+    let state = state.clone();
+    let task = tokio::spawn(async move {
+        let mut writer = state.uploads().claim(&upload.id).await?;
+        if let Err(error) = chunk.fits(&state, &repo, &writer) {
+            writer.release().await?;
+            return Err(error);
+        }
+        let taken = take_in(&state, &mut writer, &upload, body, Keep::Checkpoints).await;
+        let outcome = match taken {
+            Ok(()) => chunk.is_whole(&writer),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            // What arrived is kept, also where the line broke: it is a prefix of what the client sends.
+            Ok(()) | Err(TakeInError::Cut(_)) => {
+                let at = writer.close().await;
+                outcome.map_err(TakeInError::into_answer)?;
+                Ok(progress(&state, &repo, &upload.id, at?, StatusCode::ACCEPTED))
+            }
+            Err(error) => {
+                writer.release().await?;
+                Err(error.into_answer())
+            }
+        }
+    });
+    join(task).await
+}
+
+/// PUT, or POST with `?digest=`: the last bytes, if any, and the digest that the whole must have.
+async fn finish(
+    state: &State,
+    headers: &HeaderMap,
+    repo: &RepoName,
+    upload: Upload,
+    digest: Digest,
+    body: Body,
+) -> Result<Response> {
+    let chunk = Chunk::of(headers)?;
+    let (state, repo) = (state.clone(), repo.clone());
+    let task = tokio::spawn(async move {
+        let mut writer = state.uploads().claim(&upload.id).await?;
+        if let Err(error) = chunk.fits(&state, &repo, &writer) {
+            writer.release().await?;
+            return Err(error);
+        }
+        let taken = take_in(&state, &mut writer, &upload, body, Keep::Nothing).await;
+        if let Err(error) = taken.and_then(|()| chunk.is_whole(&writer)) {
+            writer.release().await?;
+            return Err(error.into_answer());
+        }
+        match writer.commit(&Target { repository: &repo, digest: &digest }).await? {
+            Committed::Done { size } => {
+                tracing::info!(
+                    repo.name = repo.canonical(),
+                    digest = digest.as_str(),
+                    size_bytes = size,
+                    "blob pushed"
+                );
+                Ok(created(&repo, &digest))
+            }
+            Committed::DigestMismatch { computed } => {
+                Err(Error::bad(Code::DigestInvalid, "the content has another digest than the upload was closed with")
+                    .detail(serde_json::json!({ "given": digest.as_str(), "computed": computed.as_str() })))
+            }
+        }
+    });
+    join(task).await
+}
+
+/// What the headers say of a request's chunk.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    range: Option<(u64, u64)>,
+}
+
+impl Chunk {
+    fn of(headers: &HeaderMap) -> Result<Self> {
+        let range = range::chunk(headers).map_err(|range::NotARange| {
+            Error::bad(Code::BlobUploadInvalid, "Content-Range must be <first>-<last>, both inclusive, without a unit")
+        })?;
+        let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+        match (range, length) {
+            (Some((first, last)), Some(length)) if last - first + 1 != length => Err(Error::bad(
+                Code::SizeInvalid,
+                format!("Content-Range is of {} bytes, Content-Length of {length}", last - first + 1),
+            )),
+            _ => Ok(Self { range }),
+        }
+    }
+
+    /// 416 where the chunk does not begin at the acknowledged byte, saying where that is. The session stays.
+    fn fits(self, state: &State, repo: &RepoName, writer: &Writer) -> Result<()> {
+        match self.range {
+            Some((first, _)) if first != writer.received() => {
+                let received = writer.received();
+                let error = Error::new(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    Code::BlobUploadInvalid,
+                    format!("chunks must arrive in order: the next byte is {received}, this chunk begins at {first}"),
+                );
+                let mut headers = HeaderMap::new();
+                progress_headers(&mut headers, state, repo, &writer.upload().id, received);
+                Err(headers.drain().fold(error, |error, (name, value)| match name {
+                    Some(name) => error.header(name, value),
+                    None => error,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether as many bytes arrived as `Content-Range` said.
+    fn is_whole(self, writer: &Writer) -> std::result::Result<(), TakeInError> {
+        match self.range {
+            Some((_, last)) if writer.accepted() != last + 1 => Err(TakeInError::Refused(Error::bad(
+                Code::SizeInvalid,
+                format!("Content-Range ends at {last}, the body at {}", writer.accepted().saturating_sub(1)),
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a long body is made durable on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Now and then: a crash loses little.
+    Checkpoints,
+    /// Not before the end: a client that sends a whole blob in one request begins again where that fails.
+    Nothing,
+}
+
+/// Why a body was not taken in whole.
+#[derive(Debug)]
+enum TakeInError {
+    /// The line broke, stood still, or a newer request wants the session: what arrived is good.
+    Cut(Error),
+    /// What arrived must not be kept.
+    Refused(Error),
+}
+
+impl TakeInError {
+    fn into_answer(self) -> Error {
+        match self {
+            Self::Cut(error) | Self::Refused(error) => error,
+        }
+    }
+}
+
+impl From<storage::Error> for TakeInError {
+    fn from(error: storage::Error) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// How often a running upload asks whether its owner may still push.
+const RIGHTS_CHECK: Duration = Duration::from_millis(500);
+
+/// Reads a body into the writer, until its end.
+async fn take_in(
+    state: &State,
+    writer: &mut Writer,
+    upload: &Upload,
+    mut body: Body,
+    keep: Keep,
+) -> std::result::Result<(), TakeInError> {
+    let idle = state.settings().body_idle;
+    let mut checked = tokio::time::Instant::now();
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = writer.superseded() => {
+                let message = "a newer request took this upload over";
+                return Err(TakeInError::Cut(Error::retry(StatusCode::CONFLICT, message, 1)));
+            }
+            next = timeout(idle, body.frame()) => next,
+        };
+        let frame = match next {
+            Err(_) => {
+                let message = format!("no byte arrived for {} seconds; resume this upload", idle.as_secs());
+                return Err(TakeInError::Cut(Error::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    Code::BlobUploadInvalid,
+                    message,
+                )));
+            }
+            Ok(None) => return Ok(()),
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "an upload's body was cut");
+                let message = "the body ended before its declared end; resume this upload";
+                return Err(TakeInError::Cut(Error::bad(Code::BlobUploadInvalid, message)));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(bytes) = frame.into_data() else { continue };
+        if writer.accepted() + bytes.len() as u64 > state.settings().max_blob {
+            let message = format!("blobs of this registry have at most {} bytes", state.settings().max_blob);
+            return Err(TakeInError::Refused(Error::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)));
+        }
+        writer.write(bytes).await?;
+        if keep == Keep::Checkpoints && writer.wants_checkpoint() {
+            writer.checkpoint().await?;
+        }
+        if checked.elapsed() >= RIGHTS_CHECK {
+            checked = tokio::time::Instant::now();
+            if !auth::session::still_allowed(state, upload).await.map_err(TakeInError::Refused)? {
+                let message = "the right to push was taken away while this upload ran; log in again";
+                return Err(TakeInError::Refused(Error::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)));
+            }
+        }
+    }
+}
+
+async fn join(task: tokio::task::JoinHandle<Result<Response>>) -> Result<Response> {
+    task.await.unwrap_or_else(|error| {
+        Err(storage::Error::Io { context: "an upload's task ended early", source: std::io::Error::other(error) }.into())
+    })
+}
+
+/// 201 with where the blob is.
+fn created(repo: &RepoName, digest: &Digest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    put(response.headers_mut(), &LOCATION, &format!("/v2/{repo}/blobs/{digest}"));
+    put(response.headers_mut(), &CONTENT_DIGEST, digest.as_str());
+    response
+}
+
+/// Where a session stands.
+fn progress(state: &State, repo: &RepoName, id: &str, received: u64, status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    progress_headers(response.headers_mut(), state, repo, id, received);
+    if status == StatusCode::ACCEPTED {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response
+}
+
+fn progress_headers(headers: &mut HeaderMap, state: &State, repo: &RepoName, id: &str, received: u64) {
+    let session = auth::session::name(state, repo, id);
+    put(headers, &LOCATION, &format!("/v2/{repo}/blobs/uploads/{session}"));
+    // The last byte, inclusive. For none there is no such number: clients read "0-0" and choke on "0--1".
+    put(headers, &RANGE, &format!("0-{}", received.saturating_sub(1)));
+    put(headers, &UPLOAD_UUID, id);
+}
