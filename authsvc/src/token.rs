@@ -1,0 +1,162 @@
+//! `GET /token` and `POST /token`: let the caller in, cut what they ask to what they may have, sign it.
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::CACHE_CONTROL;
+use identity::Secret;
+use identity::login::{Door, Login};
+use identity::scope::Scope;
+use identity::token::Access;
+use serde::Serialize;
+
+use crate::State;
+use crate::error::Error;
+use crate::request::{Credentials, MAX_BODY, TokenRequest};
+
+/// The answer, as every client can read it: `token` and `access_token` are the same.
+#[derive(Serialize)]
+struct Answer {
+    token: String,
+    access_token: String,
+    expires_in: i64,
+    issued_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    /// To POST only: what was granted (RFC 6749 §5.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+}
+
+/// Docker token specification, "Requesting a Token".
+pub(crate) async fn get(Shared(state): Shared<State>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = async {
+        let wanted = TokenRequest::from_query(parts.uri.query(), &parts.headers)?;
+        give(&state, wanted).await
+    };
+    match answer.await {
+        Ok((answer, _)) => respond(answer),
+        Err(error) => error.respond(false),
+    }
+}
+
+/// Docker token specification, "OAuth2": grants `password` and `refresh_token`.
+pub(crate) async fn post(Shared(state): Shared<State>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        // Bounded whether or not the client says how long it is: containers/image sends it in chunks.
+        let body = to_bytes(body, MAX_BODY).await.map_err(|_| Error::TooLarge)?;
+        let wanted = TokenRequest::from_form(&body, &parts.headers)?;
+        give(&state, wanted).await
+    };
+    match answer.await {
+        Ok((answer, access)) => {
+            let scope = Some(scope_text(access));
+            respond(Answer { scope, token_type: Some("Bearer"), ..answer })
+        }
+        Err(error) => error.respond(true),
+    }
+}
+
+async fn give(state: &State, wanted: TokenRequest) -> Result<(Answer, Vec<Access>), Error> {
+    let identity = &state.identity;
+    let service = identity.service();
+    if wanted.service.as_deref().is_some_and(|wanted| wanted != service) {
+        return Err(Error::invalid("invalid_request", format!("unknown service: this issues tokens for {service}")));
+    }
+    let (login, shown) = let_in(state, wanted.credentials).await?;
+    let refresh_token = match (&login, shown) {
+        // The refresh token that was shown goes on being good.
+        (_, Some(shown)) => wanted.offline.then_some(shown),
+        (Some(login), None) if wanted.offline => identity.issue_refresh(login, service).await?,
+        _ => None,
+    };
+    let issued = identity.issue(login.as_ref(), &wanted.scopes).await?;
+    tracing::debug!(
+        user.name = login.as_ref().map_or("", |login| login.principal.name.as_str()),
+        api_key.id = login.as_ref().and_then(|login| login.key.as_ref()).map(|key| key.id.as_str()),
+        asked = %scopes_text(&wanted.scopes),
+        "token issued"
+    );
+    let answer = Answer {
+        access_token: issued.token.clone(),
+        token: issued.token,
+        expires_in: issued.expires_in,
+        issued_at: rfc3339(issued.issued_at),
+        refresh_token: refresh_token.map(|token| token.expose().to_owned()),
+        scope: None,
+        token_type: None,
+    };
+    Ok((answer, issued.access))
+}
+
+/// Lets the caller in; returns the refresh token too where one was shown.
+async fn let_in(state: &State, credentials: Credentials) -> Result<(Option<Login>, Option<Secret>), Error> {
+    let identity = &state.identity;
+    Ok(match credentials {
+        Credentials::Nobody => (None, None),
+        Credentials::Password { name, secret } => (Some(identity.login(&name, &secret, Door::Registry).await?), None),
+        Credentials::Refresh(token) => {
+            (Some(identity.login_with_refresh(&token, identity.service()).await?), Some(token))
+        }
+    })
+}
+
+fn respond(answer: Answer) -> Response {
+    let mut response = Json(answer).into_response();
+    // RFC 6749 §5.1.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What was granted, as a scope again.
+fn scope_text(access: Vec<Access>) -> String {
+    let granted = access.into_iter().filter(|access| !access.actions.is_empty());
+    let scopes: Vec<Scope> = granted.map(|a| Scope { kind: a.kind, name: a.name, actions: a.actions }).collect();
+    scopes_text(&scopes)
+}
+
+fn scopes_text(scopes: &[Scope]) -> String {
+    scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Unix seconds as RFC 3339 in UTC. Days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// `civil_from_days`.
+fn rfc3339(at: i64) -> String {
+    let (days, seconds) = (at.div_euclid(86_400), at.rem_euclid(86_400));
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339;
+
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them() {
+        for (at, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_800_000_000, "2027-01-15T08:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(at), text);
+        }
+    }
+}
