@@ -1,0 +1,161 @@
+//! Who calls: a session's user, or an API key's. Extracting one is authenticating; its methods are authorising.
+//!
+//! `can…` come first in every protected handler and name the permission, so that a search finds every decision. What the
+//! caller may not see is 404, in the same words as what does not exist; only what they see may be 403.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use identity::Secret;
+use identity::login::LoginError;
+use identity::rbac::{Permission, Principal, Resource, authorize};
+use identity::session::LiveSession;
+use storage::orgs::{self, Org};
+use storage::projects::{self, Project};
+
+use crate::State;
+use crate::error::{Error, Result};
+use crate::sessions;
+
+/// The header for an API key, beside `Authorization: Bearer`.
+const API_KEY: &str = "x-api-key";
+/// The header in which unsafe requests repeat the session's token.
+const CSRF_TOKEN: &str = "x-csrf-token";
+
+/// An authenticated caller with the rights of this moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Actor {
+    /// The user and their rights.
+    pub(crate) principal: Arc<Principal>,
+    /// Whether an API key let them in.
+    pub(crate) by_key: bool,
+}
+
+/// The holder of a session, even of one that must first choose a new password.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    /// The session.
+    pub(crate) session: LiveSession,
+    /// The cookie's value.
+    pub(crate) cookie: Secret,
+}
+
+impl FromRequestParts<State> for Holder {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
+        let cookie = Secret::new(sessions::cookie(&parts.headers).ok_or(Error::Unauthenticated)?);
+        let session = state.identity().find_session(&cookie).await?.ok_or(Error::Unauthenticated)?;
+        // Not for safe methods: those change nothing, and their answers are not for other sites to read.
+        let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let given = parts.headers.get(CSRF_TOKEN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !safe && !session.csrf_matches(given) {
+            return Err(Error::CsrfToken);
+        }
+        Ok(Self { session, cookie })
+    }
+}
+
+impl FromRequestParts<State> for Actor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
+        // A key says more than a cookie that the browser adds by itself.
+        if let Some(key) = api_key(&parts.headers)? {
+            return match state.identity().login_with_key(&Secret::new(key)).await {
+                Ok(login) => Ok(Self { principal: login.principal, by_key: true }),
+                Err(LoginError::Refused) => Err(Error::Unauthenticated),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let session = Holder::from_request_parts(parts, state).await?.session;
+        if session.must_change_password {
+            return Err(Error::PasswordChangeRequired);
+        }
+        Ok(Self { principal: session.principal, by_key: false })
+    }
+}
+
+/// The API key of a request, if it carries one. Credentials of another kind are an error, not "none".
+fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    if let Some(value) = headers.get(API_KEY) {
+        return value.to_str().map(|key| Some(key.trim())).map_err(|_| Error::Unauthenticated);
+    }
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
+    match bearer {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(key.trim())),
+        _ => Err(Error::Unauthenticated),
+    }
+}
+
+impl Actor {
+    /// Asks for a permission on a thing that the caller sees.
+    ///
+    /// # Errors
+    /// 403 with the permission that is missing.
+    pub(crate) fn can(&self, permission: Permission, resource: &Resource<'_>) -> Result<()> {
+        authorize(&self.principal, permission, resource).into_result()?;
+        Ok(())
+    }
+
+    /// Whether [`Actor::can`] would allow it.
+    pub(crate) fn may(&self, permission: Permission, resource: &Resource<'_>) -> bool {
+        authorize(&self.principal, permission, resource).is_allowed()
+    }
+
+    /// The organization of that slug, and a permission on the whole of it.
+    ///
+    /// # Errors
+    /// 404 where there is none that the caller sees, 403 where the permission is missing.
+    pub(crate) async fn can_in_org(&self, permission: Permission, state: &State, slug: &str) -> Result<Org> {
+        let org = self.sees_org(state, slug).await?;
+        self.can(permission, &in_org(&org))?;
+        Ok(org)
+    }
+
+    /// The organization of that slug, if the caller may see that it exists.
+    ///
+    /// # Errors
+    /// 404 where not.
+    pub(crate) async fn sees_org(&self, state: &State, slug: &str) -> Result<Org> {
+        let found = orgs::find_by_slug(&mut state.db().read().await?, slug).await?;
+        found.filter(|org| self.is_shown(org)).ok_or(Error::NotFound("organization"))
+    }
+
+    /// Whether the caller may see that an organization exists.
+    pub(crate) fn is_shown(&self, org: &Org) -> bool {
+        self.may(Permission::OrgRead, &in_org(org)) || self.may(Permission::PlatformOrgRead, &Resource::Platform)
+    }
+
+    /// The project of those slugs, and a permission on it.
+    ///
+    /// # Errors
+    /// 404 where there is none that the caller sees, 403 where the permission is missing.
+    pub(crate) async fn can_in_project(
+        &self,
+        permission: Permission,
+        state: &State,
+        org: &str,
+        project: &str,
+    ) -> Result<(Org, Project)> {
+        let org = self.sees_org(state, org).await?;
+        let found = projects::find_by_slug(&mut state.db().read().await?, &org.id, project).await?;
+        let seen = found.filter(|project| self.may(Permission::ProjectRead, &in_project(project)));
+        let project = seen.ok_or(Error::NotFound("project"))?;
+        self.can(permission, &in_project(&project))?;
+        Ok((org, project))
+    }
+}
+
+/// An organization, as decisions know it.
+pub(crate) fn in_org(org: &Org) -> Resource<'_> {
+    Resource::Org { org_id: &org.id }
+}
+
+/// A project, as decisions know it.
+pub(crate) fn in_project(project: &Project) -> Resource<'_> {
+    Resource::Project { org_id: &project.org_id, project_id: &project.id }
+}

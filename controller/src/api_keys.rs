@@ -1,0 +1,3 @@
+//! API keys: how programs get in.
+
+pub(crate) mod api;

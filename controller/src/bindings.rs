@@ -1,0 +1,3 @@
+//! Bindings: who holds which role where.
+
+pub(crate) mod api;

@@ -1,0 +1,83 @@
+//! Extractors whose rejections are problem details: bounded JSON bodies, queries, paths.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// Largest body of a request.
+pub(crate) const MAX_BODY: usize = 64 << 10;
+
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A JSON body of at most [`MAX_BODY`] bytes.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        if !is_json(request.headers()) {
+            return Err(Error::NotJson);
+        }
+        let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
+        let Ok(body) = tokio::time::timeout(PATIENCE, body).await else {
+            return Err(Error::Malformed("the body took too long to arrive".into()));
+        };
+        let body = body.map_err(|error| match find_limit(&error) {
+            true => Error::TooLarge,
+            false => Error::Malformed("the body broke off".into()),
+        })?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| Error::Malformed(format!("the body: {error}")))
+    }
+}
+
+fn find_limit(error: &axum::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.into_iter().any(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+}
+
+/// `application/json` or `…+json`, whatever its parameters. Anything else a browser would send across sites unasked.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The query.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(error) => Err(Error::Malformed(error.body_text())),
+        }
+    }
+}
+
+/// The variable parts of the path.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(path)) => Ok(Self(path)),
+            Err(PathRejection::FailedToDeserializePathParams(_)) => Err(Error::NoRoute),
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+}

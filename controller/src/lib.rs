@@ -1,0 +1,105 @@
+//! The controller: organizations, projects, users, bindings, API keys, repositories and tags, as REST under `/api/v1`.
+//!
+//! [`routes`] lists every route with the permission that it needs. A handler takes typed input ([`extract`], [`page`]), asks
+//! its [`actor`] for the thing and the permission in one line, calls identity or storage, and renders. Failures are problem
+//! details ([`error`]). [`openapi`] is the same routes as a document, kept in `openapi.json` for review.
+
+mod actor;
+mod api_keys;
+mod bindings;
+pub mod error;
+mod extract;
+pub mod openapi;
+mod orgs;
+pub mod page;
+mod projects;
+mod repositories;
+mod routes;
+mod sessions;
+mod time;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, header};
+use identity::Identity;
+use storage::Db;
+
+use crate::error::Error;
+
+/// What the controller is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether the session cookie is for HTTPS alone: always, but where users reach the controller over plain HTTP.
+    pub secure_cookies: bool,
+}
+
+/// What a request of the controller needs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct State(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    identity: Identity,
+    settings: Settings,
+}
+
+impl State {
+    /// Puts the controller's parts together.
+    #[must_use]
+    pub fn new(db: Db, identity: Identity, settings: Settings) -> Self {
+        Self(Arc::new(Inner { db, identity, settings }))
+    }
+
+    fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+}
+
+/// The controller's routes.
+pub fn router(state: State) -> Router {
+    Router::new()
+        .nest("/api/v1", routes::router())
+        .route("/", axum::routing::get(home))
+        .fallback(async || Error::NoRoute)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(axum::middleware::from_fn(harden))
+        .with_state(state)
+}
+
+/// What this is, for whoever points a browser at it.
+async fn home() -> axum::Json<serde_json::Value> {
+    axum::Json(serde_json::json!({"name": "wharfinger", "api": "/api/v1", "openapi": "/api/v1/openapi.json"}))
+}
+
+/// Headers that keep answers out of caches, frames and guesses about their type.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod testing;

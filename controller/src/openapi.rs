@@ -1,0 +1,126 @@
+//! The API's `OpenAPI` 3.1 document, made of the routes' table and the handlers' attributes.
+//!
+//! `controller/openapi.json` is a copy for review; a test keeps it equal. `BLESS=1 cargo test -p controller` writes it anew.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, PathItem, Ref, RefOr, ResponseBuilder, ServerBuilder};
+use utoipa::openapi::{SecurityRequirement, extensions::ExtensionsBuilder, path::Operation};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
+
+use crate::error::Problem;
+use crate::routes::{Access, Paths, ROUTES, Route};
+
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(build);
+
+/// The document.
+#[must_use]
+pub fn document() -> &'static OpenApi {
+    &DOCUMENT
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "document", responses((status = 200, description = "The document", body = Object)))]
+pub(crate) async fn get_openapi() -> Json<&'static OpenApi> {
+    Json(document())
+}
+
+fn build() -> OpenApi {
+    let mut document = Paths::openapi();
+    document.info = InfoBuilder::new()
+        .title("Wharfinger")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Organizations, projects, users, role bindings, API keys, repositories and tags. Requests carry a session's \
+             cookie (and, where they change something, its CSRF token in X-CSRF-Token), or an API key. Lists are pages: \
+             send the `next` of one as the `after` of the next. What a caller may not see is 404.",
+        ))
+        .build();
+    document.servers = Some(vec![ServerBuilder::new().url("/api/v1").build()]);
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert("Problem".to_owned(), Problem::schema());
+    for (name, scheme) in schemes() {
+        components.security_schemes.insert(name.to_owned(), RefOr::T(scheme));
+    }
+    for route in ROUTES {
+        if let Some(operation) = document.paths.paths.get_mut(route.path).and_then(|item| find(item, route.method)) {
+            complete(operation, route);
+        }
+    }
+    document
+}
+
+fn schemes() -> [(&'static str, SecurityScheme); 3] {
+    let session = ApiKeyValue::new(crate::sessions::COOKIE);
+    let header = ApiKeyValue::new("X-API-KEY");
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("ra2.<id>.<secret>").build();
+    [
+        ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
+        ("api_key", SecurityScheme::ApiKey(ApiKey::Header(header))),
+        ("bearer", SecurityScheme::Http(bearer)),
+    ]
+}
+
+/// What every operation has in common: who may, and what a failure looks like.
+fn complete(operation: &mut Operation, route: &Route) {
+    let none: [&str; 0] = [];
+    let by = |names: &[&str]| names.iter().map(|name| SecurityRequirement::new(*name, none)).collect::<Vec<_>>();
+    operation.security = Some(match route.access {
+        Access::Anyone => Vec::new(),
+        Access::Session => by(&["session"]),
+        Access::LoggedIn | Access::Needs(_) => by(&["session", "api_key", "bearer"]),
+    });
+    if let Access::Needs(permission) = route.access {
+        operation.extensions = Some(ExtensionsBuilder::new().add("x-permission", permission.as_str()).build());
+    }
+    let content = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name(Problem::name())))).build();
+    let problem =
+        ResponseBuilder::new().description("What was wrong").content("application/problem+json", content).build();
+    operation.responses.responses.insert("default".to_owned(), RefOr::T(problem));
+}
+
+fn find<'a>(item: &'a mut PathItem, method: &str) -> Option<&'a mut Operation> {
+    match method {
+        "get" => item.get.as_mut(),
+        "post" => item.post.as_mut(),
+        "patch" => item.patch.as_mut(),
+        "put" => item.put.as_mut(),
+        "delete" => item.delete.as_mut(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_route_is_in_the_document_and_nothing_else() {
+        let value = serde_json::to_value(document()).unwrap();
+        let mut documented: Vec<String> = Vec::new();
+        for (path, item) in value["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["responses"]["default"].is_object(), "{method} {path} is not in the routes' table");
+                documented.push(format!("{method} {path}"));
+            }
+        }
+        let mut routed: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        documented.sort_unstable();
+        routed.sort_unstable();
+        assert_eq!(documented, routed);
+    }
+
+    #[test]
+    fn the_document_is_the_one_that_was_reviewed() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let text = format!("{}\n", serde_json::to_string_pretty(document()).unwrap());
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let reviewed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(text == reviewed, "the API changed: review it and run `BLESS=1 cargo test -p controller`");
+    }
+}

@@ -1,0 +1,3 @@
+//! Projects: folders of work in an organization.
+
+pub(crate) mod api;

@@ -1,0 +1,140 @@
+//! `/orgs/{org}/projects`
+
+use axum::Json;
+use axum::extract::State as Shared;
+use http::StatusCode;
+use identity::rbac::{Permission, Resource};
+use serde::{Deserialize, Serialize};
+use storage::names::Slug;
+use storage::orgs::Org;
+use storage::projects::{self, Project, UpdateProject};
+use utoipa::ToSchema;
+
+use crate::State;
+use crate::actor::{Actor, in_org};
+use crate::error::{Error, Result};
+use crate::extract::{self, Path, Query};
+use crate::page::{Bounds, Page, PageQuery};
+use crate::time;
+
+/// A project.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProjectView {
+    /// Second path component of its repositories.
+    slug: String,
+    /// Whether anybody may pull from it without logging in.
+    public: bool,
+    /// When it was created.
+    #[serde(serialize_with = "time::text")]
+    #[schema(value_type = String, format = DateTime)]
+    created_at: i64,
+}
+
+impl From<Project> for ProjectView {
+    fn from(project: Project) -> Self {
+        Self { slug: project.slug, public: project.public, created_at: project.created_at }
+    }
+}
+
+/// A project to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProjectToCreate {
+    /// Second path component of its repositories; it can never be changed.
+    #[schema(example = "backend", min_length = 2, max_length = 64)]
+    slug: String,
+    /// Whether anybody may pull from it without logging in.
+    #[serde(default)]
+    public: bool,
+}
+
+/// What of a project changes; what is not given stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProjectChange {
+    /// Whether anybody may pull from it without logging in.
+    public: Option<bool>,
+}
+
+/// Projects that the caller may see
+///
+/// By slug.
+#[utoipa::path(get, path = "/orgs/{org}/projects", tag = "projects",
+    params(("org", description = "Slug of the organization"), PageQuery),
+    responses((status = 200, description = "A page of projects", body = Page<ProjectView>)))]
+pub(crate) async fn list_projects(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(org): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<ProjectView>>> {
+    let org = actor.sees_org(&state, &org).await?;
+    let bounds = query.bounds()?;
+    let rows = in_reach(&actor, &state, &org, &bounds).await?;
+    Ok(Json(bounds.page(rows, |project| &project.slug, ProjectView::from)))
+}
+
+/// All of the organization's projects, or those that the caller has a role in.
+async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Project>> {
+    let mut session = state.db().read().await?;
+    if actor.may(Permission::ProjectRead, &Resource::ProjectToCreate { org_id: &org.id }) {
+        return Ok(projects::list(&mut session, &org.id, &bounds.after, bounds.fetch()).await?);
+    }
+    let reach = actor.principal.reach(Permission::ProjectRead).projects;
+    let mut rows = Vec::new();
+    for id in &reach {
+        rows.extend(projects::find(&mut session, id).await?.filter(|project| project.org_id == org.id));
+    }
+    if rows.is_empty() {
+        actor.can(Permission::ProjectRead, &in_org(org))?;
+    }
+    rows.retain(|project| project.slug > bounds.after);
+    rows.sort_unstable_by(|a, b| a.slug.cmp(&b.slug));
+    Ok(rows)
+}
+
+/// Create a project
+#[utoipa::path(post, path = "/orgs/{org}/projects", tag = "projects", request_body = ProjectToCreate,
+    params(("org", description = "Slug of the organization")),
+    responses((status = 201, description = "Created", body = ProjectView)))]
+pub(crate) async fn create_project(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(org): Path<String>,
+    extract::Json(new): extract::Json<ProjectToCreate>,
+) -> Result<(StatusCode, Json<ProjectView>)> {
+    let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
+    let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", error))?;
+    let project = state.identity().create_project(&org.id, &slug, new.public).await?;
+    Ok((StatusCode::CREATED, Json(project.into())))
+}
+
+/// A project
+#[utoipa::path(get, path = "/orgs/{org}/projects/{project}", tag = "projects",
+    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project")),
+    responses((status = 200, description = "The project", body = ProjectView)))]
+pub(crate) async fn get_project(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, project)): Path<(String, String)>,
+) -> Result<Json<ProjectView>> {
+    let (_, project) = actor.can_in_project(Permission::ProjectRead, &state, &org, &project).await?;
+    Ok(Json(project.into()))
+}
+
+/// Change a project
+///
+/// One that is no longer public closes at once, to tokens that were already given too.
+#[utoipa::path(patch, path = "/orgs/{org}/projects/{project}", tag = "projects", request_body = ProjectChange,
+    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project")),
+    responses((status = 200, description = "The project as it is now", body = ProjectView)))]
+pub(crate) async fn update_project(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, project)): Path<(String, String)>,
+    extract::Json(change): extract::Json<ProjectChange>,
+) -> Result<Json<ProjectView>> {
+    let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
+    let change = UpdateProject { public: change.public };
+    Ok(Json(state.identity().update_project(&project.id, &change).await?.into()))
+}

@@ -1,0 +1,3 @@
+//! Repositories and their tags, as the registry knows them.
+
+pub(crate) mod api;

@@ -1,0 +1,90 @@
+//! Every route of the API on one page: method, path, who may, handler. The router and the `OpenAPI` document are both made
+//! of this table.
+
+use axum::Router;
+use identity::rbac::Permission;
+
+use crate::State;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anybody.
+    Anyone,
+    /// Whoever has a session, even one that must first choose a new password.
+    Session,
+    /// Whoever has credentials; what is listed depends on their permissions.
+    LoggedIn,
+    /// Whoever has this permission on what the path names.
+    Needs(Permission),
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    /// The method, in lower case.
+    pub(crate) method: &'static str,
+    /// The path below `/api/v1`.
+    pub(crate) path: &'static str,
+    /// Who may.
+    pub(crate) access: Access,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $access:expr => $($handler:ident)::+;)*) => {
+        /// The table.
+        pub(crate) const ROUTES: &[Route] = &[$(Route { method: stringify!($method), path: $path, access: $access },)*];
+
+        /// The routes, to be nested under `/api/v1`.
+        pub(crate) fn router() -> Router<State> {
+            Router::new()$(.route($path, axum::routing::$method(crate::$($handler)::+)))*
+        }
+
+        /// The paths of the document, as the handlers' attributes describe them.
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($(crate::$($handler)::+),*))]
+        pub(crate) struct Paths;
+    };
+}
+
+use Access::{Anyone, LoggedIn, Needs, Session};
+use Permission::{
+    ApikeyOwn, MemberRead, MemberWrite, OrgRead, PlatformOrgCreate, ProjectCreate, ProjectRead, ProjectUpdate,
+    RegistryPull, UserRead, UserWrite,
+};
+
+routes! {
+    get    "/openapi.json"                        Anyone                   => openapi::get_openapi;
+
+    post   "/login"                               Anyone                   => sessions::api::log_in;
+    post   "/logout"                              Session                  => sessions::api::log_out;
+    get    "/session"                             Session                  => sessions::api::get_session;
+    post   "/password"                            Session                  => sessions::api::change_password;
+
+    get    "/orgs"                                LoggedIn                 => orgs::api::list_orgs;
+    post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org;
+    get    "/orgs/{org}"                          Needs(OrgRead)           => orgs::api::get_org;
+
+    get    "/orgs/{org}/projects"                 Needs(ProjectRead)       => projects::api::list_projects;
+    post   "/orgs/{org}/projects"                 Needs(ProjectCreate)     => projects::api::create_project;
+    get    "/orgs/{org}/projects/{project}"       Needs(ProjectRead)       => projects::api::get_project;
+    patch  "/orgs/{org}/projects/{project}"       Needs(ProjectUpdate)     => projects::api::update_project;
+
+    get    "/orgs/{org}/users"                    Needs(UserRead)          => users::api::list_users;
+    post   "/orgs/{org}/users"                    Needs(UserWrite)         => users::api::create_user;
+    get    "/orgs/{org}/users/{name}"             Needs(UserRead)          => users::api::get_user;
+    post   "/orgs/{org}/users/{name}/deactivate"  Needs(UserWrite)         => users::api::deactivate_user;
+    post   "/orgs/{org}/users/{name}/activate"    Needs(UserWrite)         => users::api::activate_user;
+    post   "/orgs/{org}/users/{name}/unlock"      Needs(UserWrite)         => users::api::unlock_user;
+
+    get    "/orgs/{org}/bindings"                 Needs(MemberRead)        => bindings::api::list_bindings;
+    post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding;
+    delete "/orgs/{org}/bindings/{id}"            Needs(MemberWrite)       => bindings::api::delete_binding;
+
+    get    "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::list_api_keys;
+    post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key;
+    delete "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::delete_api_key;
+
+    get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;
+    get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;
+}

@@ -1,0 +1,52 @@
+//! Sessions of people: the cookie, and what the API says about one.
+
+pub(crate) mod api;
+
+use http::{HeaderMap, HeaderValue, header};
+
+/// The cookie's name.
+pub(crate) const COOKIE: &str = "wharfinger_session";
+
+/// The session cookie of a request.
+pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let pairs = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|value| value.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    })
+}
+
+/// The header that gives a browser its cookie for so many seconds; 0 takes it away. Scripts cannot read it, and other
+/// sites' requests do not carry it.
+pub(crate) fn set_cookie(value: &str, seconds: i64, secure: bool) -> HeaderValue {
+    let secure = if secure { "; Secure" } else { "" };
+    let text = format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    // A session's secret is hexadecimal: nothing in it could make the header invalid.
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let headers = HeaderMap::from_iter([(
+            header::COOKIE,
+            HeaderValue::from_static("a=b; wharfinger_session=secret ; wharfinger_session2=x"),
+        )]);
+        assert_eq!(cookie(&headers).map(str::trim), Some("secret"));
+        assert_eq!(cookie(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn the_cookie_is_for_this_site_alone() {
+        let secure = set_cookie("x", 60, true);
+        let text = secure.to_str().unwrap();
+        for part in ["HttpOnly", "SameSite=Strict", "Secure", "Max-Age=60", "Path=/"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!set_cookie("x", 60, false).to_str().unwrap().contains("Secure"));
+    }
+}

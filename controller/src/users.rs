@@ -1,0 +1,3 @@
+//! Users of an organization: people and machines.
+
+pub(crate) mod api;

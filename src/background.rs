@@ -1,0 +1,120 @@
+//! What happens besides requests: garbage collection, keys, expired log-ins, certificates.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use storage::gc::Collector;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::Service;
+use crate::config::{Config, Tls};
+use crate::metrics::Metrics;
+use crate::pki::{self, Pki};
+use crate::stores::Stores;
+use crate::tls::Certificate;
+
+/// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
+const IDENTITY: Duration = Duration::from_secs(5);
+/// How often the private CA's certificate is looked at.
+const CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
+
+/// The background tasks of this process.
+pub(crate) struct Background {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    metrics: Metrics,
+}
+
+impl Background {
+    /// Starts what the named services need.
+    pub(crate) fn start(
+        config: &Config,
+        stores: &Stores,
+        metrics: &Metrics,
+        certificate: Option<Arc<Certificate>>,
+        services: &[Service],
+    ) -> Self {
+        let this = Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), metrics: metrics.clone() };
+        if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {
+            this.collect_garbage(stores, config.gc_interval.duration());
+        }
+        let identity = stores.identity.clone();
+        this.every("identity", IDENTITY, move || {
+            let identity = identity.clone();
+            async move { Ok(identity.tick().await?) }
+        });
+        if let Some(certificate) = certificate {
+            this.tasks.spawn(certificate.watch(this.stop.clone()));
+        }
+        if config.tls == Tls::Private {
+            this.renew_certificate(config, stores);
+        }
+        this
+    }
+
+    fn collect_garbage(&self, stores: &Stores, interval: Duration) {
+        let Stores { db, objects, clock, lifetimes, .. } = stores.clone();
+        let collector = Collector::new(db, objects, clock, lifetimes);
+        let metrics = self.metrics.clone();
+        self.every("gc", interval, move || {
+            let (collector, metrics) = (collector.clone(), metrics.clone());
+            async move {
+                let report = collector.run().await?;
+                metrics.collected(report.blobs_removed, report.bytes_freed);
+                if !report.is_idle() {
+                    tracing::info!(
+                        gc.uploads_expired = report.uploads_expired,
+                        gc.links_removed = report.links_removed,
+                        gc.blobs_removed = report.blobs_removed,
+                        gc.bytes_freed = report.bytes_freed,
+                        gc.objects_removed = report.objects_removed,
+                        "garbage collected"
+                    );
+                }
+                Ok(())
+            }
+        });
+    }
+
+    /// Renews the private CA's certificate in time, for servers that run for a year; [`Certificate::watch`] takes it.
+    fn renew_certificate(&self, config: &Config, stores: &Stores) {
+        let (pki, hostname, clock) = (Pki::in_dir(&config.pki_dir()), config.hostname.clone(), stores.clock.clone());
+        self.every("certificate", CERTIFICATE, move || {
+            let (pki, names, now) = (pki.clone(), pki::names(&hostname), clock.now());
+            async move {
+                tokio::task::spawn_blocking(move || pki.ensure(&names, now)).await??;
+                Ok(())
+            }
+        });
+    }
+
+    /// Runs a task every so often until stopped. A failure is reported and the next run is not put off.
+    fn every<F>(&self, name: &'static str, interval: Duration, mut task: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<()>> + Send,
+    {
+        let (stop, metrics) = (self.stop.clone(), self.metrics.clone());
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+                // A run that has begun may finish: it works in small transactions.
+                let outcome = task().await;
+                metrics.task_ran(name, outcome.is_ok());
+                if let Err(error) = outcome {
+                    tracing::error!(task = name, error = format!("{error:#}"), "a background task failed");
+                }
+            }
+        });
+    }
+
+    /// Stops the tasks; those that run get a few seconds to finish.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!("background tasks are cut off; they go on at the next start");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Everything that is not serving. All of it works beside running services.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use storage::gc::Collector;
+use storage::uploads::Lifetimes;
+use storage::verify::Verifier;
+
+use crate::cli::Gc;
+use crate::config::{self, Config, Source};
+use crate::stores::{self, Stores};
+
+/// Longest password read from standard input.
+const MAX_LINE: u64 = 1024;
+
+/// `wharfinger config check`: the effective configuration on standard output, problems on standard error.
+pub(crate) fn check_config(config: &Config, sources: &BTreeMap<&'static str, Source>) -> ExitCode {
+    let report = config::report(config, sources);
+    print!("{}", report.settings);
+    for problem in &report.problems {
+        eprintln!("problem: {problem}");
+    }
+    if report.problems.is_empty() {
+        eprintln!("the configuration is good");
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// `wharfinger migrate`
+pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
+    let db = stores::database(config).await?;
+    db.migrate().await.context("bringing the database's schema up to date")?;
+    db.close().await;
+    println!("the database's schema is up to date");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `wharfinger gc`
+pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
+    let Stores { db, objects, clock, lifetimes, .. } = Stores::open(config).await?;
+    let grace = arguments.grace.map_or(lifetimes.grace, |grace| grace.seconds());
+    let collector = Collector::new(db.clone(), objects, clock, Lifetimes { grace, ..lifetimes });
+    let report = if arguments.dry_run { collector.dry_run().await } else { collector.run().await };
+    print_json(&report.context("collecting garbage")?)?;
+    db.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `wharfinger verify`: fails where something is found that it did not repair.
+pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
+    let Stores { db, objects, clock, .. } = Stores::open(config).await?;
+    let report = Verifier::new(db.clone(), objects, clock, repair)
+        .run(|seen| {
+            tracing::info!(blobs = seen.blobs, bytes = seen.bytes, manifests = seen.manifests, "verifying");
+        })
+        .await
+        .context("verifying")?;
+    print_json(&report)?;
+    db.close().await;
+    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `wharfinger keys rotate`
+pub(crate) async fn rotate_keys(config: &Config) -> Result<ExitCode> {
+    let stores = Stores::open(config).await?;
+    let kid = stores.identity.rotate_keys().await.context("making a signing key")?;
+    stores.db.close().await;
+    println!("made the signing key {kid}; it signs once every service had time to learn of it");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `wharfinger admin reset-password`
+pub(crate) async fn reset_password(config: &Config, email: &str) -> Result<ExitCode> {
+    let given = read_password()?;
+    let stores = Stores::open(config).await?;
+    let reset = stores.identity.reset_password(email, given.as_ref()).await;
+    let generated = reset.with_context(|| format!("resetting {email}'s password"))?;
+    stores.db.close().await;
+    eprintln!("{email} has a new password; everything they were logged in with has ended");
+    if let Some(generated) = generated {
+        eprintln!("it is temporary: the next log-in has to choose another");
+        println!("{}", generated.expose());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first line of standard input, where that is not a terminal and holds one.
+fn read_password() -> Result<Option<identity::Secret>> {
+    let input = io::stdin();
+    if input.is_terminal() {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    input.lock().take(MAX_LINE + 1).read_line(&mut line).context("reading the password from standard input")?;
+    let line = line.trim_end_matches(['\r', '\n']);
+    ensure!(line.len() as u64 <= MAX_LINE, "the password on standard input is too long");
+    Ok((!line.is_empty()).then(|| identity::Secret::new(line)))
+}
+
+/// `wharfinger healthcheck`: asks the admin listener.
+pub(crate) fn healthcheck(config: &Config) -> ExitCode {
+    match ask(config.admin_listen) {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
+            println!("ready");
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => {
+            eprintln!("not ready: {}", answer.lines().next_back().unwrap_or("no answer"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("not ready: {} does not answer: {error}", config.admin_listen);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask(listen: SocketAddr) -> io::Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, listen.port()), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn print_json(report: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    Ok(())
+}

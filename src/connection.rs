@@ -1,0 +1,188 @@
+//! From an accepted socket to requests: TLS, HTTP/1.1 or HTTP/2, every wait bounded, and an orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::Surface;
+
+/// Time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Time for a request's head, the wait for the next request on the connection included.
+const HEAD: Duration = Duration::from_secs(30);
+/// Most header fields of a request.
+const MAX_FIELDS: usize = 100;
+/// Read buffer of an HTTP/1.1 connection: bounds its memory, and the head of a request.
+const BUFFER: usize = 128 << 10;
+/// Pause after the system had no descriptor for another connection.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// When to stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    /// Take no more connections or requests; finish those in flight.
+    pub(crate) gently: CancellationToken,
+    /// Drop everything.
+    pub(crate) now: CancellationToken,
+}
+
+impl Stop {
+    /// Neither, yet.
+    pub(crate) fn new() -> Self {
+        Self { gently: CancellationToken::new(), now: CancellationToken::new() }
+    }
+}
+
+/// A listening socket and what answers on it.
+pub(crate) struct Listener {
+    /// The socket.
+    pub(crate) socket: TcpListener,
+    /// TLS, if it is spoken here.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Who answers.
+    pub(crate) surface: Surface,
+    /// Connections held at a time.
+    pub(crate) max_connections: u32,
+}
+
+impl Listener {
+    /// Accepts connections until told to stop. They are tasks of `connections`.
+    pub(crate) async fn run(self, stop: Stop, connections: TaskTracker) {
+        let limit = Arc::new(Semaphore::new(self.max_connections as usize));
+        let http = Arc::new(builder());
+        loop {
+            let next = async {
+                // The permit first: a connection that cannot be held stays in the system's queue.
+                let permit = Arc::clone(&limit).acquire_owned().await.ok()?;
+                Some((permit, self.socket.accept().await))
+            };
+            let Some(Some((permit, accepted))) = stop.gently.run_until_cancelled(next).await else { return };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    tracing::error!(service.name = self.surface.name(), %error, "a connection cannot be accepted");
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            };
+            let connection =
+                Connection { peer, surface: self.surface.clone(), http: Arc::clone(&http), stop: stop.clone() };
+            let tls = self.tls.clone();
+            let now = stop.now.clone();
+            connections.spawn(async move {
+                let _permit = permit;
+                let _open = connection.surface.connection_open();
+                now.run_until_cancelled(connection.serve(socket, tls)).await;
+            });
+        }
+    }
+}
+
+/// Errors of `accept` that tell about a connection which is gone already (accept(2), "Error handling").
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(MAX_FIELDS).max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(32 << 10)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        // A peer that is gone without a word is noticed.
+        .keep_alive_interval(HEAD)
+        .keep_alive_timeout(HANDSHAKE);
+    builder
+}
+
+struct Connection {
+    peer: SocketAddr,
+    surface: Surface,
+    http: Arc<Builder<TokioExecutor>>,
+    stop: Stop,
+}
+
+impl Connection {
+    async fn serve(self, socket: TcpStream, tls: Option<TlsAcceptor>) {
+        // Without this, the end of an answer waits for the client's delayed acknowledgement: 40 ms.
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(tls) = tls else { return self.speak(socket, false).await };
+        let handshake = tokio::time::timeout(HANDSHAKE, shake_hands(tls, socket));
+        let Some(done) = self.stop.gently.run_until_cancelled(handshake).await else { return };
+        match done {
+            Ok(Ok(Some(stream))) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.speak(stream, http2).await;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(client.address = %self.peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(client.address = %self.peer, "TLS handshake took too long"),
+        }
+    }
+
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) {
+        let Self { peer, surface, http, stop } = self;
+        // What TLS agreed on, never a guess from the first bytes: that would wait for them without end.
+        let http = (*http).clone();
+        let http = if http2 { http.http2_only() } else { http.http1_only() };
+        let service = service_fn(move |request: http::Request<Incoming>| surface.clone().answer(peer, request));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.gently.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(client.address = %peer, error, "connection ended badly");
+        }
+    }
+}
+
+/// Speaks TLS with a client that does; tells one that speaks HTTP that it should, and returns nothing.
+async fn shake_hands(
+    tls: TlsAcceptor,
+    mut socket: TcpStream,
+) -> std::io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+    let mut first = [0u8];
+    // A TLS record of a handshake begins with 22 (RFC 8446 §5.1), an HTTP request with a capital letter.
+    if socket.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        const TEXT: &str = "this port speaks HTTPS; use https://\n";
+        let head = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: ";
+        socket.write_all(format!("{head}{}\r\n\r\n{TEXT}", TEXT.len()).as_bytes()).await?;
+        socket.shutdown().await?;
+        // Closed with bytes unread, the connection would be reset and the answer lost.
+        let mut rest = [0u8; 4096];
+        for _ in 0..4 {
+            if socket.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        return Ok(None);
+    }
+    tls.accept(socket).await.map(Some)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Serving: sockets first, then stores, then requests, until a signal; then an orderly end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use storage::Clock;
+use storage::uploads::Uploads;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use crate::access::Surface;
+use crate::background::Background;
+use crate::cli::Service;
+use crate::config::{Config, Tls};
+use crate::connection::{Listener, Stop};
+use crate::first_start::{self, Welcome};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::pki::{self, Pki};
+use crate::stores::{DataLock, Stores, TOKEN_SERVICE};
+use crate::tls::{Certificate, Protocols, server_config};
+use crate::{bind, monitor};
+
+/// Connections of the admin listener.
+const MONITOR_CONNECTIONS: u32 = 64;
+
+/// Serves the named services, or all of them, until SIGTERM or SIGINT. A second signal ends the process at once.
+///
+/// # Errors
+/// Says what kept the services from starting, and what can be done.
+pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> {
+    let services = if named.is_empty() { Service::ALL.to_vec() } else { sorted(named) };
+    raise_descriptor_limit();
+    let mut signals = Signals::new()?;
+    // Before anything is made: who cannot listen leaves nothing behind.
+    let sockets = Sockets::bind(config, &services)?;
+    crate::files::private_dir(&config.data_dir)?;
+    let exclusive = services.contains(&Service::Registry) && config.is_sqlite();
+    let _lock = exclusive.then(|| DataLock::take(&config.data_dir)).transpose()?;
+    let stores = Stores::open(config).await?;
+    let welcome = first_start::ensure(config, &stores).await?;
+    let uploads = Uploads::new(stores.db.clone(), stores.objects.clone(), stores.clock.clone(), stores.lifetimes);
+    if exclusive {
+        uploads.forget_claims().await.context("taking over the uploads of the last run")?;
+    }
+    let process = Process::new(&stores);
+    let certificate = certificate(config, &stores.clock)?;
+    let parts = Parts { config, stores: &stores, uploads };
+    for (service, socket) in sockets.services {
+        let tls = certificate.as_ref().map(|c| acceptor(c, service)).transpose()?;
+        process.listen(socket, service.name(), router(&parts, service), tls, config.max_connections);
+    }
+    let monitor = process.monitor(sockets.monitor);
+    let background = Background::start(config, &stores, &process.metrics, certificate, &services);
+    tracing::info!(services = ?services.iter().map(|s| s.name()).collect::<Vec<_>>(), "serving");
+    if let Some(welcome) = welcome {
+        say(&welcome, config);
+    }
+    signals.next().await;
+    let code = process.drain(config, &mut signals).await;
+    background.stop().await;
+    monitor.gently.cancel();
+    stores.db.close().await;
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+fn sorted(named: &[Service]) -> Vec<Service> {
+    let mut services = named.to_vec();
+    services.sort_unstable();
+    services.dedup();
+    services
+}
+
+/// Prints to standard output what only the first start knows; never to the log.
+fn say(welcome: &Welcome, config: &Config) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(welcome.text(config).as_bytes()).and_then(|()| out.flush());
+}
+
+/// The sockets, all of them or none.
+struct Sockets {
+    services: Vec<(Service, TcpListener)>,
+    monitor: TcpListener,
+}
+
+impl Sockets {
+    fn bind(config: &Config, services: &[Service]) -> Result<Self> {
+        let flag = |service| match service {
+            Service::Registry => "--registry-listen",
+            Service::Authsvc => "--auth-listen",
+            Service::Controller => "--controller-listen",
+        };
+        let bound = services.iter().map(|&s| Ok((s, bind::tcp(config.listen(s), flag(s))?)));
+        Ok(Self { services: bound.collect::<Result<_>>()?, monitor: bind::tcp(config.admin_listen, "--admin-listen")? })
+    }
+}
+
+/// The certificate to serve with; makes or renews it where it is the private CA's.
+fn certificate(config: &Config, clock: &Clock) -> Result<Option<Arc<Certificate>>> {
+    let (cert, key) = match &config.tls {
+        Tls::Off => return Ok(None),
+        Tls::Files { cert, key } => (cert.clone(), key.clone()),
+        Tls::Private => {
+            let pki = Pki::in_dir(&config.pki_dir());
+            pki.ensure(&pki::names(&config.hostname), clock.now()).context("setting up the private CA")?;
+            (pki.server_cert, pki.server_key)
+        }
+    };
+    Ok(Some(Certificate::open(cert, key).context("loading the TLS certificate")?))
+}
+
+fn acceptor(certificate: &Arc<Certificate>, service: Service) -> Result<TlsAcceptor> {
+    let protocols = if service == Service::Registry { Protocols::Http1 } else { Protocols::Http2 };
+    Ok(TlsAcceptor::from(server_config(Arc::clone(certificate), protocols)?))
+}
+
+/// What routers are made of.
+struct Parts<'a> {
+    config: &'a Config,
+    stores: &'a Stores,
+    uploads: Uploads,
+}
+
+fn router(parts: &Parts<'_>, service: Service) -> Router {
+    let Parts { config, stores, uploads } = parts;
+    let Stores { db, objects, identity, .. } = (*stores).clone();
+    match service {
+        Service::Registry => {
+            let settings = registry::Settings {
+                service: TOKEN_SERVICE.to_owned(),
+                realm: realm(config),
+                controller_url: config.external_url(Service::Controller),
+                max_manifest: config.max_manifest_size.0,
+                max_blob: config.max_blob_size.0,
+                body_idle: config.body_timeout.duration(),
+            };
+            registry::router(registry::State::new(db, objects, uploads.clone(), identity, settings))
+        }
+        Service::Authsvc => Router::new(),
+        Service::Controller => {
+            let settings =
+                controller::Settings { secure_cookies: !config.external_url(service).starts_with("http://") };
+            controller::router(controller::State::new(db, identity, settings))
+        }
+    }
+}
+
+/// Where challenges send clients: to the URL that was configured, else to this machine by the name they used.
+fn realm(config: &Config) -> registry::auth::Realm {
+    if config.auth_external_url.is_some() {
+        return registry::auth::Realm::Fixed(format!("{}/token", config.external_url(Service::Authsvc)));
+    }
+    registry::auth::Realm::ByHost {
+        scheme: if config.tls == Tls::Off { "http" } else { "https" },
+        hosts: pki::names(&config.hostname),
+        port: config.auth_listen.port(),
+    }
+}
+
+/// What the running services share.
+struct Process {
+    health: Health,
+    metrics: Metrics,
+    stop: Stop,
+    connections: TaskTracker,
+}
+
+impl Process {
+    fn new(stores: &Stores) -> Self {
+        Self {
+            health: Health::new(stores.db.clone()),
+            metrics: Metrics::new(stores.clock.now()),
+            stop: Stop::new(),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    fn listen(&self, socket: TcpListener, name: &'static str, router: Router, tls: Option<TlsAcceptor>, most: u32) {
+        let surface = Surface::new(name, router, self.health.clone(), self.metrics.clone());
+        announce(name, socket.local_addr().ok(), tls.is_some());
+        let listener = Listener { socket, tls, surface, max_connections: most };
+        self.connections.spawn(listener.run(self.stop.clone(), self.connections.clone()));
+    }
+
+    /// Serves metrics and health until its own stop: whoever watches sees the process drain.
+    fn monitor(&self, socket: TcpListener) -> Stop {
+        let stop = Stop::new();
+        let router = monitor::router(self.metrics.clone());
+        let surface = Surface::new("admin", router, self.health.clone(), self.metrics.clone());
+        announce("admin", socket.local_addr().ok(), false);
+        let listener = Listener { socket, tls: None, surface, max_connections: MONITOR_CONNECTIONS };
+        tokio::spawn(listener.run(stop.clone(), TaskTracker::new()));
+        stop
+    }
+
+    /// Stops taking requests and waits for those in flight: no longer than configured, no longer than a second signal.
+    async fn drain(self, config: &Config, signals: &mut Signals) -> ExitCode {
+        self.health.drain();
+        self.stop.gently.cancel();
+        self.connections.close();
+        tracing::info!(connections = self.connections.len(), "draining");
+        let code = tokio::select! {
+            () = self.connections.wait() => ExitCode::SUCCESS,
+            () = tokio::time::sleep(config.drain_timeout.duration()) => {
+                tracing::warn!(connections = self.connections.len(), "requests in flight are cut off");
+                ExitCode::SUCCESS
+            }
+            () = signals.next() => {
+                tracing::warn!(connections = self.connections.len(), "a second signal: requests in flight are cut off");
+                ExitCode::FAILURE
+            }
+        };
+        self.stop.now.cancel();
+        // Their tasks end at once; only what blocks a thread may take a moment.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.connections.wait()).await;
+        code
+    }
+}
+
+fn announce(name: &str, address: Option<SocketAddr>, tls: bool) {
+    let address = address.map(|a| a.to_string()).unwrap_or_default();
+    tracing::info!(service.name = name, listen.address = address, tls, "listening");
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT"),
+        }
+    }
+}
+
+/// A connection is a descriptor, and a blob that is read another: the usual soft limit of 1024 is for programs that call
+/// select(2), which this one does not.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,137 @@
+//! What a process of this program opens: the database, the byte store, the master key, the identity core.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use identity::{Identity, MasterKey, Options};
+use rustix::fs::{FlockOperation, flock};
+use storage::objects::Objects;
+use storage::uploads::Lifetimes;
+use storage::{Clock, Db, signing_keys};
+
+use crate::cli::Service;
+use crate::config::Config;
+use crate::files::{private_dir, read_bounded, write_atomically};
+
+/// The `service` that access tokens are for: their audience.
+pub(crate) const TOKEN_SERVICE: &str = "wharfinger";
+
+/// Everything below the services; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Stores {
+    /// Rows.
+    pub(crate) db: Db,
+    /// Bytes.
+    pub(crate) objects: Objects,
+    /// Who may do what.
+    pub(crate) identity: Identity,
+    /// The time.
+    pub(crate) clock: Clock,
+    /// How long things are kept.
+    pub(crate) lifetimes: Lifetimes,
+}
+
+impl Stores {
+    /// Opens everything, bringing the schema up to date and making the master key where this is the first start.
+    ///
+    /// # Errors
+    /// Says what could not be opened.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let db = database(config).await?;
+        db.migrate().await.context("bringing the database's schema up to date")?;
+        Self::over(config, db).await
+    }
+
+    async fn over(config: &Config, db: Db) -> Result<Self> {
+        let clock = Clock::System;
+        let master = master_key(&config.master_key_file, &db).await?;
+        let options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
+        let identity = Identity::open(db.clone(), master, options).await.context("opening the identity core")?;
+        let url = config.blob_url.clone();
+        let objects = tokio::task::spawn_blocking(move || Objects::open(&url))
+            .await?
+            .with_context(|| format!("opening the byte store {}", config.blob_url))?;
+        let lifetimes = Lifetimes {
+            grace: config.gc_grace.seconds(),
+            upload_idle: config.upload_timeout.seconds().max(1),
+            ..Lifetimes::default()
+        };
+        Ok(Self { db, objects, identity, clock, lifetimes })
+    }
+}
+
+/// Connects to the database, without touching its schema.
+///
+/// # Errors
+/// Where there is none to be had.
+pub(crate) async fn database(config: &Config) -> Result<Db> {
+    private_dir(&config.data_dir)?;
+    if let Some(folder) = config.sqlite_path().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty()) {
+        private_dir(folder)?;
+    }
+    // Not the URL: a password may be in it.
+    Db::connect(config.database_url.expose()).await.context("opening the database (database_url)")
+}
+
+/// Reads the master key; makes it where there is none and nothing yet depends on one.
+async fn master_key(path: &Path, db: &Db) -> Result<MasterKey> {
+    if !path.exists() {
+        if !signing_keys::list(&mut db.read().await?).await.context("reading the signing keys")?.is_empty() {
+            bail!(
+                "the master key {} is missing, but the database was set up with one: bring the file back from a backup \
+                 (or name it with --master-key-file)",
+                path.display()
+            );
+        }
+        let key = MasterKey::generate();
+        write_atomically(path, format!("{}\n", key.to_hex().as_str()).as_bytes(), 0o600)?;
+        return Ok(key);
+    }
+    let text = String::from_utf8(read_bounded(path, 4096)?).unwrap_or_default();
+    MasterKey::from_hex(text.trim())
+        .with_context(|| format!("{} does not hold a master key: 64 hexadecimal characters", path.display()))
+}
+
+/// Held while the registry serves a `SQLite` database: a second one would take the first one's uploads for dead.
+#[derive(Debug)]
+pub(crate) struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Takes the lock, which ends with the process, however that ends.
+    ///
+    /// # Errors
+    /// Where another process holds it.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join("lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open.with_context(|| format!("opening {}", path.display()))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).with_context(|| {
+            format!(
+                "another wharfinger serves {} (it holds {}): one process at a time can serve the registry from SQLite; use \
+                 PostgreSQL for more",
+                data_dir.display(),
+                path.display()
+            )
+        })?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_data_folder_is_served_by_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataLock::take(dir.path()).unwrap();
+        assert!(DataLock::take(dir.path()).is_err());
+        drop(held);
+        assert!(DataLock::take(dir.path()).is_ok());
+    }
+}
