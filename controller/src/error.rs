@@ -104,7 +104,7 @@ pub struct Problem {
 
 impl Error {
     /// A field whose value cannot be.
-    pub fn invalid(field: &'static str, reason: impl ToString) -> Self {
+    pub fn invalid(field: &'static str, reason: &(impl ToString + ?Sized)) -> Self {
         Self::Invalid { field, reason: reason.to_string() }
     }
 
@@ -215,7 +215,7 @@ impl From<AdminError> for Error {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Invalid(reason) => Self::Unacceptable(reason.to_owned()),
-            AdminError::Password(error) => Self::invalid("password", error),
+            AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
             AdminError::LastAdmin => Self::Conflict(error.to_string()),
             AdminError::Login(error) => error.into(),

@@ -103,3 +103,5 @@ async fn harden(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,7 @@ impl PageQuery {
         let limit = self.limit.unwrap_or(DEFAULT);
         let after = self.after.unwrap_or_default();
         if !(1..=MAX).contains(&limit) {
-            return Err(Error::invalid("limit", format!("use 1 to {MAX}")));
+            return Err(Error::invalid("limit", &format!("use 1 to {MAX}")));
         }
         if after.len() > MAX_CURSOR || after.contains('\0') {
             return Err(Error::invalid("after", "use the `next` of the page before"));

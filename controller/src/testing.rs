@@ -1,1 +1,140 @@
+//! The whole router over a fresh database, and callers to drive it with.
+#![allow(clippy::unwrap_used)]
 
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use identity::bootstrap::Bootstrap;
+use identity::password::Cost;
+use identity::{Identity, MasterKey, Options, Secret};
+use serde_json::{Value, json};
+use storage::db::testing::fresh;
+use storage::{Clock, Db};
+use tower::ServiceExt;
+
+use crate::{Settings, State};
+
+pub(crate) const ADMIN: &str = "admin@localhost";
+pub(crate) const OPERATOR: &str = "operator@localhost";
+pub(crate) const PASSWORD: &str = "a password for tests";
+
+/// A controller with the organization `main`, its admin and a platform operator.
+pub(crate) struct Controller {
+    router: Router,
+    pub(crate) clock: Clock,
+    pub(crate) db: Db,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self
+    }
+
+    pub(crate) fn text(&self, field: &str) -> String {
+        self.body[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.body)).to_owned()
+    }
+}
+
+/// What a caller sends along.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    Nobody,
+    Session { cookie: String, csrf: String },
+    Key(String),
+}
+
+impl Controller {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = fresh(dir.path()).await;
+        let clock = Clock::manual(1_790_000_000);
+        let mut options = Options::new("https://localhost:5001", "wharfinger");
+        options.clock = clock.clone();
+        options.cost = Cost { memory: 64, passes: 1 };
+        let identity = Identity::open(db.clone(), MasterKey::generate(), options).await.unwrap();
+        let wanted = Bootstrap {
+            org: "main".parse().unwrap(),
+            admin: ADMIN.parse().unwrap(),
+            admin_password: Some(Secret::new(PASSWORD)),
+            operator: OPERATOR.parse().unwrap(),
+            operator_password: Some(Secret::new(PASSWORD)),
+        };
+        identity.bootstrap(&wanted).await.unwrap().unwrap();
+        let router = crate::router(State::new(db.clone(), identity, Settings { secure_cookies: true }));
+        Self { router, clock, db, _dir: dir }
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends JSON (or nothing, where that is null) to a path below `/api/v1`.
+    pub(crate) async fn call(&self, caller: &Caller, method: Method, path: &str, body: &Value) -> Reply {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        request = match caller {
+            Caller::Nobody => request,
+            Caller::Session { cookie, csrf } => request.header(header::COOKIE, cookie).header("x-csrf-token", csrf),
+            Caller::Key(key) => request.header("x-api-key", key),
+        };
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            Body::from(body.to_string())
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, caller: &Caller, path: &str) -> Reply {
+        self.call(caller, Method::GET, path, &Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, caller: &Caller, path: &str, body: &Value) -> Reply {
+        self.call(caller, Method::POST, path, body).await
+    }
+
+    pub(crate) async fn try_login(&self, name: &str, password: &str) -> Reply {
+        self.post(&Caller::Nobody, "/login", &json!({"username": name, "password": password})).await
+    }
+
+    pub(crate) async fn login(&self, name: &str) -> Caller {
+        let reply = self.try_login(name, PASSWORD).await.expect(200);
+        let cookie = reply.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        Caller::Session { cookie, csrf: reply.text("csrf_token") }
+    }
+
+    /// The organization `other` with an admin of its own, who is returned.
+    pub(crate) async fn other_org(&self) -> Caller {
+        let operator = self.login(OPERATOR).await;
+        let body = json!({"slug": "other", "admin": {"email": "boss@other.example", "password": PASSWORD}});
+        self.post(&operator, "/orgs", &body).await.expect(201);
+        self.login("boss@other.example").await
+    }
+
+    /// A member of `main` with a role, who is returned.
+    pub(crate) async fn member(&self, name: &str, role: Option<(&str, Option<&str>)>) -> Caller {
+        let admin = self.login(ADMIN).await;
+        let body = json!({"name": name, "kind": "local", "password": PASSWORD});
+        self.post(&admin, "/orgs/main/users", &body).await.expect(201);
+        if let Some((role, project)) = role {
+            let body = json!({"user": name, "role": role, "project": project});
+            self.post(&admin, "/orgs/main/bindings", &body).await.expect(201);
+        }
+        self.login(name).await
+    }
+}

@@ -114,7 +114,7 @@ pub(crate) async fn create_binding(
             (org, Some(project.id))
         }
     };
-    let role = Role::find(&new.role).ok_or_else(|| Error::invalid("role", unknown_role()))?;
+    let role = Role::find(&new.role).ok_or_else(|| Error::invalid("role", &unknown_role()))?;
     let user = member(&state, &org, &new.user).await?;
     let binding = NewBinding {
         org_id: &org.id,
@@ -169,4 +169,56 @@ async fn view(session: &mut Session, binding: Binding) -> Result<BindingView> {
     };
     let Binding { id, role, namespaces, created_at, .. } = binding;
     Ok(BindingView { id, user, role, project, namespaces, created_at })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use crate::testing::{ADMIN, Controller};
+
+    #[tokio::test]
+    async fn a_project_admin_gives_roles_in_that_project_alone() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
+        let lead = controller.member("lead@example.com", Some(("PROJECT_ADMIN", Some("alpha")))).await;
+        controller.member("dev@example.com", None).await;
+        let give =
+            |role: &str, project: Option<&str>| json!({"user": "dev@example.com", "role": role, "project": project});
+        let given =
+            controller.post(&lead, "/orgs/main/bindings", &give("PROJECT_READ_ONLY", Some("alpha"))).await.expect(201);
+        assert_eq!((given.text("user"), given.text("project")), ("dev@example.com".into(), "alpha".into()));
+        controller.post(&lead, "/orgs/main/bindings", &give("ADMIN", None)).await.expect(403);
+        controller
+            .post(&lead, "/orgs/main/bindings", &give("PROJECT_READ_ONLY", Some("defaultproject")))
+            .await
+            .expect(404);
+        let seen = controller.get(&lead, "/orgs/main/bindings").await.expect(200);
+        assert_eq!(seen.body["items"].as_array().unwrap().len(), 2, "{}", seen.body);
+        let path = format!("/orgs/main/bindings/{}", given.text("id"));
+        controller.call(&lead, Method::DELETE, &path, &Value::Null).await.expect(204);
+        controller.call(&lead, Method::DELETE, &path, &Value::Null).await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_and_the_last_admin_stays() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for (body, status) in [
+            (json!({"user": ADMIN, "role": "KING"}), 422),
+            (json!({"user": ADMIN, "role": "SUPER_ADMIN"}), 422),
+            (json!({"user": ADMIN, "role": "PROJECT_ADMIN"}), 422),
+            (json!({"user": "nobody@example.com", "role": "AUDITOR"}), 404),
+            (json!({"user": ADMIN, "role": "ADMIN"}), 409),
+        ] {
+            controller.post(&admin, "/orgs/main/bindings", &body).await.expect(status);
+        }
+        let listed = controller.get(&admin, "/orgs/main/bindings").await.expect(200);
+        let id = listed.body["items"][0]["id"].as_str().unwrap().to_owned();
+        let path = format!("/orgs/main/bindings/{id}");
+        controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(409);
+    }
 }

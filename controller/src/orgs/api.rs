@@ -113,10 +113,10 @@ pub(crate) async fn create_org(
     extract::Json(new): extract::Json<OrgToCreate>,
 ) -> Result<(StatusCode, Json<CreatedOrgView>)> {
     actor.can(Permission::PlatformOrgCreate, &Resource::Platform)?;
-    let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", error))?;
+    let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let admin = match &new.admin {
         Some(admin) => {
-            let name: UserName = admin.email.parse().map_err(|error| Error::invalid("admin", error))?;
+            let name: UserName = admin.email.parse().map_err(|error| Error::invalid("admin", &error))?;
             Some((name, admin.password.as_ref()))
         }
         None => None,

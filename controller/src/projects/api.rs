@@ -104,7 +104,7 @@ pub(crate) async fn create_project(
     extract::Json(new): extract::Json<ProjectToCreate>,
 ) -> Result<(StatusCode, Json<ProjectView>)> {
     let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
-    let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", error))?;
+    let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let project = state.identity().create_project(&org.id, &slug, new.public).await?;
     Ok((StatusCode::CREATED, Json(project.into())))
 }
@@ -137,4 +137,49 @@ pub(crate) async fn update_project(
     let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
     let change = UpdateProject { public: change.public };
     Ok(Json(state.identity().update_project(&project.id, &change).await?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::Method;
+    use serde_json::json;
+
+    use crate::testing::{ADMIN, Controller};
+
+    #[tokio::test]
+    async fn projects_are_listed_in_pages_and_change() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for slug in ["alpha", "beta"] {
+            controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
+        }
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(409);
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "No Slug"})).await.expect(422);
+        let first = controller.get(&admin, "/orgs/main/projects?limit=2").await.expect(200);
+        assert_eq!(first.body["items"][1]["slug"], "beta");
+        let next = format!("/orgs/main/projects?limit=2&after={}", first.text("next"));
+        let last = controller.get(&admin, &next).await.expect(200);
+        assert_eq!(last.body["items"][0]["slug"], "defaultproject");
+        assert!(last.body["next"].is_null());
+        let change = json!({"public": true});
+        let changed = controller.call(&admin, Method::PATCH, "/orgs/main/projects/alpha", &change).await.expect(200);
+        assert_eq!(changed.body["public"], true);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_a_role_in_one_project_sees_that_one() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
+        let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("alpha")))).await;
+        let listed = controller.get(&reader, "/orgs/main/projects").await.expect(200);
+        assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
+        controller.get(&reader, "/orgs/main/projects/alpha").await.expect(200);
+        controller.get(&reader, "/orgs/main/projects/defaultproject").await.expect(404);
+        let change = json!({"public": true});
+        let denied = controller.call(&reader, Method::PATCH, "/orgs/main/projects/alpha", &change).await.expect(403);
+        assert_eq!(denied.body["permission"], "project.update");
+        controller.post(&reader, "/orgs/main/projects", &json!({"slug": "mine"})).await.expect(403);
+    }
 }

@@ -154,7 +154,7 @@ pub(crate) async fn list_tags(
     Query(query): Query<TagsQuery>,
 ) -> Result<Json<Page<TagView>>> {
     let org = actor.sees_org(&state, &slug).await?;
-    let name: RepoName = query.repository.parse().map_err(|error| Error::invalid("repository", error))?;
+    let name: RepoName = query.repository.parse().map_err(|error| Error::invalid("repository", &error))?;
     let mut session = state.db().read().await?;
     let project = projects::find_by_slug(&mut session, &org.id, name.project()).await?;
     let seen = project.filter(|p| name.org() == org.slug && actor.may(Permission::ProjectRead, &in_project(p)));
@@ -165,4 +165,55 @@ pub(crate) async fn list_tags(
     let rows = tags::list(&mut session, &name, &bounds.after, bounds.fetch()).await?;
     let view = |row: tags::TagRow| TagView { name: row.name, digest: row.digest, updated_at: row.updated_at };
     Ok(Json(bounds.page(rows, |row| &row.name, view)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+    use storage::names::RepoName;
+    use storage::{orgs, projects, repositories};
+
+    use crate::testing::{ADMIN, Controller};
+
+    async fn push(controller: &Controller, name: &str) {
+        let name: RepoName = name.parse().unwrap();
+        let mut tx = controller.db.begin().await.unwrap();
+        let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
+        let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
+        repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn repositories_are_those_that_the_caller_may_pull_from() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for slug in ["alpha", "beta"] {
+            controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
+        }
+        for name in ["main/app", "main/alpha/a", "main/beta/b", "main/alpha/c"] {
+            push(&controller, name).await;
+        }
+        let names = |body: &serde_json::Value| {
+            let items = body["items"].as_array().unwrap();
+            items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let all = controller.get(&admin, "/orgs/main/repositories").await.expect(200);
+        assert_eq!(names(&all.body), ["main/alpha/a", "main/alpha/c", "main/app", "main/beta/b"]);
+        assert_eq!(all.body["items"][2]["project"], "defaultproject");
+        let one = controller.get(&admin, "/orgs/main/repositories?project=beta").await.expect(200);
+        assert_eq!(names(&one.body), ["main/beta/b"]);
+        let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("alpha")))).await;
+        let page = controller.get(&reader, "/orgs/main/repositories?limit=1").await.expect(200);
+        assert_eq!(names(&page.body), ["main/alpha/a"]);
+        let next = format!("/orgs/main/repositories?limit=1&after={}", page.text("next"));
+        assert_eq!(names(&controller.get(&reader, &next).await.expect(200).body), ["main/alpha/c"]);
+        controller.get(&reader, "/orgs/main/tags?repository=main/alpha/a").await.expect(200);
+        for hidden in ["main/beta/b", "main/beta/none", "main/app", "other/app"] {
+            controller.get(&reader, &format!("/orgs/main/tags?repository={hidden}")).await.expect(404);
+        }
+        let auditor = controller.member("a@example.com", Some(("AUDITOR", None))).await;
+        controller.get(&auditor, "/orgs/main/repositories").await.expect(403);
+    }
 }

@@ -116,7 +116,7 @@ pub(crate) async fn create_user(
     extract::Json(new): extract::Json<UserToCreate>,
 ) -> Result<(StatusCode, Json<CreatedUser>)> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    let name: UserName = new.name.parse().map_err(|error| Error::invalid("name", error))?;
+    let name: UserName = new.name.parse().map_err(|error| Error::invalid("name", &error))?;
     let kind = match new.kind {
         Kind::Local => UserKind::Local,
         Kind::Machine => UserKind::Machine,
@@ -194,4 +194,64 @@ pub(crate) async fn member(state: &State, org: &Org, name: &str) -> Result<Membe
     let mut session = state.db().read().await?;
     let found = memberships::find_by_name(&mut session, &org.id, &normalise(name)).await?;
     found.ok_or(Error::NotFound("user"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use crate::testing::{ADMIN, Controller, PASSWORD};
+
+    #[tokio::test]
+    async fn a_deactivated_user_is_out_at_once_and_back_with_everything() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let user = controller.member("dev@example.com", Some(("ADMIN", None))).await;
+        controller.get(&user, "/orgs/main").await.expect(200);
+        let path = "/orgs/main/users/dev@example.com";
+        controller.post(&admin, &format!("{path}/deactivate"), &Value::Null).await.expect(204);
+        controller.get(&user, "/orgs/main").await.expect(401);
+        controller.try_login("dev@example.com", PASSWORD).await.expect(401);
+        assert_eq!(controller.get(&admin, path).await.expect(200).body["active"], false);
+        controller.post(&admin, &format!("{path}/activate"), &Value::Null).await.expect(204);
+        let user = controller.login("Dev@Example.com").await;
+        controller.get(&user, "/orgs/main").await.expect(200);
+    }
+
+    #[tokio::test]
+    async fn somebody_of_another_organization_is_added_with_the_credentials_they_have() {
+        let controller = Controller::start().await;
+        controller.other_org().await;
+        let admin = controller.login(ADMIN).await;
+        let body = json!({"name": "boss@other.example", "kind": "local"});
+        let added = controller.post(&admin, "/orgs/main/users", &body).await.expect(201);
+        assert!(added.body.get("temporary_password").is_none());
+        controller.post(&admin, "/orgs/main/users", &body).await.expect(409);
+        controller.login("boss@other.example").await;
+    }
+
+    #[tokio::test]
+    async fn a_locked_user_is_unlocked_by_an_admin() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.member("dev@example.com", None).await;
+        for _ in 0..5 {
+            controller.try_login("dev@example.com", "wrong").await.expect(401);
+        }
+        controller.try_login("dev@example.com", PASSWORD).await.expect(429);
+        controller.post(&admin, "/orgs/main/users/dev@example.com/unlock", &Value::Null).await.expect(204);
+        controller.try_login("dev@example.com", PASSWORD).await.expect(200);
+    }
+
+    #[tokio::test]
+    async fn machines_have_no_password_and_no_session() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let with = json!({"name": "ci", "kind": "machine", "password": PASSWORD});
+        controller.post(&admin, "/orgs/main/users", &with).await.expect(422);
+        controller.post(&admin, "/orgs/main/users", &json!({"name": "ci", "kind": "machine"})).await.expect(201);
+        let key = controller.post(&admin, "/orgs/main/apikeys", &json!({"name": "k", "user": "ci"})).await.expect(201);
+        controller.try_login("ci", &key.text("key")).await.expect(403);
+    }
 }

@@ -1,0 +1,193 @@
+//! What holds for every route, and the ways in.
+#![allow(clippy::unwrap_used)]
+
+use axum::body::Body;
+use http::{Method, Request, header};
+use serde_json::{Value, json};
+
+use crate::routes::{Access, ROUTES, Route};
+use crate::testing::{ADMIN, Caller, Controller, OPERATOR, PASSWORD};
+
+/// A route's path with an organization's slug, and something plausible in the other places.
+fn path(route: &Route, org: &str) -> String {
+    let path = route.path.replace("{org}", org).replace("{project}", "defaultproject");
+    let path = path.replace("{name}", ADMIN).replace("{id}", "01m873zmf5zd6b8zx74pqyqnqs");
+    if path.ends_with("/tags") { format!("{path}?repository={org}/app") } else { path }
+}
+
+/// A body that the route would take.
+fn body(route: &Route) -> Value {
+    match (route.method, route.path.rsplit('/').next().unwrap()) {
+        ("post", "login") => json!({"username": "a", "password": "b"}),
+        ("post", "password") => json!({"current": "a", "new": "b"}),
+        ("post", "orgs") => json!({"slug": "fresh"}),
+        ("post", "projects") => json!({"slug": "fresh"}),
+        ("patch", "{project}") => json!({"public": true}),
+        ("post", "users") => json!({"name": "x@example.com", "kind": "local"}),
+        ("post", "bindings") => json!({"user": ADMIN, "role": "ADMIN"}),
+        ("post", "apikeys") => json!({"name": "x"}),
+        _ => Value::Null,
+    }
+}
+
+fn method(route: &Route) -> Method {
+    route.method.to_uppercase().parse().unwrap()
+}
+
+#[tokio::test]
+async fn without_credentials_every_route_is_401() {
+    let controller = Controller::start().await;
+    for route in ROUTES.iter().filter(|route| route.access != Access::Anyone) {
+        for caller in [Caller::Nobody, Caller::Key("ra2.nonsense".into()), Caller::Key("other.token".into())] {
+            let reply = controller.call(&caller, method(route), &path(route, "main"), &body(route)).await;
+            assert_eq!(reply.status, 401, "{route:?}: {}", reply.body);
+            assert_eq!(reply.headers[header::WWW_AUTHENTICATE], "Bearer realm=\"wharfinger\"");
+        }
+    }
+}
+
+#[tokio::test]
+async fn to_a_stranger_an_organization_is_as_if_it_were_not_there() {
+    let controller = Controller::start().await;
+    let stranger = controller.other_org().await;
+    for route in ROUTES.iter().filter(|route| route.path.contains("{org}")) {
+        let there = controller.call(&stranger, method(route), &path(route, "main"), &body(route)).await;
+        let nowhere = controller.call(&stranger, method(route), &path(route, "nowhere"), &body(route)).await;
+        assert_eq!(there.status, 404, "{route:?}: {}", there.body);
+        assert_eq!((there.status, &there.body), (nowhere.status, &nowhere.body), "{route:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_operator_sees_that_organizations_exist_and_nothing_in_them() {
+    let controller = Controller::start().await;
+    let operator = controller.login(OPERATOR).await;
+    controller.get(&operator, "/orgs/main").await.expect(200);
+    for route in ROUTES.iter().filter(|route| route.path.starts_with("/orgs/{org}/")) {
+        let reply = controller.call(&operator, method(route), &path(route, "main"), &body(route)).await;
+        assert!(matches!(reply.status.as_u16(), 403 | 404), "{route:?}: {} {}", reply.status, reply.body);
+    }
+}
+
+#[tokio::test]
+async fn a_member_without_a_role_sees_nothing() {
+    let controller = Controller::start().await;
+    let member = controller.member("new@example.com", None).await;
+    for route in ROUTES.iter().filter(|route| route.path.contains("{org}")) {
+        let reply = controller.call(&member, method(route), &path(route, "main"), &body(route)).await;
+        assert_eq!(reply.status, 404, "{route:?}: {}", reply.body);
+    }
+    assert_eq!(controller.get(&member, "/orgs").await.expect(200).body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_session_needs_its_token_where_it_changes_something() {
+    let controller = Controller::start().await;
+    let Caller::Session { cookie, csrf } = controller.login(ADMIN).await else { unreachable!() };
+    let other = controller.login(ADMIN).await;
+    let Caller::Session { csrf: others, .. } = other else { unreachable!() };
+    for wrong in [String::new(), others, csrf.to_uppercase()] {
+        let caller = Caller::Session { cookie: cookie.clone(), csrf: wrong };
+        let reply = controller.post(&caller, "/orgs/main/projects", &json!({"slug": "fresh"})).await.expect(403);
+        assert_eq!(reply.body["type"], "urn:wharfinger:problem:csrf-token");
+        controller.get(&caller, "/orgs/main").await.expect(200);
+    }
+    let caller = Caller::Session { cookie, csrf };
+    controller.post(&caller, "/orgs/main/projects", &json!({"slug": "fresh"})).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_session_ends_at_logout_and_after_a_day() {
+    let controller = Controller::start().await;
+    let first = controller.login(ADMIN).await;
+    let second = controller.login(ADMIN).await;
+    let reply = controller.post(&first, "/logout", &Value::Null).await.expect(204);
+    assert!(reply.headers[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    controller.get(&first, "/session").await.expect(401);
+    let session = controller.get(&second, "/session").await.expect(200);
+    assert_eq!(session.body["organizations"], json!(["main"]));
+    controller.clock.advance(86_400);
+    controller.get(&second, "/session").await.expect(401);
+}
+
+#[tokio::test]
+async fn a_temporary_password_lets_in_to_choose_another_and_nothing_else() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    let new = json!({"name": "new@example.com", "kind": "local"});
+    let temporary = controller.post(&admin, "/orgs/main/users", &new).await.expect(201).text("temporary_password");
+    let reply = controller.try_login("new@example.com", &temporary).await.expect(200);
+    assert_eq!(reply.body["must_change_password"], true);
+    let cookie = reply.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let caller = Caller::Session { cookie, csrf: reply.text("csrf_token") };
+    let refused = controller.get(&caller, "/orgs").await.expect(403);
+    assert_eq!(refused.body["type"], "urn:wharfinger:problem:password-change-required");
+    controller.get(&caller, "/session").await.expect(200);
+    let short = json!({"current": temporary, "new": "short"});
+    controller.post(&caller, "/password", &short).await.expect(422);
+    controller.post(&caller, "/password", &json!({"current": temporary, "new": PASSWORD})).await.expect(204);
+    controller.get(&caller, "/session").await.expect(401);
+    controller.login("new@example.com").await;
+}
+
+#[tokio::test]
+async fn known_and_unknown_names_fail_alike_and_are_locked_alike() {
+    let controller = Controller::start().await;
+    for name in [ADMIN, "nobody@example.com"] {
+        for _ in 0..5 {
+            let reply = controller.try_login(name, "wrong").await.expect(401);
+            assert_eq!(reply.body["detail"], "the user name or the password is wrong");
+        }
+        let reply = controller.try_login(name, "wrong").await.expect(429);
+        assert!(reply.headers.contains_key(header::RETRY_AFTER));
+    }
+    controller.try_login(ADMIN, PASSWORD).await.expect(429);
+}
+
+#[tokio::test]
+async fn an_api_key_lets_in_by_either_header_until_it_is_revoked_and_makes_no_keys() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    let made = controller.post(&admin, "/orgs/main/apikeys", &json!({"name": "ci", "valid_days": 1})).await.expect(201);
+    let key = Caller::Key(made.text("key"));
+    controller.get(&key, "/orgs/main/projects").await.expect(200);
+    let bearer =
+        Request::get("/api/v1/orgs/main").header(header::AUTHORIZATION, format!("Bearer {}", made.text("key")));
+    controller.send(bearer.body(Body::empty()).unwrap()).await.expect(200);
+    controller.post(&key, "/orgs/main/apikeys", &json!({"name": "more"})).await.expect(403);
+    let listed = controller.get(&admin, "/orgs/main/apikeys").await.expect(200);
+    assert_eq!(listed.body["items"][0]["name"], "ci");
+    assert!(!listed.body.to_string().contains(&made.text("key")));
+    let path = format!("/orgs/main/apikeys/{}", made.text("id"));
+    controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(204);
+    controller.get(&key, "/orgs/main/projects").await.expect(401);
+    controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(404);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_json_without_unknown_fields() {
+    let controller = Controller::start().await;
+    let request = |kind: &str, body: String| {
+        Request::post("/api/v1/login").header(header::CONTENT_TYPE, kind).body(Body::from(body)).unwrap()
+    };
+    let login = json!({"username": ADMIN, "password": PASSWORD}).to_string();
+    controller.send(request("application/json; charset=utf-8", login.clone())).await.expect(200);
+    controller.send(request("text/plain", login.clone())).await.expect(415);
+    controller.send(request("application/json", "{".into())).await.expect(400);
+    controller.send(request("application/json", "[".repeat(50_000))).await.expect(400);
+    controller.send(request("application/json", format!("{login}{}", " ".repeat(65 << 10)))).await.expect(413);
+    let extra = json!({"username": ADMIN, "password": PASSWORD, "admin": true}).to_string();
+    controller.send(request("application/json", extra)).await.expect(400);
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_and_a_method_that_is_not_are_problems_too() {
+    let controller = Controller::start().await;
+    let reply = controller.get(&Caller::Nobody, "/nothing").await.expect(404);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/problem+json");
+    let reply = controller.call(&Caller::Nobody, Method::DELETE, "/login", &Value::Null).await.expect(405);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(reply.headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(reply.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    controller.get(&Caller::Nobody, "/openapi.json").await.expect(200);
+}
