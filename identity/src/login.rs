@@ -69,7 +69,7 @@ pub enum LoginError {
     #[error("wrong user name or password")]
     Refused,
     /// Too many failures under this name, whether or not somebody goes by it.
-    #[error("too many failed log-ins: wait {} minutes, or ask an administrator to unlock the user; API keys work meanwhile", retry_after.div_euclid(60) + 1)]
+    #[error("too many failed log-ins: wait {} minutes, or ask an administrator to unlock the user; API keys work meanwhile", (retry_after + 59) / 60)]
     Locked {
         /// Seconds until the lock ends.
         retry_after: i64,
@@ -119,12 +119,16 @@ struct NameKey {
 }
 
 impl Identity {
-    /// Lets somebody in by name and secret: a password or an API key of theirs.
+    /// Lets somebody in by name and secret: a password or, but for the console, an API key of theirs. A console session
+    /// would carry more than the key does.
     ///
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, name: &str, secret: &Secret, door: Door) -> Result<Login, LoginError> {
         if let Some(key) = ApiKey::parse(secret.expose()) {
+            if door == Door::Console {
+                return Err(LoginError::Refused);
+            }
             let login = self.login_by_key(&key).await?;
             return if login.principal.name == normalise(name) { Ok(login) } else { Err(LoginError::Refused) };
         }
@@ -180,6 +184,9 @@ impl Identity {
                 if !right || !self.admits(user.as_ref(), door).await? {
                     return Err(self.count_failure(&key).await?);
                 }
+                if let Some(user) = &user {
+                    self.0.remembered.insert(self.remember_mac(user, secret), ());
+                }
             }
         }
         let Some(user) = user else { return Err(LoginError::Refused) };
@@ -189,7 +196,6 @@ impl Identity {
         if failed.is_some() {
             self.clear_failures(&key).await?;
         }
-        self.0.remembered.insert(self.remember_mac(&user, secret), ());
         if user.must_change_password && door == Door::Registry {
             return Err(LoginError::MustChangePassword);
         }

@@ -100,6 +100,9 @@ pub struct Hasher {
     spare: Arc<Mutex<Vec<Vec<Block>>>>,
     /// Checked in place of the hash of somebody who is not there.
     dummy: String,
+    /// How many hashes were computed.
+    #[cfg(test)]
+    pub(crate) computed: std::sync::atomic::AtomicUsize,
 }
 
 impl Hasher {
@@ -118,6 +121,8 @@ impl Hasher {
             admitted: Arc::new(Semaphore::new(jobs * (1 + QUEUE))),
             spare: Arc::new(Mutex::new(vec![spare])),
             dummy,
+            #[cfg(test)]
+            computed: std::sync::atomic::AtomicUsize::new(0),
         })
     }
 
@@ -147,6 +152,8 @@ impl Hasher {
     ) -> Result<T, Busy> {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
+        #[cfg(test)]
+        self.computed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let spare = Arc::clone(&self.spare);
         // The permits go with the work: a client that hangs up does not make room for another hash while its own runs.
         let task = tokio::task::spawn_blocking(move || {

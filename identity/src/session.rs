@@ -52,8 +52,11 @@ impl Identity {
     /// Begins a session for somebody who logged in at the console's door with a password.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`storage::Error::Config`] for a log-in by API key, whose rights a session would exceed; else those of the database.
     pub async fn begin_session(&self, login: &Login) -> storage::Result<NewSession> {
+        if login.key.is_some() {
+            return Err(storage::Error::Config("an API key opens no session".into()));
+        }
         let token = Secret::random_hex(LEN / 2);
         let now = self.now();
         let row = sessions::Session {
@@ -131,6 +134,16 @@ mod tests {
         assert!(t.identity.find_session(&second.token).await.unwrap().is_some());
         t.advance(1);
         assert!(t.identity.find_session(&second.token).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_api_key_opens_no_session() {
+        let t = testing::identity().await;
+        let (_, key) = t.key_of("admin@localhost").await;
+        let refused = t.identity.login("admin@localhost", &key, Door::Console).await;
+        assert!(matches!(refused, Err(crate::login::LoginError::Refused)));
+        let login = t.identity.login_with_key(&key).await.unwrap();
+        assert!(t.identity.begin_session(&login).await.is_err());
     }
 
     #[tokio::test]

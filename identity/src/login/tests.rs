@@ -166,3 +166,38 @@ async fn somebody_shut_out_everywhere_is_refused_like_anybody_else() {
     assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
     assert!(t.identity.login_with_key(&key).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_log_in_costs_one_hash_whoever_it_is_until_it_is_remembered() {
+    use std::sync::atomic::Ordering;
+    let t = testing::identity().await;
+    let name = "ci-bot".parse().unwrap();
+    let new = NewUser { name: &name, kind: UserKind::Machine, password: None };
+    t.identity.add_user(&t.org("main").await, &new).await.unwrap();
+    let cost = async |name: &str, secret: &str| {
+        let before = t.identity.0.hasher.computed.load(Ordering::SeqCst);
+        let _ = try_login(&t, name, secret).await;
+        t.identity.0.hasher.computed.load(Ordering::SeqCst) - before
+    };
+    for name in ["admin@localhost", "nobody@localhost", "ci-bot", "no name: \u{fffd}", ""] {
+        assert_eq!(cost(name, "wrong password").await, 1, "{name}");
+    }
+    assert_eq!(cost("admin@localhost", PASSWORD).await, 1);
+    assert_eq!(cost("admin@localhost", PASSWORD).await, 0);
+    assert_eq!(cost("admin@localhost", "wrong password").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_log_ins_of_one_client_cost_one_hash() {
+    use std::sync::atomic::Ordering;
+    let t = testing::identity().await;
+    let before = t.identity.0.hasher.computed.load(Ordering::SeqCst);
+    let logins = (0..16).map(|_| {
+        let identity = t.identity.clone();
+        tokio::spawn(async move { identity.login("admin@localhost", &PASSWORD.into(), Door::Registry).await })
+    });
+    for login in logins.collect::<Vec<_>>() {
+        assert!(login.await.unwrap().is_ok());
+    }
+    assert_eq!(t.identity.0.hasher.computed.load(Ordering::SeqCst) - before, 1);
+}
