@@ -146,3 +146,53 @@ async fn a_checked_token_still_ends() {
     assert!(matches!(t.identity.verify_bearer(&token).await, Err(BearerError::Expired)));
     assert!(matches!(t.identity.verify_bearer("a.b.c").await, Err(BearerError::Malformed)));
 }
+
+#[tokio::test]
+async fn a_project_is_not_its_neighbour_whose_name_begins_alike() {
+    let t = testing::identity().await;
+    let org = t.org("main").await;
+    let ann = t.add("ann@acme.example").await;
+    for slug in ["web", "web-b", "web.b", "we"] {
+        t.identity.create_project(&org, &slug.parse().unwrap(), false).await.unwrap();
+    }
+    let slug = "main-b".parse().unwrap();
+    t.identity.create_org(&crate::admin::NewOrg { slug: &slug, name: None, admin: None }).await.unwrap();
+    t.give(&ann, "PROJECT_ADMIN", Some(&t.project("main", "web").await)).await;
+    let ann = login(&t, "ann@acme.example").await;
+    let scopes = [
+        "repository:main/web/b:pull",
+        "repository:main/web-b/x:pull",
+        "repository:main/web.b/x:pull",
+        "repository:main/we/b:pull",
+        "repository:main/web:pull",
+        "repository:main-b/web/x:pull",
+        "repository:main/defaultproject/web/b:pull",
+    ];
+    let refused =
+        ["main/web-b/x=", "main/web.b/x=", "main/we/b=", "main/web=", "main-b/web/x=", "main/defaultproject/web/b="];
+    let granted = granted(&t, Some(&ann), &scopes).await;
+    assert_eq!((granted[0].as_str(), &granted[1..]), ("main/web/b=pull", refused.map(String::from).as_slice()));
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_reads_the_ring_once_a_second() {
+    let t = testing::identity().await;
+    let other = t.another_process().await;
+    let stranger = crate::keys::KeyMaterial::generate().unwrap();
+    let claims = |token: &str| t.identity.ring().verifier.verify(token, t.now()).unwrap().0;
+    let forged =
+        crate::token::Signer::es256(&stranger.kid, &stranger.pkcs8).sign(&claims(&t.anonymous_token().await)).unwrap();
+    other.rotate_keys().await.unwrap();
+    t.advance(60);
+    let real = other.issue(None, &[]).await.unwrap().token;
+    let before = t.identity.jwks();
+    // Somebody else's key is read for in the first second, so that the second real one must wait for the next.
+    t.identity.0.ring_missed_at.store(t.now(), std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..100 {
+        assert!(matches!(t.identity.verify_bearer(&forged).await, Err(BearerError::UnknownKey)));
+    }
+    assert!(matches!(t.identity.verify_bearer(&real).await, Err(BearerError::UnknownKey)));
+    assert_eq!(t.identity.jwks(), before);
+    t.advance(1);
+    assert!(t.identity.verify_bearer(&real).await.is_ok());
+}
