@@ -159,8 +159,11 @@ impl Action {
         let start = if let Some(digest) = query.get("digest") {
             Start::Monolithic(digest.parse()?)
         } else if let Some(digest) = query.get("mount") {
-            let from = query.get("from").filter(|from| !from.is_empty()).map(str::parse).transpose()?;
-            Start::Mount { digest: digest.parse()?, from }
+            match query.get("from").filter(|from| !from.is_empty()).map(str::parse).transpose() {
+                Ok(from) => Start::Mount { digest: digest.parse()?, from },
+                // A name that no repository of ours has, as from a copy between registries: nothing to mount.
+                Err(_) => Start::Session,
+            }
         } else {
             Start::Session
         };
@@ -357,6 +360,12 @@ mod tests {
         assert_eq!(parse("GET", "/v2/A/b/manifests/x").unwrap_err().status(), 400);
         assert_eq!(parse("PUT", "/v2/a/b/blobs/uploads/s").unwrap_err().status(), 400);
         assert_eq!(parse("GET", "/v2/a/b/manifests/.x").unwrap_err().status(), 404);
+    }
+
+    #[test]
+    fn a_mount_from_what_cannot_be_ours_is_a_session() {
+        let path = format!("/v2/a/b/blobs/uploads/?mount={}&from=pause&origin=registry.example", digest());
+        assert!(matches!(parse("POST", &path), Ok(Action::BeginUpload { start: Start::Session, .. })));
     }
 
     #[test]

@@ -112,11 +112,6 @@ pub(crate) fn may_pull(bearer: &Bearer, repo: &RepoName) -> bool {
     Need::repository(repo, &["pull"]).met_by(bearer)
 }
 
-/// Whether the token lets its holder push to a repository.
-pub(crate) fn may_push(bearer: &Bearer, repo: &RepoName) -> bool {
-    Need::repository(repo, &["push"]).met_by(bearer)
-}
-
 fn mount_source(action: &Action) -> Option<Need> {
     match action {
         Action::BeginUpload { start: Start::Mount { from: Some(from), .. }, .. } => {
@@ -222,7 +217,7 @@ fn host_of(value: &str) -> &str {
 
 /// Upload sessions' own capability: the last part of their URL is `<id>.<mac>`, unforgeable and bound to the repository.
 pub(crate) mod session {
-    use super::{Action, Error, Permission, RepoName, Resource, Result, State, Upload, authorize};
+    use super::{Action, Error, HeaderMap, Permission, RepoName, Resource, Result, State, Upload, authorize};
     use crate::error::Code;
 
     const PURPOSE: &str = "registry upload session";
@@ -239,6 +234,12 @@ pub(crate) mod session {
         format!("{id}.{}", mac(state, repo, id))
     }
 
+    /// Whether the last part of a session's URL is one that we made for the repository.
+    pub(crate) fn is_genuine(state: &State, repo: &RepoName, name: &str) -> bool {
+        let parts = name.split_once('.');
+        parts.is_some_and(|(id, given)| same(given.as_bytes(), mac(state, repo, id).as_bytes()))
+    }
+
     fn unknown() -> Error {
         Error::missing(Code::BlobUploadUnknown, "that upload does not exist or has ended; begin again with POST")
     }
@@ -247,21 +248,23 @@ pub(crate) mod session {
     ///
     /// # Errors
     /// 404 for a session that is not there, or not of this repository; 401 where its owner's rights were taken away.
-    pub(crate) async fn open(state: &State, repo: &RepoName, name: &str) -> Result<Upload> {
-        let (id, given) = name.split_once('.').ok_or_else(unknown)?;
-        if !same(given.as_bytes(), mac(state, repo, id).as_bytes()) {
+    pub(crate) async fn open(state: &State, headers: &HeaderMap, repo: &RepoName, name: &str) -> Result<Upload> {
+        if !is_genuine(state, repo, name) {
             return Err(unknown());
         }
+        let id = name.split('.').next().unwrap_or_default();
         let upload = state.uploads().find(id).await?.ok_or_else(unknown)?;
         if upload.repository != repo.canonical() {
             return Err(unknown());
         }
-        if still_allowed(state, &upload).await? { Ok(upload) } else { Err(revoked()) }
+        if still_allowed(state, &upload).await? { Ok(upload) } else { Err(revoked(state, headers, repo)) }
     }
 
-    fn revoked() -> Error {
+    /// 401 for an upload whose owner may no longer push.
+    pub(crate) fn revoked(state: &State, headers: &HeaderMap, repo: &RepoName) -> Error {
         let message = "the right to push was taken away while this upload ran; log in again";
-        Error::new(http::StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
+        let needs = [super::Need::repository(repo, &["pull", "push"])];
+        super::challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token"))
     }
 
     /// Whether whoever began the upload could begin it now. Cheap while none of their epochs has moved.

@@ -24,7 +24,7 @@ const CHUNK: u64 = 256 * 1024;
 pub(crate) struct Get {
     /// Only the head of the answer.
     pub(crate) head: bool,
-    /// The caller may push here, so that "it is there" is a promise: the blob's lease is renewed.
+    /// The caller may push, so that "it is there" is a promise: the blob's lease is renewed.
     pub(crate) lease: bool,
 }
 
@@ -56,12 +56,15 @@ pub(crate) async fn get(
     out.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
     put(out, &CONTENT_DIGEST, digest.as_str());
     put(out, &ETAG, &etag);
+    out.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    check_match(headers, &etag)?;
     if none_match(headers, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
     let stale = headers.get(IF_RANGE).is_some_and(|given| given.as_bytes() != etag.as_bytes());
-    let (first, length) = match if stale { Wanted::Whole } else { range::wanted(headers, size) } {
+    // A range means something for GET alone (RFC 9110 §14.2).
+    let (first, length) = match if stale || how.head { Wanted::Whole } else { range::wanted(headers, size) } {
         Wanted::Whole => (0, size),
         Wanted::Part { first, last } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -92,7 +95,13 @@ async fn open(
             let mut session = state.db().read().await?;
             let again = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
             drop(session);
-            read_first(state, again.object_key, first, length).await?
+            match read_first(state, again.object_key.clone(), first, length).await {
+                Err(damage @ storage::Error::Damaged(_)) => {
+                    report_damage(state, &again).await?;
+                    return Err(damage.into());
+                }
+                other => other?,
+            }
         }
         other => other?,
     };
@@ -121,6 +130,26 @@ async fn open(
         }
     });
     Ok(Body::from_stream(pieces))
+}
+
+/// Bytes that are gone: says so from now on, so that the next push of the digest heals it. Not where the whole store is
+/// away, as when its file system is not mounted.
+async fn report_damage(state: &State, blob: &storage::blobs::Blob) -> Result<()> {
+    let objects = state.objects().clone();
+    let present = tokio::task::spawn_blocking(move || objects.is_present()).await.unwrap_or(false);
+    tracing::error!(
+        digest = blob.digest,
+        object.key = blob.object_key,
+        store.present = present,
+        "a blob's bytes are lost"
+    );
+    if present {
+        let mut tx = state.db().begin().await?;
+        let now = state.identity().now();
+        storage::blobs::mark_damaged(&mut tx, &blob.org_id, &blob.digest, &blob.object_key, now).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 async fn read_first(
@@ -155,11 +184,11 @@ fn read(reader: &ObjectReader, from: u64, end: u64) -> storage::Result<Bytes> {
     Ok(Bytes::from(buffer))
 }
 
-/// Keeps a blob that a pusher was told of for the grace period, where its lease is half over.
+/// Keeps a blob that a pusher was told of for the grace period, where an eighth of its lease is over.
 async fn renew_lease(state: &State, repo: &RepoName, digest: &Digest, lease_until: i64) -> Result<()> {
     let now = state.identity().now();
     let grace = state.uploads().lifetimes().grace;
-    if lease_until - now > grace / 2 {
+    if lease_until - now > grace - grace / 8 {
         return Ok(());
     }
     let mut tx = state.db().begin().await?;
@@ -189,6 +218,17 @@ pub(crate) async fn delete(state: &State, repo: &RepoName, digest: &Digest) -> R
         response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
     }
     Ok(response)
+}
+
+/// 412 where `If-Match` names something else than we have (RFC 9110 §13.1.1, strong comparison).
+pub(crate) fn check_match(headers: &HeaderMap, etag: &str) -> Result<()> {
+    let mut given = headers.get_all(http::header::IF_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if given.peek().is_none()
+        || given.any(|value| value.trim() == "*" || value.split(',').any(|one| one.trim() == etag))
+    {
+        return Ok(());
+    }
+    Err(Error::new(StatusCode::PRECONDITION_FAILED, Code::Unsupported, "If-Match names another entity than is here"))
 }
 
 /// Whether `If-None-Match` names what we have (RFC 9110 §13.1.2, weak comparison).

@@ -35,6 +35,11 @@ pub(crate) async fn list(state: &State, bearer: &Bearer, wanted: &Page) -> Resul
         for filter in orgs.chain(projects) {
             let found = repositories::list(&mut session, &filter, &wanted.last, rows).await?;
             names.extend(found.into_iter().map(|repository| repository.name));
+            // What lies behind the first `limit + 1` is of no use: memory does not grow with the number of bindings.
+            if names.len() > 2 * (limit + 1) {
+                names.sort_unstable();
+                names.truncate(limit + 1);
+            }
         }
     }
     names.sort_unstable();

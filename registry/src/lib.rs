@@ -111,7 +111,13 @@ pub fn router(state: State) -> Router {
 }
 
 async fn serve(axum::extract::State(state): axum::extract::State<State>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 has the host in the request's target (RFC 9113 §8.3.1).
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(http::header::HOST, host);
+    }
     let parsed = Action::parse(&parts.method, parts.uri.path(), parts.uri.query());
     let label = parsed.as_ref().map_or("unknown", Action::label);
     let outcome = match parsed {
@@ -144,7 +150,8 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
         }
         Action::DeleteManifest { repo, reference } => manifests::delete(state, &repo, &reference).await,
         Action::GetBlob { repo, digest } => {
-            let lease = auth::may_push(&bearer, &repo);
+            // Whoever has a name may be about to push: many clients ask with a token for pulling first.
+            let lease = bearer.user.is_some();
             blobs::get(state, headers, &repo, &digest, blobs::Get { head, lease }).await
         }
         Action::DeleteBlob { repo, digest } => blobs::delete(state, &repo, &digest).await,

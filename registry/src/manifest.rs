@@ -22,7 +22,7 @@ const SCHEMA1: [&str; 2] = [
 /// Content types that say nothing of the manifest's own type.
 const VAGUE: [&str; 4] = ["", "application/json", "application/octet-stream", "text/plain"];
 /// Most references that one manifest may have.
-pub const MAX_REFERENCES: usize = 20_000;
+pub const MAX_REFERENCES: usize = 5_000;
 /// Deepest nesting of arrays and objects.
 const MAX_DEPTH: usize = 128;
 /// Longest media type stored.
@@ -147,7 +147,7 @@ pub fn parse(content_type: &str, payload: &[u8]) -> Result<Parsed, Invalid> {
     let fields: Fields = match serde_json::from_slice(payload) {
         Ok(fields) => fields,
         // Not an image, not an index, and it says so: stored as it is.
-        Err(_) if !VAGUE.contains(&header.as_str()) && !known(&header) => return opaque(header),
+        Err(_) if !VAGUE.contains(&header.as_str()) && !known(&header) => return opaque(header, payload),
         Err(error) => return Err(Invalid::Json(error.to_string())),
     };
     if is_deep(payload) {
@@ -192,11 +192,37 @@ fn is_deep(json: &[u8]) -> bool {
     false
 }
 
-fn opaque(media_type: String) -> Result<Parsed, Invalid> {
-    if media_type.len() > MAX_MEDIA_TYPE {
+/// A manifest of a shape that we do not know. Whatever in it looks like a descriptor keeps the blob that it names.
+fn opaque(media_type: String, payload: &[u8]) -> Result<Parsed, Invalid> {
+    if !is_media_type(&media_type) {
         return Err(Invalid::NoMediaType);
     }
-    Ok(Parsed { media_type, blobs: vec![], children: vec![], subject: None, artifact_type: None, annotations: None })
+    let mut children = Vec::new();
+    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(payload) {
+        if is_deep(payload) {
+            return Err(Invalid::TooDeep);
+        }
+        let mut open = vec![&json];
+        while let Some(value) = open.pop() {
+            match value {
+                serde_json::Value::Array(items) => open.extend(items),
+                serde_json::Value::Object(fields) => {
+                    children.extend(fields.get("digest").and_then(|d| d.as_str()).and_then(|d| d.parse().ok()));
+                    open.extend(fields.values());
+                }
+                _ => {}
+            }
+        }
+    }
+    if children.len() > MAX_REFERENCES {
+        return Err(Invalid::TooMany);
+    }
+    let children = distinct(children);
+    Ok(Parsed { media_type, blobs: vec![], children, subject: None, artifact_type: None, annotations: None })
+}
+
+fn is_media_type(text: &str) -> bool {
+    text.len() <= MAX_MEDIA_TYPE && text.contains('/') && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The header's type where it says one, else the body's, else what the body looks like.
@@ -212,12 +238,7 @@ fn media_type(header: &str, fields: &Fields) -> Result<String, Invalid> {
         (true, true) if fields.config.is_some() => IMAGES[0],
         (true, true) => return Err(Invalid::NoMediaType),
     };
-    let printable = media_type.bytes().all(|b| b.is_ascii_graphic());
-    if printable && media_type.len() <= MAX_MEDIA_TYPE && media_type.contains('/') {
-        Ok(media_type.to_owned())
-    } else {
-        Err(Invalid::NoMediaType)
-    }
+    if is_media_type(media_type) { Ok(media_type.to_owned()) } else { Err(Invalid::NoMediaType) }
 }
 
 fn references(media_type: String, fields: Fields) -> Result<Parsed, Invalid> {
@@ -227,12 +248,15 @@ fn references(media_type: String, fields: Fields) -> Result<Parsed, Invalid> {
     if layers.len() + others.len() + manifests.len() > MAX_REFERENCES {
         return Err(Invalid::TooMany);
     }
+    // A layer that may live elsewhere need not be here; if it is, it stays.
+    let (elsewhere, here): (Vec<&Descriptor>, Vec<&Descriptor>) =
+        fields.config.iter().chain(&layers).chain(&others).partition(|d| d.is_foreign());
     let mut blobs = Vec::new();
-    for descriptor in fields.config.iter().chain(&layers).chain(&others).filter(|d| !d.is_foreign()) {
+    for descriptor in here {
         blobs.push(descriptor.digest.parse().map_err(Invalid::Digest)?);
     }
     let mut children = Vec::new();
-    for descriptor in &manifests {
+    for descriptor in manifests.iter().chain(elsewhere) {
         match descriptor.digest.parse() {
             Ok(digest) => children.push(digest),
             // A child by an algorithm that we do not compute cannot be here: the index is sparse there.
@@ -309,9 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn foreign_layers_are_not_expected_here() {
+    fn foreign_layers_are_kept_if_they_are_here_and_not_expected_to_be() {
         let text = image("").replace("\"a/b\"", "\"application/vnd.oci.image.layer.nondistributable.v1.tar\"");
-        assert_eq!(parse(IMAGES[0], text.as_bytes()).unwrap().blobs.len(), 1);
+        let parsed = parse(IMAGES[0], text.as_bytes()).unwrap();
+        assert_eq!((parsed.blobs.len(), parsed.children.len()), (1, 1));
         let text = image("").replace("\"size\":3", "\"size\":3,\"urls\":[\"https://example.com/x\"]");
         assert_eq!(parse(IMAGES[0], text.as_bytes()).unwrap().blobs.len(), 1);
     }
@@ -347,6 +372,9 @@ mod tests {
     fn unknown_types_are_kept_whatever_they_hold() {
         let parsed = parse("application/vnd.example+thing", b"\x00\xff").unwrap();
         assert_eq!(parsed.media_type, "application/vnd.example+thing");
+        let odd = format!(r#"{{"annotations":{{"n":1}},"things":[{{"digest":"{D1}"}},{{"x":{{"digest":"{D2}"}}}}]}}"#);
+        let parsed = parse("application/vnd.example+json", odd.as_bytes()).unwrap();
+        assert_eq!(parsed.children.len(), 2);
         let parsed = parse(
             "application/vnd.example+json",
             image("").replace(IMAGES[0], "application/vnd.example+json").as_bytes(),

@@ -10,9 +10,9 @@ use identity::token::Bearer;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
 use storage::names::{Algorithm, Digest, Reference, RepoName, Tag};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
-use crate::blobs::{none_match, put as set};
+use crate::blobs::{check_match, none_match, put as set};
 use crate::error::{Code, Error, Result};
 use crate::manifest::{self, Parsed};
 use crate::uploads::place;
@@ -53,11 +53,12 @@ pub(crate) async fn get(
     set(out, &ETAG, &etag);
     // A tag may move at any time.
     out.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    out.insert(CONTENT_LENGTH, HeaderValue::from(found.payload.len()));
+    check_match(headers, &etag)?;
     if none_match(headers, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(found.payload.len()));
     if !head {
         *response.body_mut() = Body::from(found.payload);
     }
@@ -121,11 +122,16 @@ async fn read(state: &State, headers: &HeaderMap, mut body: Body) -> Result<Byte
         return Err(too_large());
     }
     let mut payload = BytesMut::new();
+    // A manifest is small: it has the time in all that a blob has between two bytes.
+    let deadline = tokio::time::Instant::now() + state.settings().body_idle;
     loop {
-        let frame = match timeout(state.settings().body_idle, body.frame()).await {
+        let frame = match timeout_at(deadline, body.frame()).await {
             Err(_) => {
                 let message = "the manifest did not arrive in time";
                 return Err(Error::new(StatusCode::REQUEST_TIMEOUT, Code::ManifestInvalid, message));
+            }
+            Ok(None) if declared.is_some_and(|length| length != payload.len() as u64) => {
+                return Err(Error::bad(Code::SizeInvalid, "the body has another length than Content-Length says"));
             }
             Ok(None) => return Ok(payload.freeze()),
             Ok(Some(Err(_))) => {

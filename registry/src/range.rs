@@ -72,9 +72,14 @@ pub fn parse_chunk(value: &str) -> Option<(u64, u64)> {
     (first <= last).then_some((first, last))
 }
 
+/// Larger than any blob, and small enough to reckon with.
+const FAR: u64 = 1 << 62;
+
 /// Digits only: no sign, no space.
 fn number(s: &str) -> Option<u64> {
-    if s.is_empty() || !s.bytes().all(|b| b.is_ascii_digit()) { None } else { s.parse().ok() }
+    let digits = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    // Beyond any size is still just "far".
+    digits.then(|| s.parse().unwrap_or(u64::MAX).min(FAR))
 }
 
 #[cfg(test)]
@@ -90,6 +95,7 @@ mod tests {
             ("bytes=-10", part(90, 99)),
             ("bytes=-500", part(0, 99)),
             ("bytes=50-5000", part(50, 99)),
+            ("bytes=0-99999999999999999999999", part(0, 99)),
             ("Bytes=0-0", part(0, 0)),
             ("bytes=100-", Wanted::Unsatisfiable),
             ("bytes=100-200", Wanted::Unsatisfiable),
@@ -113,7 +119,8 @@ mod tests {
         assert_eq!(parse_chunk("0-904"), Some((0, 904)));
         assert_eq!(parse_chunk("bytes 5-9/*"), Some((5, 9)));
         assert_eq!(parse_chunk("5-9/10"), Some((5, 9)));
-        for bad in ["", "-", "5", "9-5", "a-b", "0-", "-5", "0-99999999999999999999999", " 1-2"] {
+        assert_eq!(parse_chunk("0-18446744073709551615"), Some((0, FAR)));
+        for bad in ["", "-", "5", "9-5", "a-b", "0-", "-5", " 1-2"] {
             assert_eq!(parse_chunk(bad), None, "{bad}");
         }
     }

@@ -1,9 +1,9 @@
 //! Listing referrers (end-12): manifests that are about another, whether it is there or not.
 //!
 //! Entries of an index under the referrers tag (`sha256-<hex>`), which clients keep on registries without this API, are
-//! folded in, as the specification asks of a registry that switches the API on.
+//! folded in, as the specification asks of a registry that switches the API on; those whose manifest is gone are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -82,13 +82,20 @@ pub(crate) async fn list(
     let found = storage::referrers::list(&mut session, repo, subject, artifact_type, &wanted.last, rows).await?;
     let tag = subject.referrers_tag().parse().map(Reference::Tag)?;
     let folded = storage::manifests::find(&mut session, repo, &tag).await?;
+    let folded = folded.map(|index| index_entries(&index.payload)).unwrap_or_default();
+    let here = if folded.is_empty() {
+        HashSet::new()
+    } else {
+        let digests: Vec<Digest> = folded.iter().filter_map(|entry| entry.digest.parse().ok()).collect();
+        storage::manifests::existing(&mut session, repo, digests.iter()).await?
+    };
     drop(session);
 
     // Ordered by digest; what the rows say wins over what a client wrote under the tag.
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-    for descriptor in folded.map(|index| index_entries(&index.payload)).unwrap_or_default() {
+    for descriptor in folded {
         let fits = artifact_type.is_none_or(|filter| descriptor.artifact_type.as_deref() == Some(filter));
-        if fits && descriptor.digest > wanted.last && descriptor.digest.parse::<Digest>().is_ok() {
+        if fits && descriptor.digest > wanted.last && here.contains(&descriptor.digest) {
             entries.insert(descriptor.digest.clone(), descriptor.into());
         }
     }

@@ -11,12 +11,12 @@ use axum::response::Response;
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use identity::rbac::{Permission, Resource, authorize};
+use identity::rbac::Permission;
 use identity::token::Bearer;
 use storage::names::{Algorithm, Digest, RepoName};
 use storage::uploads::{Committed, NewUpload, Target, Upload, Writer};
 use storage::{orgs, projects};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::action::{Action, Start};
 use crate::auth;
@@ -95,14 +95,9 @@ pub(crate) async fn begin(
     };
     let upload = state.uploads().begin(&new).await?;
     match begin.start {
+        // Nobody is told of the session: it ends with the request.
         Start::Monolithic(digest) => {
-            let id = upload.id.clone();
-            let outcome = finish(state, headers, &begin.repo, upload, digest, body).await;
-            if outcome.is_err() {
-                // Nobody was told of the session.
-                state.uploads().cancel(&id).await?;
-            }
-            outcome
+            finish(state, headers, &begin.repo, upload, Finish { digest, alone: true }, body).await
         }
         Start::Session | Start::Mount { .. } => Ok(progress(state, &begin.repo, &upload.id, 0, StatusCode::ACCEPTED)),
     }
@@ -144,31 +139,40 @@ async fn mount(
 async fn readable_somewhere(state: &State, bearer: &Bearer, place: &Place, digest: &Digest) -> Result<bool> {
     let Some(user) = &bearer.user else { return Ok(false) };
     let Some(principal) = state.identity().principal(user, bearer.key.as_deref()).await? else { return Ok(false) };
+    let reach = principal.reach(Permission::RegistryPull);
     let mut session = state.db().read().await?;
-    let projects = storage::blobs::projects_with(&mut session, &place.org_id, digest, 1000).await?;
-    Ok(projects.iter().any(|project_id| {
-        let resource = Resource::Project { org_id: &place.org_id, project_id };
-        authorize(&principal, Permission::RegistryPull, &resource).is_allowed()
-    }))
+    if reach.orgs.contains(&place.org_id) {
+        return Ok(storage::blobs::is_linked_in(&mut session, &place.org_id, None, digest).await?);
+    }
+    // Only what the caller may read is looked at: what else the organization has shows in no answer and in no time.
+    for project in &reach.projects {
+        if storage::blobs::is_linked_in(&mut session, &place.org_id, Some(project), digest).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// GET, PATCH, PUT, DELETE on a session, which its URL's capability covers.
 pub(crate) async fn session(state: &State, headers: &HeaderMap, action: Action, body: Body) -> Result<Response> {
     match action {
         Action::UploadStatus { repo, session } => {
-            let upload = auth::session::open(state, &repo, &session).await?;
+            let upload = auth::session::open(state, headers, &repo, &session).await?;
             Ok(progress(state, &repo, &upload.id, upload.received.unsigned_abs(), StatusCode::NO_CONTENT))
         }
         Action::AppendUpload { repo, session } => {
-            let upload = auth::session::open(state, &repo, &session).await?;
+            let upload = auth::session::open(state, headers, &repo, &session).await?;
             append(state, headers, repo, upload, body).await
         }
         Action::FinishUpload { repo, session, digest } => {
-            let upload = auth::session::open(state, &repo, &session).await?;
-            finish(state, headers, &repo, upload, digest, body).await
+            let upload = match auth::session::open(state, headers, &repo, &session).await {
+                Ok(upload) => upload,
+                Err(error) => return repeated(state, headers, &repo, &session, &digest).await?.ok_or(error),
+            };
+            finish(state, headers, &repo, upload, Finish { digest, alone: false }, body).await
         }
         Action::CancelUpload { repo, session } => {
-            let upload = auth::session::open(state, &repo, &session).await?;
+            let upload = auth::session::open(state, headers, &repo, &session).await?;
             state.uploads().cancel(&upload.id).await?;
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -178,21 +182,41 @@ pub(crate) async fn session(state: &State, headers: &HeaderMap, action: Action, 
     }
 }
 
+/// The answer to a PUT whose first answer was lost: the session is gone because the blob is there. It takes a token, since
+/// whose session it was is no longer known.
+async fn repeated(
+    state: &State,
+    headers: &HeaderMap,
+    repo: &RepoName,
+    session: &str,
+    digest: &Digest,
+) -> Result<Option<Response>> {
+    let put = Action::FinishUpload { repo: repo.clone(), session: session.to_owned(), digest: digest.clone() };
+    if !auth::session::is_genuine(state, repo, session) || auth::authorized(state, headers, &put).await.is_err() {
+        return Ok(None);
+    }
+    let id = session.split('.').next().unwrap_or_default();
+    if state.uploads().find(id).await?.is_some() {
+        return Ok(None);
+    }
+    let mut session = state.db().read().await?;
+    let found = storage::blobs::find(&mut session, repo, digest).await?;
+    Ok(found.map(|_| created(repo, digest)))
+}
+
 /// PATCH: the next chunk, or a stream of unknown length.
 async fn append(state: &State, headers: &HeaderMap, repo: RepoName, upload: Upload, body: Body) -> Result<Response> {
     let chunk = Chunk::of(headers)?;
-    let state = state.clone();
+    let (state, headers) = (state.clone(), headers.clone());
     let task = tokio::spawn(async move {
         let mut writer = state.uploads().claim(&upload.id).await?;
-        if let Err(error) = chunk.fits(&state, &repo, &writer) {
+        if let Err(error) = chunk.fits(&state, &repo, &upload, &writer) {
             writer.release().await?;
             return Err(error);
         }
-        let taken = take_in(&state, &mut writer, &upload, body, Keep::Checkpoints).await;
-        let outcome = match taken {
-            Ok(()) => chunk.is_whole(&writer),
-            Err(error) => Err(error),
-        };
+        let request = Incoming { headers: &headers, repo: &repo, upload: &upload, chunk, keep: Keep::Checkpoints };
+        let taken = take_in(&state, &mut writer, &request, body).await;
+        let outcome = taken.and_then(|()| chunk.is_whole(&writer));
         match outcome {
             // What arrived is kept, also where the line broke: it is a prefix of what the client sends.
             Ok(()) | Err(TakeInError::Cut(_)) => {
@@ -209,51 +233,73 @@ async fn append(state: &State, headers: &HeaderMap, repo: RepoName, upload: Uplo
     join(task).await
 }
 
+/// How an upload is to be finished.
+#[derive(Debug)]
+struct Finish {
+    /// The digest that the whole must have.
+    digest: Digest,
+    /// The session is this request's own, and ends with it.
+    alone: bool,
+}
+
 /// PUT, or POST with `?digest=`: the last bytes, if any, and the digest that the whole must have.
 async fn finish(
     state: &State,
     headers: &HeaderMap,
     repo: &RepoName,
     upload: Upload,
-    digest: Digest,
+    how: Finish,
     body: Body,
 ) -> Result<Response> {
     let chunk = Chunk::of(headers)?;
-    let (state, repo) = (state.clone(), repo.clone());
+    let (state, headers, repo) = (state.clone(), headers.clone(), repo.clone());
     let task = tokio::spawn(async move {
-        let mut writer = state.uploads().claim(&upload.id).await?;
-        if let Err(error) = chunk.fits(&state, &repo, &writer) {
-            writer.release().await?;
-            return Err(error);
+        let id = upload.id.clone();
+        let outcome = try_finish(&state, &headers, &repo, upload, (chunk, &how.digest), body).await;
+        if outcome.is_err() && how.alone {
+            state.uploads().cancel(&id).await?;
         }
-        let taken = take_in(&state, &mut writer, &upload, body, Keep::Nothing).await;
-        if let Err(error) = taken.and_then(|()| chunk.is_whole(&writer)) {
-            writer.release().await?;
-            return Err(error.into_answer());
-        }
-        match writer.commit(&Target { repository: &repo, digest: &digest }).await? {
-            Committed::Done { size } => {
-                tracing::info!(
-                    repo.name = repo.canonical(),
-                    digest = digest.as_str(),
-                    size_bytes = size,
-                    "blob pushed"
-                );
-                Ok(created(&repo, &digest))
-            }
-            Committed::DigestMismatch { computed } => {
-                Err(Error::bad(Code::DigestInvalid, "the content has another digest than the upload was closed with")
-                    .detail(serde_json::json!({ "given": digest.as_str(), "computed": computed.as_str() })))
-            }
-        }
+        outcome
     });
     join(task).await
+}
+
+async fn try_finish(
+    state: &State,
+    headers: &HeaderMap,
+    repo: &RepoName,
+    upload: Upload,
+    (chunk, digest): (Chunk, &Digest),
+    body: Body,
+) -> Result<Response> {
+    let mut writer = state.uploads().claim(&upload.id).await?;
+    if let Err(error) = chunk.fits(state, repo, &upload, &writer) {
+        writer.release().await?;
+        return Err(error);
+    }
+    let request = Incoming { headers, repo, upload: &upload, chunk, keep: Keep::Nothing };
+    let taken = take_in(state, &mut writer, &request, body).await;
+    if let Err(error) = taken.and_then(|()| chunk.is_whole(&writer)) {
+        writer.release().await?;
+        return Err(error.into_answer());
+    }
+    match writer.commit(&Target { repository: repo, digest }).await? {
+        Committed::Done { size } => {
+            tracing::info!(repo.name = repo.canonical(), digest = digest.as_str(), size_bytes = size, "blob pushed");
+            Ok(created(repo, digest))
+        }
+        Committed::DigestMismatch { computed } => {
+            Err(Error::bad(Code::DigestInvalid, "the content has another digest than the upload was closed with")
+                .detail(serde_json::json!({ "given": digest.as_str(), "computed": computed.as_str() })))
+        }
+    }
 }
 
 /// What the headers say of a request's chunk.
 #[derive(Debug, Clone, Copy)]
 struct Chunk {
     range: Option<(u64, u64)>,
+    length: Option<u64>,
 }
 
 impl Chunk {
@@ -267,38 +313,50 @@ impl Chunk {
                 Code::SizeInvalid,
                 format!("Content-Range is of {} bytes, Content-Length of {length}", last - first + 1),
             )),
-            _ => Ok(Self { range }),
+            _ => Ok(Self { range, length }),
         }
     }
 
-    /// 416 where the chunk does not begin at the acknowledged byte, saying where that is. The session stays.
-    fn fits(self, state: &State, repo: &RepoName, writer: &Writer) -> Result<()> {
-        match self.range {
-            Some((first, _)) if first != writer.received() => {
-                let received = writer.received();
-                let error = Error::new(
-                    StatusCode::RANGE_NOT_SATISFIABLE,
-                    Code::BlobUploadInvalid,
-                    format!("chunks must arrive in order: the next byte is {received}, this chunk begins at {first}"),
-                );
-                let mut headers = HeaderMap::new();
-                progress_headers(&mut headers, state, repo, &writer.upload().id, received);
-                Err(headers.drain().fold(error, |error, (name, value)| match name {
-                    Some(name) => error.header(name, value),
-                    None => error,
-                }))
-            }
-            _ => Ok(()),
+    /// 416 where the chunk does not begin at the acknowledged byte, saying where that is. The session stays. A chunk that
+    /// does not say where it begins means the byte that was acknowledged when its request came.
+    fn fits(self, state: &State, repo: &RepoName, upload: &Upload, writer: &Writer) -> Result<()> {
+        let received = writer.received();
+        let first = self.range.map_or(upload.received.unsigned_abs(), |(first, _)| first);
+        if first == received {
+            return Ok(());
         }
+        let error = Error::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            Code::BlobUploadInvalid,
+            format!("chunks must arrive in order: the next byte is {received}, this chunk begins at {first}"),
+        );
+        let mut headers = HeaderMap::new();
+        progress_headers(&mut headers, state, repo, &upload.id, received);
+        Err(headers.drain().fold(error, |error, (name, value)| match name {
+            Some(name) => error.header(name, value),
+            None => error,
+        }))
     }
 
-    /// Whether as many bytes arrived as `Content-Range` said.
+    /// The most bytes that the whole may have after this chunk.
+    fn bound(self, writer: &Writer) -> u64 {
+        let by_range = self.range.map(|(_, last)| last + 1);
+        let by_length = self.length.map(|length| writer.began_at().saturating_add(length));
+        by_range.or(by_length).unwrap_or(u64::MAX)
+    }
+
+    /// Whether as many bytes arrived as the headers said.
     fn is_whole(self, writer: &Writer) -> std::result::Result<(), TakeInError> {
-        match self.range {
-            Some((_, last)) if writer.accepted() != last + 1 => Err(TakeInError::Refused(Error::bad(
-                Code::SizeInvalid,
-                format!("Content-Range ends at {last}, the body at {}", writer.accepted().saturating_sub(1)),
-            ))),
+        let arrived = writer.accepted();
+        match (self.range, self.length) {
+            (Some((_, last)), _) if arrived != last + 1 => {
+                let message = format!("Content-Range ends at {last}, the body at {}", arrived.saturating_sub(1));
+                Err(TakeInError::Refused(Error::bad(Code::SizeInvalid, message)))
+            }
+            (None, Some(length)) if arrived != writer.began_at().saturating_add(length) => {
+                let message = "the body ended before its declared end; resume this upload";
+                Err(TakeInError::Cut(Error::bad(Code::SizeInvalid, message)))
+            }
             _ => Ok(()),
         }
     }
@@ -339,34 +397,42 @@ impl From<storage::Error> for TakeInError {
 /// How often a running upload asks whether its owner may still push.
 const RIGHTS_CHECK: Duration = Duration::from_millis(500);
 
+/// A request that brings bytes for a session.
+#[derive(Debug, Clone, Copy)]
+struct Incoming<'a> {
+    headers: &'a HeaderMap,
+    repo: &'a RepoName,
+    upload: &'a Upload,
+    chunk: Chunk,
+    keep: Keep,
+}
+
+/// Fewer bytes than this in as long as a client may be silent: it holds a connection, not an upload.
+const CRAWL: u64 = 1024;
+
 /// Reads a body into the writer, until its end.
 async fn take_in(
     state: &State,
     writer: &mut Writer,
-    upload: &Upload,
+    request: &Incoming<'_>,
     mut body: Body,
-    keep: Keep,
 ) -> std::result::Result<(), TakeInError> {
     let idle = state.settings().body_idle;
-    let mut checked = tokio::time::Instant::now();
+    let bound = request.chunk.bound(writer);
+    let mut checked = Instant::now();
+    let (mut paced, mut pace) = (Instant::now(), writer.accepted());
     loop {
         let next = tokio::select! {
             biased;
             () = writer.superseded() => {
                 let message = "a newer request took this upload over";
-                return Err(TakeInError::Cut(Error::retry(StatusCode::CONFLICT, message, 1)));
+                let error = Error::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message);
+                return Err(TakeInError::Cut(error));
             }
             next = timeout(idle, body.frame()) => next,
         };
         let frame = match next {
-            Err(_) => {
-                let message = format!("no byte arrived for {} seconds; resume this upload", idle.as_secs());
-                return Err(TakeInError::Cut(Error::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    Code::BlobUploadInvalid,
-                    message,
-                )));
-            }
+            Err(_) => return Err(too_slow(idle)),
             Ok(None) => return Ok(()),
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "an upload's body was cut");
@@ -376,22 +442,37 @@ async fn take_in(
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(bytes) = frame.into_data() else { continue };
-        if writer.accepted() + bytes.len() as u64 > state.settings().max_blob {
+        let after = writer.accepted() + bytes.len() as u64;
+        if after > state.settings().max_blob {
             let message = format!("blobs of this registry have at most {} bytes", state.settings().max_blob);
             return Err(TakeInError::Refused(Error::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)));
         }
+        if after > bound {
+            let message = "the body is longer than its headers say";
+            return Err(TakeInError::Refused(Error::bad(Code::SizeInvalid, message)));
+        }
         writer.write(bytes).await?;
-        if keep == Keep::Checkpoints && writer.wants_checkpoint() {
+        if request.keep == Keep::Checkpoints && writer.wants_checkpoint() {
             writer.checkpoint().await?;
         }
         if checked.elapsed() >= RIGHTS_CHECK {
-            checked = tokio::time::Instant::now();
-            if !auth::session::still_allowed(state, upload).await.map_err(TakeInError::Refused)? {
-                let message = "the right to push was taken away while this upload ran; log in again";
-                return Err(TakeInError::Refused(Error::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)));
+            checked = Instant::now();
+            if !auth::session::still_allowed(state, request.upload).await.map_err(TakeInError::Refused)? {
+                return Err(TakeInError::Refused(auth::session::revoked(state, request.headers, request.repo)));
             }
         }
+        if paced.elapsed() >= idle {
+            if writer.accepted() - pace < CRAWL {
+                return Err(too_slow(idle));
+            }
+            (paced, pace) = (Instant::now(), writer.accepted());
+        }
     }
+}
+
+fn too_slow(idle: Duration) -> TakeInError {
+    let message = format!("fewer than {CRAWL} bytes arrived in {} seconds; resume this upload", idle.as_secs());
+    TakeInError::Cut(Error::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, message))
 }
 
 async fn join(task: tokio::task::JoinHandle<Result<Response>>) -> Result<Response> {

@@ -97,6 +97,8 @@ CREATE TABLE uploads (
     expires_at    BIGINT NOT NULL
 );
 CREATE INDEX uploads_by_expiry ON uploads (expires_at);
+CREATE INDEX uploads_by_repository ON uploads (repository, expires_at);
+CREATE INDEX uploads_by_user ON uploads (user_id, expires_at);
 CREATE UNIQUE INDEX uploads_by_object ON uploads (object_key);
 
 -- Links to look at: fed by everything that may have taken a blob's last use away.

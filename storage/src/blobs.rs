@@ -7,11 +7,13 @@
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Digest, RepoName};
-use crate::{execute, query_all, query_opt};
+use crate::{execute, query_opt};
 
 /// A blob as it is read through a repository.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Blob {
+    /// The organization that it belongs to.
+    pub org_id: String,
     /// Its digest.
     pub digest: String,
     /// Its length in bytes.
@@ -30,7 +32,7 @@ pub async fn find(session: &mut Session, repo: &RepoName, digest: &Digest) -> Re
     query_opt!(
         session,
         Blob,
-        "SELECT b.digest, b.size, b.object_key, l.lease_until FROM repositories r
+        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM repositories r
          JOIN blob_links l ON l.repository_id = r.id AND l.digest = $2
          JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
          WHERE r.name = $1",
@@ -163,16 +165,48 @@ pub async fn renew_lease(tx: &mut Tx, repository_id: &str, digest: &Digest, leas
 /// # Errors
 /// Those of the database.
 pub async fn unlink(tx: &mut Tx, repository_id: &str, digest: &Digest, now: i64) -> Result<bool> {
-    let link: Option<(String,)> = query_opt!(
+    let Some(org_id) = lock_for_unlink(tx, repository_id, digest.as_str()).await? else { return Ok(false) };
+    let gone = execute!(
         tx,
-        (String,),
-        "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 RETURNING org_id",
+        "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2",
         repository_id,
         digest.as_str(),
     )?;
-    let Some((org_id,)) = link else { return Ok(false) };
     doom_if_unlinked(tx, &org_id, digest.as_str(), now).await?;
-    Ok(true)
+    Ok(gone > 0)
+}
+
+/// Locks the blob behind a link, as every transaction does before it touches the link: blob, link, queue, in that order, so
+/// that no two wait for each other, and so that of two that take a blob's last links away the second sees what the first
+/// did. Returns the organization, or `None` where there is no such link.
+pub(crate) async fn lock_for_unlink(tx: &mut Tx, repository_id: &str, digest: &str) -> Result<Option<String>> {
+    let link: Option<(String,)> = query_opt!(
+        tx,
+        (String,),
+        "SELECT org_id FROM blob_links WHERE repository_id = $1 AND digest = $2",
+        repository_id,
+        digest,
+    )?;
+    let Some((org_id,)) = link else { return Ok(None) };
+    execute!(tx, "UPDATE blobs SET doomed_at = doomed_at WHERE org_id = $1 AND digest = $2", org_id.as_str(), digest,)?;
+    Ok(Some(org_id))
+}
+
+/// Marks a blob whose bytes were found missing or wrong: it is not served, and a push of its digest heals it. Only while it
+/// still is in the object that was looked at.
+///
+/// # Errors
+/// Those of the database.
+pub async fn mark_damaged(tx: &mut Tx, org_id: &str, digest: &str, object_key: &str, now: i64) -> Result<bool> {
+    let marked = execute!(
+        tx,
+        "UPDATE blobs SET damaged_at = $4 WHERE org_id = $1 AND digest = $2 AND object_key = $3",
+        org_id,
+        digest,
+        object_key,
+        now,
+    )?;
+    Ok(marked > 0)
 }
 
 /// Whether a manifest of the repository refers to the blob.
@@ -190,7 +224,7 @@ pub async fn is_referenced(session: &mut Session, repository_id: &str, digest: &
     Ok(used.is_some())
 }
 
-/// Marks a blob for removal where no repository links to it.
+/// Marks a blob, whose row the transaction has locked, for removal where no repository links to it.
 pub(crate) async fn doom_if_unlinked(tx: &mut Tx, org_id: &str, digest: &str, now: i64) -> Result<u64> {
     execute!(
         tx,
@@ -215,19 +249,25 @@ async fn review_link(tx: &mut Tx, repository_id: &str, digest: &Digest, after: i
     Ok(())
 }
 
-/// Projects of the organization in which some repository links to the blob: at most `limit`. For a mount without `from`.
+/// Whether some repository of the project, or (without one) of the organization, links to the blob. For a mount without
+/// `from`, asked only of what the caller may read.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn projects_with(session: &mut Session, org_id: &str, digest: &Digest, limit: i64) -> Result<Vec<String>> {
-    let rows: Vec<(String,)> = query_all!(
+pub async fn is_linked_in(
+    session: &mut Session,
+    org_id: &str,
+    project_id: Option<&str>,
+    digest: &Digest,
+) -> Result<bool> {
+    let found: Option<(i64,)> = query_opt!(
         session,
-        (String,),
-        "SELECT DISTINCT r.project_id FROM blob_links l JOIN repositories r ON r.id = l.repository_id
-         WHERE l.org_id = $1 AND l.digest = $2 LIMIT $3",
+        (i64,),
+        "SELECT CAST(1 AS BIGINT) FROM blob_links l JOIN repositories r ON r.id = l.repository_id
+         WHERE l.org_id = $1 AND l.digest = $2 AND ($3 = '' OR r.project_id = $3) LIMIT 1",
         org_id,
         digest.as_str(),
-        limit,
+        project_id.unwrap_or(""),
     )?;
-    Ok(rows.into_iter().map(|(id,)| id).collect())
+    Ok(found.is_some())
 }

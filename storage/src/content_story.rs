@@ -157,9 +157,14 @@ async fn an_image_is_pushed_listed_and_read() {
     }
     let elsewhere = RepositoryFilter { org_id: Some("other"), project_id: None };
     assert!(repositories::list(&mut session, &elsewhere, "", 5).await.unwrap().is_empty());
-    let projects = blobs::projects_with(&mut session, "acme", &sha256(b"layer"), 5).await.unwrap();
-    assert_eq!(projects, ["acme-default"]);
-    assert!(blobs::projects_with(&mut session, "other", &sha256(b"layer"), 5).await.unwrap().is_empty());
+    let layer = sha256(b"layer");
+    for (org, project, expected) in
+        [("acme", None, true), ("acme", Some("acme-default"), true), ("acme", Some("x"), false), ("other", None, false)]
+    {
+        assert_eq!(blobs::is_linked_in(&mut session, org, project, &layer).await.unwrap(), expected);
+    }
+    let known = manifests::existing(&mut session, &w.repo, [sha256(b"{}"), layer].iter()).await.unwrap();
+    assert_eq!(known.len(), 1);
 }
 
 #[tokio::test]
@@ -258,13 +263,21 @@ async fn garbage_goes_after_its_grace_and_nothing_else_does() {
     assert!(w.has_blob(&unused).await && w.has_blob(&used).await);
 
     w.clock.advance(2);
+    let open = w.begin("acme").await;
+    w.gc.run().await.unwrap();
+    assert!(w.has_blob(&unused).await, "a push is under way");
+    w.uploads.cancel(&open).await.unwrap();
+    w.uploads.cancel(&abandoned).await.unwrap();
+    w.clock.advance(301);
     assert_eq!(w.gc.dry_run().await.unwrap().links_removed, 1);
     w.gc.run().await.unwrap();
     assert!(!w.has_blob(&unused).await && w.has_blob(&used).await);
-    assert_eq!(w.files(), 3, "bytes wait for the grace period");
+    assert_eq!(w.files(), 2, "bytes wait for the grace period");
+    let expiring = w.begin("acme").await;
     w.clock.advance(1000);
     let report = w.gc.run().await.unwrap();
     assert_eq!((report.uploads_expired, report.blobs_removed, report.objects_removed), (1, 1, 2));
+    assert!(w.uploads.find(&expiring).await.unwrap().is_none());
     assert_eq!(report.bytes_freed, 6);
     assert_eq!(w.files(), 1);
     assert!(w.has_blob(&used).await);
@@ -365,6 +378,83 @@ async fn verify_finds_what_is_wrong_and_a_new_push_heals_it() {
     assert_eq!(w.read_blob(&lost).await, b"lost");
     assert_eq!(w.read_blob(&rotten).await, b"rotten");
     assert!(verifier(false).run(|_| {}).await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn bytes_that_nobody_acknowledged_take_no_room() {
+    let w = world().await;
+    let id = w.begin("acme").await;
+    let mut writer = w.uploads.claim(&id).await.unwrap();
+    writer.write(Bytes::from_static(b"kept")).await.unwrap();
+    writer.checkpoint().await.unwrap();
+    writer.write(Bytes::from(vec![7; 5 << 20])).await.unwrap();
+    writer.release().await.unwrap();
+    let key = w.uploads.find(&id).await.unwrap().unwrap().object_key;
+    assert_eq!(w.objects.open_object(&key).unwrap().length().unwrap(), 4);
+}
+
+#[tokio::test]
+async fn an_object_has_one_writer_whatever_the_rows_say() {
+    let w = world().await;
+    let id = w.begin("acme").await;
+    let mut first = w.uploads.claim(&id).await.unwrap();
+    first.write(Bytes::from_static(b"one")).await.unwrap();
+    first.checkpoint().await.unwrap();
+    w.uploads.forget_claims().await.unwrap();
+    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let mut second = other.claim(&id).await.unwrap();
+    second.write(Bytes::from_static(b"two")).await.unwrap();
+    assert!(matches!(second.checkpoint().await, Err(Error::Conflict(_))));
+}
+
+#[tokio::test]
+async fn an_older_request_never_pushes_a_newer_one_out() {
+    let w = world().await;
+    let id = w.begin("acme").await;
+    let first = w.uploads.claim(&id).await.unwrap();
+    // Holds the session until a newer request wants it, or for a while.
+    let claim = || {
+        let (uploads, id) = (w.uploads.clone(), id.clone());
+        tokio::spawn(async move {
+            let mut writer = uploads.claim(&id).await?;
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(300), writer.superseded()).await;
+            writer.release().await
+        })
+    };
+    let second = claim();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let third = claim();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    first.release().await.unwrap();
+    // The second has its turn before the third or not at all; the third always has one.
+    let _ = second.await.unwrap();
+    third.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn bytes_newer_than_the_database_become_a_blob_again() {
+    let w = world().await;
+    let digest = w.push_blob(b"newer than the backup").await;
+    let mut tx = w.db.begin().await.unwrap();
+    for table in ["DELETE FROM gc_links", "DELETE FROM blob_links", "DELETE FROM blobs"] {
+        execute!(tx, table).unwrap();
+    }
+    tx.commit().await.unwrap();
+    for folder in Objects::folders() {
+        for (key, _) in w.objects.list(&folder).unwrap() {
+            let path = w.dir.path().join("blobs/objects").join(&folder).join(key);
+            let old = std::time::SystemTime::UNIX_EPOCH;
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+        }
+    }
+    let verifier = Verifier::new(w.db.clone(), w.objects.clone(), w.clock.clone(), true);
+    let report = verifier.run(|_| {}).await.unwrap();
+    assert_eq!(report.findings[0].problem, Problem::Orphan);
+    let mut tx = w.db.begin().await.unwrap();
+    let repository = repositories::find(&mut tx, &w.repo).await.unwrap().unwrap();
+    assert!(blobs::link(&mut tx, &repository.id, "acme", &digest, w.clock.now() + GRACE).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(w.read_blob(&digest).await, b"newer than the backup");
 }
 
 #[tokio::test]

@@ -316,6 +316,34 @@ macro_rules! execute {
     };
 }
 
+/// As [`query_all!`], for the few statements that need each engine's own words: `SQLite`'s text, then `PostgreSQL`'s.
+#[macro_export]
+macro_rules! query_all_each {
+    ($session:expr, $row:ty, $sqlite:expr, $postgres:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query_as::<sqlx::Sqlite, $row>($sqlite)$(.bind($arg))*.fetch_all(c).await,
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query_as::<sqlx::Postgres, $row>($postgres)$(.bind($arg))*.fetch_all(c).await,
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// As [`execute!`], for the few statements that need each engine's own words: `SQLite`'s text, then `PostgreSQL`'s.
+#[macro_export]
+macro_rules! execute_each {
+    ($session:expr, $sqlite:expr, $postgres:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query::<sqlx::Sqlite>($sqlite)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query::<sqlx::Postgres>($postgres)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
 /// Databases for tests, here and in the crates above.
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing {

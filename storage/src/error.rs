@@ -17,7 +17,8 @@ pub enum Error {
     /// Stored bytes are missing or are not what their row says. Never served as content.
     #[error("damaged data: {0}")]
     Damaged(String),
-    /// The database did not answer in time, or lost the connection: trying again may help.
+    /// The database did not answer in time, chose this statement to break a deadlock, or lost the connection: trying
+    /// again helps.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
     /// Any other database error.
@@ -63,6 +64,9 @@ impl Error {
 
 /// Error code of `SQLite` for a full disk (`SQLITE_FULL`), and of `PostgreSQL` (`disk_full`).
 const FULL: [&str; 2] = ["13", "53100"];
+/// Codes of statements that work when they are tried again: `PostgreSQL`'s deadlock, serialization failure, lock time-out
+/// and shutdowns; `SQLite`'s busy and locked.
+const TRANSIENT: [&str; 9] = ["40P01", "40001", "55P03", "57P01", "57P03", "5", "6", "261", "517"];
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
@@ -71,6 +75,9 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(db) if db.is_unique_violation() => Self::Conflict("that name is taken"),
             sqlx::Error::Database(db) if db.code().is_some_and(|c| FULL.contains(&c.as_ref())) => {
                 Self::NoSpace("the database")
+            }
+            sqlx::Error::Database(db) if db.code().is_some_and(|c| TRANSIENT.contains(&c.as_ref())) => {
+                Self::Unavailable(error)
             }
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
                 Self::Unavailable(error)

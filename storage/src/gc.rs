@@ -22,6 +22,17 @@ use crate::{blobs, execute, query_all, query_one, query_opt};
 /// Rows that one transaction takes on.
 const BATCH: i64 = 200;
 
+/// How long until a link of a repository that is being pushed to is looked at again, in seconds.
+const PUSHING: i64 = 300;
+
+#[derive(Debug, sqlx::FromRow)]
+struct Due {
+    repository_id: String,
+    digest: String,
+    review_after: i64,
+    name: Option<String>,
+}
+
 /// What a pass did, or (dry run) would do at first sight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -86,74 +97,109 @@ impl Collector {
 
     async fn review_links(&self, report: &mut Report) -> Result<bool> {
         let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        let due: Vec<(String, String, i64)> = query_all!(
-            tx,
-            (String, String, i64),
-            "SELECT repository_id, digest, review_after FROM gc_links WHERE review_after <= $1
-             ORDER BY review_after LIMIT $2",
+        let mut session = self.db.read().await?;
+        let due: Vec<Due> = query_all!(
+            session,
+            Due,
+            "SELECT g.repository_id, g.digest, g.review_after, r.name FROM gc_links g
+             LEFT JOIN repositories r ON r.id = g.repository_id
+             WHERE g.review_after <= $1 ORDER BY g.review_after LIMIT $2",
             now,
             BATCH,
         )?;
-        for (repository, digest, seen) in &due {
+        drop(session);
+        for link in &due {
             report.links_reviewed += 1;
-            let removed: Option<(String,)> = query_opt!(
-                tx,
-                (String,),
-                "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until < $3
-                 AND NOT EXISTS (SELECT 1 FROM manifest_references m WHERE m.repository_id = $1 AND m.target = $2)
-                 RETURNING org_id",
-                repository.as_str(),
-                digest.as_str(),
-                now,
-            )?;
-            if let Some((org,)) = removed {
-                report.links_removed += 1;
-                blobs::doom_if_unlinked(&mut tx, &org, digest, now).await?;
-            }
-            // A link that outlived its review is looked at again when its lease ends, unless a manifest holds it: then
-            // the manifest's deletion asks for the next review.
-            let again: Option<(i64,)> = query_opt!(
-                tx,
-                (i64,),
-                "SELECT lease_until FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until >= $3",
-                repository.as_str(),
-                digest.as_str(),
-                now,
-            )?;
-            match again {
-                Some((lease,)) => execute!(
-                    tx,
-                    "UPDATE gc_links SET review_after = $3 WHERE repository_id = $1 AND digest = $2",
-                    repository.as_str(),
-                    digest.as_str(),
-                    lease + 1,
-                )?,
-                None => execute!(
-                    tx,
-                    "DELETE FROM gc_links WHERE repository_id = $1 AND digest = $2 AND review_after = $3",
-                    repository.as_str(),
-                    digest.as_str(),
-                    *seen,
-                )?,
-            };
+            report.links_removed += u64::from(self.review(link, now).await?);
         }
-        tx.commit().await?;
         Ok(!due.is_empty())
+    }
+
+    /// Looks at one link, in a transaction of its own. Returns whether it was taken away.
+    async fn review(&self, link: &Due, now: i64) -> Result<bool> {
+        let (repository, digest) = (link.repository_id.as_str(), link.digest.as_str());
+        let mut tx = self.db.begin().await?;
+        let org = blobs::lock_for_unlink(&mut tx, repository, digest).await?;
+        let again = match &org {
+            // A push to the repository is under way: its blobs wait for the manifest that comes last.
+            Some(_) if self.is_pushed_to(&mut tx, link, now).await? => Some(now + PUSHING),
+            Some(_) => self.lease(&mut tx, link, now).await?,
+            None => None,
+        };
+        let mut removed = false;
+        if let (Some(org), None) = (&org, again) {
+            let gone = execute!(
+                tx,
+                "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until < $3
+                 AND NOT EXISTS (SELECT 1 FROM manifest_references m WHERE m.repository_id = $1 AND m.target = $2)",
+                repository,
+                digest,
+                now,
+            )?;
+            removed = gone > 0;
+            if removed {
+                blobs::doom_if_unlinked(&mut tx, org, digest, now).await?;
+            }
+        }
+        // A link that a manifest holds needs no further review: the manifest's deletion asks for the next.
+        match again {
+            Some(at) => execute!(
+                tx,
+                "UPDATE gc_links SET review_after = $3 WHERE repository_id = $1 AND digest = $2 AND review_after < $3",
+                repository,
+                digest,
+                at,
+            )?,
+            None => execute!(
+                tx,
+                "DELETE FROM gc_links WHERE repository_id = $1 AND digest = $2 AND review_after = $3",
+                repository,
+                digest,
+                link.review_after,
+            )?,
+        };
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    async fn is_pushed_to(&self, session: &mut Session, link: &Due, now: i64) -> Result<bool> {
+        let open: Option<(i64,)> = query_opt!(
+            session,
+            (i64,),
+            "SELECT CAST(1 AS BIGINT) FROM uploads WHERE repository = $1 AND expires_at > $2 LIMIT 1",
+            link.name.as_deref().unwrap_or_default(),
+            now,
+        )?;
+        Ok(open.is_some())
+    }
+
+    /// When to look again at a link whose lease still lasts.
+    async fn lease(&self, session: &mut Session, link: &Due, now: i64) -> Result<Option<i64>> {
+        let lease: Option<(i64,)> = query_opt!(
+            session,
+            (i64,),
+            "SELECT lease_until FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until >= $3",
+            link.repository_id.as_str(),
+            link.digest.as_str(),
+            now,
+        )?;
+        Ok(lease.map(|(until,)| until + 1))
     }
 
     async fn remove_blobs(&self, report: &mut Report) -> Result<bool> {
         let now = self.clock.now();
         let cutoff = now - self.lifetimes.grace;
-        let mut tx = self.db.begin().await?;
+        let mut session = self.db.read().await?;
         let due: Vec<(String, String)> = query_all!(
-            tx,
+            session,
             (String, String),
             "SELECT org_id, digest FROM blobs WHERE doomed_at <= $1 ORDER BY doomed_at LIMIT $2",
             cutoff,
             BATCH,
         )?;
+        drop(session);
         for (org, digest) in &due {
+            let mut tx = self.db.begin().await?;
             let removed: Option<(String, i64)> = query_opt!(
                 tx,
                 (String, i64),
@@ -170,7 +216,7 @@ impl Collector {
                     report.bytes_freed += size.unsigned_abs();
                     blobs::discard_object(&mut tx, &key, now).await?;
                 }
-                // Doomed by a transaction that could not see a new link yet: it lives.
+                // It has a link after all: it lives.
                 None => {
                     execute!(
                         tx,
@@ -181,18 +227,22 @@ impl Collector {
                     )?;
                 }
             }
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(!due.is_empty())
     }
 
     async fn remove_objects(&self, report: &mut Report) -> Result<bool> {
         let now = self.clock.now();
         let mut session = self.db.read().await?;
+        // An object that a row names is never taken, whatever put it here.
         let due: Vec<(String,)> = query_all!(
             session,
             (String,),
-            "SELECT object_key FROM gc_objects WHERE delete_after <= $1 ORDER BY delete_after LIMIT $2",
+            "SELECT object_key FROM gc_objects g WHERE delete_after <= $1
+             AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.object_key = g.object_key)
+             AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.object_key = g.object_key)
+             ORDER BY delete_after LIMIT $2",
             now,
             BATCH,
         )?;
@@ -200,14 +250,29 @@ impl Collector {
         if due.is_empty() {
             return Ok(false);
         }
-        let keys: Vec<String> = due.into_iter().map(|(key,)| key).collect();
-        let (objects, doomed) = (self.objects.clone(), keys.clone());
-        tokio::task::spawn_blocking(move || doomed.iter().try_for_each(|key| objects.remove(key)))
-            .await
-            .map_err(|e| Error::Io { context: "removing objects", source: std::io::Error::other(e) })??;
+        let objects = self.objects.clone();
+        let outcomes = tokio::task::spawn_blocking(move || {
+            due.into_iter().map(|(key,)| (objects.remove(&key), key)).collect::<Vec<_>>()
+        })
+        .await
+        .map_err(|e| Error::Io { context: "removing objects", source: std::io::Error::other(e) })?;
         let mut tx = self.db.begin().await?;
-        for key in &keys {
-            report.objects_removed += execute!(tx, "DELETE FROM gc_objects WHERE object_key = $1", key.as_str())?;
+        for (outcome, key) in &outcomes {
+            match outcome {
+                Ok(()) => {
+                    report.objects_removed +=
+                        execute!(tx, "DELETE FROM gc_objects WHERE object_key = $1", key.as_str())?;
+                }
+                Err(error) => {
+                    tracing::error!(%error, object.key = key, "an object cannot be removed; trying again in an hour");
+                    execute!(
+                        tx,
+                        "UPDATE gc_objects SET delete_after = $2 WHERE object_key = $1",
+                        key.as_str(),
+                        now + 3600,
+                    )?;
+                }
+            }
         }
         tx.commit().await?;
         Ok(true)
@@ -233,6 +298,9 @@ impl Collector {
             "SELECT COUNT(*) FROM gc_links g JOIN blob_links l
                ON l.repository_id = g.repository_id AND l.digest = g.digest AND l.lease_until < $1
              WHERE g.review_after <= $1 AND NOT EXISTS (
+               SELECT 1 FROM uploads u JOIN repositories r ON r.name = u.repository
+               WHERE r.id = g.repository_id AND u.expires_at > $1)
+             AND NOT EXISTS (
                SELECT 1 FROM manifest_references m WHERE m.repository_id = g.repository_id AND m.target = g.digest)",
             now,
         )

@@ -1,9 +1,11 @@
 //! Manifests, stored byte for byte, with what they refer to.
 
+use std::collections::HashSet;
+
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, query_opt, repositories, tags};
+use crate::{blobs, execute, execute_each, query_all_each, query_opt, repositories, tags};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -66,20 +68,28 @@ pub async fn put(
     now: i64,
     lease_until: i64,
 ) -> Result<Put> {
+    let present = linked(tx, &repository.id, new).await?;
+    // In one order everywhere, so that no two transactions wait for each other.
+    let mut all: Vec<&Digest> =
+        new.blobs.iter().chain(new.children.iter().filter(|d| present.contains(d.as_str()))).collect();
+    all.sort_unstable();
+    all.dedup();
     let mut missing = Vec::new();
-    for digest in &new.blobs {
-        if !blobs::renew_lease(tx, &repository.id, digest, lease_until).await? {
+    for digest in all {
+        let renewed =
+            present.contains(digest.as_str()) && blobs::renew_lease(tx, &repository.id, digest, lease_until).await?;
+        if !renewed && new.blobs.contains(digest) {
             missing.push(digest.clone());
         }
     }
     if !missing.is_empty() {
         return Ok(Put::MissingBlobs(missing));
     }
-    for digest in &new.children {
-        blobs::renew_lease(tx, &repository.id, digest, lease_until).await?;
-    }
     insert(tx, &repository.id, new, now).await?;
-    for tag in new.tags {
+    let mut tags: Vec<&Tag> = new.tags.iter().collect();
+    tags.sort_unstable();
+    tags.dedup();
+    for tag in tags {
         tags::set(tx, &repository.id, tag, new.digest, now).await?;
     }
     repositories::touch(tx, &repository.id, now).await?;
@@ -92,7 +102,9 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, now: i6
         "INSERT INTO manifests (repository_id, digest, media_type, size, subject, artifact_type, annotations,
                                 created_at, pushed_by, payload)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type",
+         ON CONFLICT (repository_id, digest) DO UPDATE SET
+             media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
+             artifact_type = excluded.artifact_type, annotations = excluded.annotations, payload = excluded.payload",
         repository_id,
         new.digest.as_str(),
         new.media_type,
@@ -104,17 +116,59 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, now: i6
         new.pushed_by,
         new.payload,
     )?;
-    for target in new.blobs.iter().chain(&new.children) {
-        execute!(
-            tx,
-            "INSERT INTO manifest_references (repository_id, manifest, target) VALUES ($1, $2, $3)
-             ON CONFLICT DO NOTHING",
-            repository_id,
-            new.digest.as_str(),
-            target.as_str(),
-        )?;
-    }
+    execute_each!(
+        tx,
+        "INSERT INTO manifest_references (repository_id, manifest, target)
+         SELECT $1, $2, value FROM json_each($3) WHERE TRUE ON CONFLICT DO NOTHING",
+        "INSERT INTO manifest_references (repository_id, manifest, target)
+         SELECT $1, $2, jsonb_array_elements_text(CAST($3 AS JSONB)) ON CONFLICT DO NOTHING",
+        repository_id,
+        new.digest.as_str(),
+        set_of(new.blobs.iter().chain(&new.children)),
+    )?;
     Ok(())
+}
+
+/// Which of the manifest's references are blobs that the repository can read.
+async fn linked(session: &mut Session, repository_id: &str, new: &NewManifest<'_>) -> Result<HashSet<String>> {
+    let rows: Vec<(String,)> = query_all_each!(
+        session,
+        (String,),
+        "SELECT digest FROM blob_links WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2))",
+        "SELECT digest FROM blob_links WHERE repository_id = $1
+         AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        set_of(new.blobs.iter().chain(&new.children)),
+    )?;
+    Ok(rows.into_iter().map(|(digest,)| digest).collect())
+}
+
+/// Which of these digests are manifests of the repository.
+///
+/// # Errors
+/// Those of the database.
+pub async fn existing<'a>(
+    session: &mut Session,
+    repo: &RepoName,
+    digests: impl Iterator<Item = &'a Digest>,
+) -> Result<HashSet<String>> {
+    let rows: Vec<(String,)> = query_all_each!(
+        session,
+        (String,),
+        "SELECT m.digest FROM repositories r JOIN manifests m ON m.repository_id = r.id
+         WHERE r.name = $1 AND m.digest IN (SELECT value FROM json_each($2))",
+        "SELECT m.digest FROM repositories r JOIN manifests m ON m.repository_id = r.id
+         WHERE r.name = $1 AND m.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repo.canonical(),
+        set_of(digests),
+    )?;
+    Ok(rows.into_iter().map(|(digest,)| digest).collect())
+}
+
+/// A JSON array of digests, to be bound as one parameter. Digests need no escaping.
+fn set_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> String {
+    let quoted: Vec<String> = digests.map(|digest| format!("\"{digest}\"")).collect();
+    format!("[{}]", quoted.join(","))
 }
 
 /// Finds a manifest by tag or digest, in one query.
@@ -155,6 +209,7 @@ pub async fn delete(tx: &mut Tx, repository_id: &str, digest: &Digest, review_af
         tx,
         "INSERT INTO gc_links (repository_id, digest, review_after)
          SELECT repository_id, target, $3 FROM manifest_references WHERE repository_id = $1 AND manifest = $2
+         ORDER BY target
          ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after",
         repository_id,
         digest.as_str(),

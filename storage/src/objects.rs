@@ -10,7 +10,7 @@
 //! trailer that says whose and what it is ([`Trailer`]), so that rows can be proved against bytes and rebuilt from them.
 //! Nothing here decides anything: which object is which blob, who may read it and when it goes is in rows.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -59,11 +59,14 @@ impl Objects {
         let root = PathBuf::from(path);
         match fs::read_to_string(root.join("LAYOUT")) {
             Ok(layout) if layout == LAYOUT => {}
-            Ok(_) => return Err(Error::Config(format!("{path} was laid out by another version of this program"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::lay_out(&root).map_err(Error::io("making the blob folders"))?;
+            Ok(layout) if !layout.is_empty() => {
+                return Err(Error::Config(format!("{path} was laid out by another version of this program")));
             }
-            Err(error) => return Err(Error::io("opening the blob folder")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("opening the blob folder")(error));
+            }
+            // Absent, or empty since a crash came between its making and its first byte.
+            _ => Self::lay_out(&root).map_err(Error::io("making the blob folders"))?,
         }
         Ok(Self { root: Arc::new(root) })
     }
@@ -82,14 +85,31 @@ impl Objects {
             }
         }
         File::open(&objects)?.sync_all()?;
-        let mut layout = File::create(root.join("LAYOUT"))?;
+        let drafted = root.join(format!("LAYOUT.{}", crate::names::new_id()));
+        let mut layout = File::create(&drafted)?;
         layout.write_all(LAYOUT.as_bytes())?;
         layout.sync_all()?;
+        fs::rename(&drafted, root.join("LAYOUT"))?;
+        // The folders above may be new as well, and a power cut must not take the root away.
+        for folder in root.canonicalize()?.ancestors().skip(1) {
+            match File::open(folder).and_then(|folder| folder.sync_all()) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
+        }
         File::open(root)?.sync_all()
     }
 
     fn folder(&self, key: &str) -> PathBuf {
-        self.root.join("objects").join(&key[key.len().saturating_sub(2)..])
+        let shard = key.len().checked_sub(2).and_then(|at| key.get(at..)).unwrap_or("00");
+        self.root.join("objects").join(shard)
+    }
+
+    /// True where the store's root is there: false where its file system is not mounted, so that nobody takes every
+    /// object for lost. Blocks.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.root.join("LAYOUT").exists()
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -99,8 +119,12 @@ impl Objects {
     /// Opens an object for appending after its first `received` bytes; whatever lies behind them was never acknowledged
     /// and is cut off. Makes the object where `received` is 0. Blocks.
     ///
+    /// The object is locked until the writer is gone, also against writers of other processes and machines: a request that
+    /// lost its claim and does not know it yet cannot write into what its successor writes.
+    ///
     /// # Errors
-    /// [`Error::Damaged`] where fewer than `received` bytes are there; [`Error::NoSpace`]; else [`Error::Io`].
+    /// [`Error::Damaged`] where fewer than `received` bytes are there; [`Error::Conflict`] where another writer holds it;
+    /// [`Error::NoSpace`]; else [`Error::Io`].
     pub fn append(&self, key: &str, received: u64) -> Result<ObjectWriter> {
         let file = OpenOptions::new()
             .read(true)
@@ -109,6 +133,11 @@ impl Objects {
             .mode(0o600)
             .open(self.path(key))
             .map_err(|error| missing_or(error, "opening an object for writing"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Conflict("another request is writing this upload")),
+            Err(TryLockError::Error(error)) => return Err(Error::io("locking an object")(error)),
+        }
         let length = file.metadata().map_err(Error::io("reading an object's length"))?.len();
         if length < received {
             return Err(Error::Damaged(format!("object {key} has {length} bytes, {received} were acknowledged")));
@@ -145,7 +174,8 @@ impl Objects {
         ALPHABET.chars().flat_map(|a| ALPHABET.chars().map(move |b| format!("{a}{b}")))
     }
 
-    /// Keys in one folder with the age of their last change, in seconds before now. Blocks.
+    /// Keys in one folder with the age of their last change, in seconds before now. Files that are not ours are passed over.
+    /// Blocks.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -155,6 +185,9 @@ impl Objects {
         for entry in entries {
             let entry = entry.map_err(Error::io("listing objects"))?;
             let Ok(key) = entry.file_name().into_string() else { continue };
+            if key.len() != 26 || !key.chars().all(|c| ALPHABET.contains(c)) || !key.ends_with(folder) {
+                continue;
+            }
             // A file that is gone by now was taken away by someone else.
             let Ok(metadata) = entry.metadata() else { continue };
             let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).map_or(0, |age| age.as_secs());
@@ -209,6 +242,16 @@ impl ObjectWriter {
             File::open(&self.folder).and_then(|dir| dir.sync_all()).map_err(Error::io("syncing a blob folder"))?;
             self.named = true;
         }
+        Ok(())
+    }
+
+    /// Cuts off what lies behind the first `length` bytes, so that bytes that nobody acknowledged take no room.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn truncate(&mut self, length: u64) -> Result<()> {
+        self.file.set_len(length).map_err(Error::io("cutting an object"))?;
+        self.written = length;
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod writer;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,12 +20,14 @@ use crate::db::{Db, Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Algorithm, new_id};
 use crate::objects::Objects;
-use crate::{blobs, execute, query_all, query_opt};
+use crate::{blobs, execute, query_all, query_one, query_opt};
 
 pub use writer::{Committed, Target, Writer};
 
 /// How long a claim lasts unless it is renewed, in seconds.
 const CLAIM: i64 = 30;
+/// Most sessions that one user may have open.
+pub const MAX_OPEN: i64 = 5_000;
 /// How long a request waits for another one's claim on the same session to end.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -95,7 +98,7 @@ pub struct Lifetimes {
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self { grace: 3600, upload_idle: 24 * 3600, discard: 900 }
+        Self { grace: 24 * 3600, upload_idle: 24 * 3600, discard: 900 }
     }
 }
 
@@ -110,14 +113,23 @@ struct Shared {
     clock: Clock,
     lifetimes: Lifetimes,
     /// Sessions that a request of this process writes now; sending `true` asks it to stop.
-    active: Mutex<HashMap<String, watch::Sender<bool>>>,
+    active: Mutex<HashMap<String, Holder>>,
+    /// Numbers requests in the order in which they came.
+    tickets: AtomicU64,
+}
+
+/// The request of this process that writes a session.
+#[derive(Debug, Clone)]
+struct Holder {
+    ticket: u64,
+    stop: watch::Sender<bool>,
 }
 
 impl Uploads {
     /// Upload sessions over a database and a byte store.
     #[must_use]
     pub fn new(db: Db, objects: Objects, clock: Clock, lifetimes: Lifetimes) -> Self {
-        Self(Arc::new(Shared { db, objects, clock, lifetimes, active: Mutex::default() }))
+        Self(Arc::new(Shared { db, objects, clock, lifetimes, active: Mutex::default(), tickets: AtomicU64::new(0) }))
     }
 
     /// How long things live.
@@ -129,7 +141,7 @@ impl Uploads {
     /// Begins a session.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Conflict`] where the user has [`MAX_OPEN`] sessions open; else those of the database.
     pub async fn begin(&self, new: &NewUpload<'_>) -> Result<Upload> {
         let now = self.0.clock.now();
         let upload = Upload {
@@ -150,6 +162,17 @@ impl Uploads {
             expires_at: now + self.0.lifetimes.upload_idle,
         };
         let mut tx = self.0.db.begin().await?;
+        let (open,): (i64,) = query_one!(
+            tx,
+            (i64,),
+            "SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $1 AND expires_at > $2 LIMIT $3) AS open",
+            new.user_id,
+            now,
+            MAX_OPEN,
+        )?;
+        if open >= MAX_OPEN {
+            return Err(Error::Conflict("too many uploads are open: finish or cancel some"));
+        }
         insert(&mut tx, &upload).await?;
         tx.commit().await?;
         Ok(upload)
@@ -172,10 +195,15 @@ impl Uploads {
     /// it and does not let go.
     pub async fn claim(&self, id: &str) -> Result<Writer> {
         let deadline = Instant::now() + PATIENCE;
+        let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
         let active = loop {
-            match self.try_enter(id) {
+            match self.try_enter(id, ticket) {
                 Ok(active) => break active,
-                Err(holder) => {
+                // Whoever came later knows better what its client wants: never push it out.
+                Err(holder) if holder.ticket > ticket => {
+                    return Err(Error::Conflict("a newer request is writing this upload"));
+                }
+                Err(Holder { stop: holder, .. }) => {
                     holder.send_replace(true);
                     // The holder drops its receiver when it has let go.
                     if timeout(PATIENCE, holder.closed()).await.is_err() || Instant::now() > deadline {
@@ -214,13 +242,13 @@ impl Uploads {
     }
 
     /// Registers this request as the process's writer of a session, or names the one that is.
-    fn try_enter(&self, id: &str) -> std::result::Result<Active, watch::Sender<bool>> {
+    fn try_enter(&self, id: &str, ticket: u64) -> std::result::Result<Active, Holder> {
         let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = active.get(id) {
             return Err(holder.clone());
         }
         let (sender, stop) = watch::channel(false);
-        active.insert(id.to_owned(), sender);
+        active.insert(id.to_owned(), Holder { ticket, stop: sender });
         drop(active);
         Ok(Active { uploads: self.clone(), id: id.to_owned(), stop })
     }
@@ -232,13 +260,17 @@ impl Uploads {
     pub async fn cancel(&self, id: &str) -> Result<bool> {
         let holder = self.0.active.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         if let Some(holder) = holder {
-            holder.send_replace(true);
-            let _ = timeout(PATIENCE, holder.closed()).await;
+            holder.stop.send_replace(true);
+            let _ = timeout(PATIENCE, holder.stop.closed()).await;
         }
         let mut tx = self.0.db.begin().await?;
-        let gone = remove(&mut tx, id, self.0.clock.now()).await?;
+        let key: Option<(String,)> =
+            query_opt!(tx, (String,), "DELETE FROM uploads WHERE id = $1 RETURNING object_key", id)?;
+        if let Some((key,)) = &key {
+            blobs::discard_object(&mut tx, key, self.0.clock.now()).await?;
+        }
         tx.commit().await?;
-        Ok(gone)
+        Ok(key.is_some())
     }
 
     /// Forgets claims that a former process of this machine left behind. Only for the one process that serves a
@@ -292,15 +324,6 @@ async fn find(session: &mut Session, id: &str) -> Result<Option<Upload>> {
     query_opt!(session, Upload, "SELECT * FROM uploads WHERE id = $1", id)
 }
 
-/// Deletes a session's row and puts its object up for removal. Returns whether it was there.
-async fn remove(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
-    let key: Option<(String,)> =
-        query_opt!(tx, (String,), "DELETE FROM uploads WHERE id = $1 RETURNING object_key", id)?;
-    let Some((key,)) = key else { return Ok(false) };
-    blobs::discard_object(tx, &key, now).await?;
-    Ok(true)
-}
-
 /// Gives up sessions that made no progress in time; at most `limit` at once. Returns how many.
 ///
 /// # Errors
@@ -316,7 +339,19 @@ pub async fn expire(tx: &mut Tx, now: i64, limit: i64) -> Result<u64> {
     )?;
     let mut gone = 0;
     for (id,) in due {
-        gone += u64::from(remove(tx, &id, now).await?);
+        // It may have been claimed, or have made progress, since it was listed.
+        let key: Option<(String,)> = query_opt!(
+            tx,
+            (String,),
+            "DELETE FROM uploads WHERE id = $1 AND expires_at <= $2 AND (writer IS NULL OR writer_until < $2)
+             RETURNING object_key",
+            id,
+            now,
+        )?;
+        if let Some((key,)) = key {
+            blobs::discard_object(tx, &key, now).await?;
+            gone += 1;
+        }
     }
     Ok(gone)
 }

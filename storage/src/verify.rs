@@ -3,12 +3,12 @@
 //! Every blob's object is read and hashed, every manifest's payload is hashed, every object is looked up in the rows. A
 //! finding is confirmed by a second look at the row, since pushes and collection go on meanwhile. With `repair`, a blob
 //! whose bytes are missing or wrong is marked damaged: it is not served, and the next push of its digest heals it; an
-//! orphaned object becomes the bytes of a damaged blob whose trailer says it is, or is taken away.
+//! orphaned object whose trailer and hash are right becomes a blob again; only one that is not whole is taken away.
 
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::db::{Db, Session, Tx};
 use crate::digest::{Hasher, digest_of};
 use crate::error::{Error, Result};
 use crate::names::Digest;
@@ -45,10 +45,14 @@ pub enum Problem {
     BytesWrong,
     /// A blob's object does not say of itself what its row says.
     TrailerWrong,
+    /// The operating system cannot read an object now: a bad disk, perhaps.
+    Unreadable,
     /// A manifest's payload has another digest.
     ManifestWrong,
     /// A manifest refers to a blob that its repository cannot read.
     ReferenceBroken,
+    /// A blob that no repository links to and that does not wait for its removal.
+    Adrift,
     /// An object that no row knows.
     Orphan,
 }
@@ -137,7 +141,7 @@ impl Verifier {
         let (objects, row) = (self.objects.clone(), row.clone());
         tokio::task::spawn_blocking(move || inspect(&objects, &row))
             .await
-            .map_err(|e| Error::Io { context: "verifying an object", source: std::io::Error::other(e) })?
+            .map_err(|e| Error::Io { context: "verifying an object", source: std::io::Error::other(e) })
     }
 
     async fn damaged(&self, report: &mut Report, row: &BlobRow, problem: Problem) -> Result<()> {
@@ -154,27 +158,22 @@ impl Verifier {
         if still.is_none() {
             return Ok(());
         }
-        // Bytes that are right are served whatever their trailer says.
-        let readable = problem == Problem::TrailerWrong;
-        if self.repair && !readable {
-            execute!(
-                tx,
-                "UPDATE blobs SET damaged_at = $3 WHERE org_id = $1 AND digest = $2",
-                row.org_id.as_str(),
-                row.digest.as_str(),
-                self.clock.now(),
-            )?;
+        let action = match problem {
+            // Bytes that are right are served whatever their trailer says.
+            Problem::TrailerWrong => "none: the content is right; the next push of this digest writes a new object",
+            Problem::Unreadable => "none: look at the disk, then verify again",
+            _ => "mark the blob damaged: it is not served, and the next push of this digest heals it",
+        };
+        if self.repair && matches!(problem, Problem::BytesMissing | Problem::BytesWrong) {
+            let now = self.clock.now();
+            blobs::mark_damaged(&mut tx, &row.org_id, &row.digest, &row.object_key, now).await?;
             tx.commit().await?;
         }
         report.findings.push(Finding {
             problem,
             subject: row.digest.clone(),
             org: Some(row.org_id.clone()),
-            repair: if readable {
-                "none: the content is right; the next push of this digest writes a new object"
-            } else {
-                "mark the blob damaged: it is not served, and the next push of this digest heals it"
-            },
+            repair: action,
         });
         Ok(())
     }
@@ -226,6 +225,22 @@ impl Verifier {
                                WHERE c.repository_id = m.repository_id AND c.digest = m.target)
              LIMIT 1000",
         )?;
+        let adrift: Vec<(String, String)> = query_all!(
+            session,
+            (String, String),
+            "SELECT org_id, digest FROM blobs b WHERE doomed_at IS NULL AND damaged_at IS NULL
+             AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = b.org_id AND l.digest = b.digest) LIMIT 1000",
+        )?;
+        drop(session);
+        for (org, digest) in adrift {
+            if self.repair {
+                let mut tx = self.db.begin().await?;
+                blobs::doom_if_unlinked(&mut tx, &org, &digest, self.clock.now()).await?;
+                tx.commit().await?;
+            }
+            let repair = "let it go after the grace period";
+            report.findings.push(Finding { problem: Problem::Adrift, subject: digest, org: Some(org), repair });
+        }
         report.findings.extend(broken.into_iter().map(|(org, name, target)| Finding {
             problem: Problem::ReferenceBroken,
             subject: format!("{name}@{target}"),
@@ -254,77 +269,120 @@ impl Verifier {
 
     async fn is_known(&self, key: &str) -> Result<bool> {
         let mut session = self.db.read().await?;
-        let known: Option<(i64,)> = query_opt!(
-            session,
-            (i64,),
-            "SELECT CAST(1 AS BIGINT) FROM blobs WHERE object_key = $1
-             UNION ALL SELECT CAST(1 AS BIGINT) FROM uploads WHERE object_key = $1
-             UNION ALL SELECT CAST(1 AS BIGINT) FROM gc_objects WHERE object_key = $1 LIMIT 1",
-            key,
-        )?;
-        Ok(known.is_some())
+        known(&mut session, key).await
     }
 
     async fn orphan(&self, report: &mut Report, key: String) -> Result<()> {
         let (objects, name) = (self.objects.clone(), key.clone());
-        let trailer = tokio::task::spawn_blocking(move || -> Result<Option<Trailer>> {
-            let Some(trailer) = objects.open_object(&name)?.trailer()? else { return Ok(None) };
-            Ok(hash_matches(&objects, &name, &trailer.digest, trailer.size)?.then_some(trailer))
-        })
-        .await
-        .map_err(|e| Error::Io { context: "verifying an orphan", source: std::io::Error::other(e) })?
-        .unwrap_or_default();
+        let looked = tokio::task::spawn_blocking(move || sealed(&objects, &name))
+            .await
+            .map_err(|e| Error::Io { context: "verifying an orphan", source: std::io::Error::other(e) })?;
+        let trailer = match looked {
+            Ok(trailer) => trailer,
+            // It went away meanwhile.
+            Err(Error::Damaged(_)) => return Ok(()),
+            Err(error) => {
+                tracing::error!(%error, object.key = key, "an orphan cannot be read");
+                let repair = "none: look at the disk, then verify again";
+                report.findings.push(Finding { problem: Problem::Unreadable, subject: key, org: None, repair });
+                return Ok(());
+            }
+        };
         let mut tx = self.db.begin().await?;
-        let heals = match &trailer {
-            Some(t) => {
-                let damaged: Option<(String,)> = query_opt!(
-                    tx,
-                    (String,),
-                    "SELECT object_key FROM blobs WHERE org_id = $1 AND digest = $2 AND damaged_at IS NOT NULL",
-                    t.org.as_str(),
-                    t.digest.as_str(),
-                )?;
-                damaged.map(|(old,)| (t, old))
-            }
-            None => None,
-        };
-        let repair = match heals {
-            Some((trailer, old)) => {
-                execute!(
-                    tx,
-                    "UPDATE blobs SET object_key = $3, damaged_at = NULL WHERE org_id = $1 AND digest = $2",
-                    trailer.org.as_str(),
-                    trailer.digest.as_str(),
-                    key.as_str(),
-                )?;
-                blobs::discard_object(&mut tx, &old, self.clock.now()).await?;
-                "give the damaged blob of that digest these bytes"
-            }
-            None => {
-                blobs::discard_object(&mut tx, &key, self.clock.now()).await?;
-                "take the bytes away at the next collection"
-            }
-        };
+        // Somebody may have given it a row while it was read.
+        if known(&mut tx, &key).await? {
+            return Ok(());
+        }
+        let repair = self.adopt_or_discard(&mut tx, &key, trailer.as_ref()).await?;
         if self.repair {
             tx.commit().await?;
         }
         report.findings.push(Finding { problem: Problem::Orphan, subject: key, org: trailer.map(|t| t.org), repair });
         Ok(())
     }
+
+    /// What to do with an object that no row knows: bytes that are what they say are worth keeping, as after the database
+    /// was restored from a backup that is older than the bytes.
+    async fn adopt_or_discard(&self, tx: &mut Tx, key: &str, trailer: Option<&Trailer>) -> Result<&'static str> {
+        let now = self.clock.now();
+        if let Some(t) = trailer {
+            let org: Option<(String,)> =
+                query_opt!(tx, (String,), "SELECT id FROM orgs WHERE id = $1", t.org.as_str())?;
+            let healed: Option<(String,)> = query_opt!(
+                tx,
+                (String,),
+                "SELECT object_key FROM blobs WHERE org_id = $1 AND digest = $2 AND damaged_at IS NOT NULL",
+                t.org.as_str(),
+                t.digest.as_str(),
+            )?;
+            if let Some((old,)) = healed {
+                execute!(
+                    tx,
+                    "UPDATE blobs SET object_key = $3, damaged_at = NULL WHERE org_id = $1 AND digest = $2",
+                    t.org.as_str(),
+                    t.digest.as_str(),
+                    key,
+                )?;
+                blobs::discard_object(tx, &old, now).await?;
+                return Ok("give the damaged blob of that digest these bytes");
+            }
+            if org.is_some() {
+                let adopted = execute!(
+                    tx,
+                    "INSERT INTO blobs (org_id, digest, size, object_key, created_at, doomed_at)
+                     VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (org_id, digest) DO NOTHING",
+                    t.org.as_str(),
+                    t.digest.as_str(),
+                    i64::try_from(t.size).unwrap_or(i64::MAX),
+                    key,
+                    now,
+                )?;
+                if adopted > 0 {
+                    return Ok(
+                        "make it a blob of its organization again, which goes after the grace period unless linked",
+                    );
+                }
+            }
+        }
+        blobs::discard_object(tx, key, now).await?;
+        Ok("take the bytes away at the next collection")
+    }
+}
+
+/// Whether any row names the object.
+async fn known(session: &mut Session, key: &str) -> Result<bool> {
+    let known: Option<(i64,)> = query_opt!(
+        session,
+        (i64,),
+        "SELECT CAST(1 AS BIGINT) FROM blobs WHERE object_key = $1
+         UNION ALL SELECT CAST(1 AS BIGINT) FROM uploads WHERE object_key = $1
+         UNION ALL SELECT CAST(1 AS BIGINT) FROM gc_objects WHERE object_key = $1 LIMIT 1",
+        key,
+    )?;
+    Ok(known.is_some())
+}
+
+/// What an object says of itself, where that is true. Blocks.
+fn sealed(objects: &Objects, key: &str) -> Result<Option<Trailer>> {
+    let Some(trailer) = objects.open_object(key)?.trailer()? else { return Ok(None) };
+    Ok(hash_matches(objects, key, &trailer.digest, trailer.size)?.then_some(trailer))
 }
 
 /// Reads one blob's object. Blocks.
-fn inspect(objects: &Objects, row: &BlobRow) -> Result<Option<Problem>> {
+fn inspect(objects: &Objects, row: &BlobRow) -> Option<Problem> {
     let size = row.size.unsigned_abs();
-    match hash_matches(objects, &row.object_key, &row.digest, size) {
-        Ok(true) => {}
-        Ok(false) => return Ok(Some(Problem::BytesWrong)),
-        Err(Error::Damaged(_)) => return Ok(Some(Problem::BytesMissing)),
-        Err(error) => return Err(error),
-    }
     let expected = Trailer { org: row.org_id.clone(), digest: row.digest.clone(), size };
-    let trailer = objects.open_object(&row.object_key)?.trailer()?;
-    Ok((trailer.as_ref() != Some(&expected)).then_some(Problem::TrailerWrong))
+    let looked = hash_matches(objects, &row.object_key, &row.digest, size)
+        .and_then(|right| Ok((right, objects.open_object(&row.object_key)?.trailer()?)));
+    match looked {
+        Ok((false, _)) => Some(Problem::BytesWrong),
+        Ok((true, trailer)) => (trailer.as_ref() != Some(&expected)).then_some(Problem::TrailerWrong),
+        Err(Error::Damaged(_)) => Some(Problem::BytesMissing),
+        Err(error) => {
+            tracing::error!(%error, digest = row.digest, "a blob cannot be read");
+            Some(Problem::Unreadable)
+        }
+    }
 }
 
 /// Whether the first `size` bytes of an object have that digest. Blocks.

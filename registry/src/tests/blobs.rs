@@ -111,6 +111,58 @@ async fn a_blob_that_was_said_to_be_there_outlives_collection_until_its_manifest
 }
 
 #[tokio::test]
+async fn blobs_pushed_hours_before_their_manifest_wait_for_it() {
+    let w = World::new().await;
+    let first = w.push_blob("acme/app", b"first layer").await;
+    for _ in 0..6 {
+        let session = w.begin("acme/app").await;
+        w.patch(&session).body("part of a slow one").send().await;
+        w.clock.advance(World::GRACE);
+        w.collect().await;
+    }
+    let manifest = w.image("acme/app", &[&first]).await;
+    let put = w.put("/v2/acme/app/manifests/v1").manifest(&manifest).send().await;
+    assert_eq!(put.status, 201, "{}", put.text());
+}
+
+#[tokio::test]
+async fn a_pushed_layer_that_may_live_elsewhere_stays_while_its_manifest_does() {
+    let w = World::new().await;
+    let layer = w.push_blob("acme/app", b"foreign").await;
+    let manifest = w.image("acme/app", &[&layer]).await.replace("layer.v1.tar", "layer.nondistributable.v1.tar");
+    assert_eq!(w.put("/v2/acme/app/manifests/v1").manifest(&manifest).send().await.status, 201);
+    w.clock.advance(10 * World::GRACE);
+    w.collect().await;
+    w.clock.advance(10 * World::GRACE);
+    w.collect().await;
+    assert_eq!(w.get(&format!("/v2/acme/app/blobs/{layer}")).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn whole_store_gone_is_not_damage() {
+    let w = World::new().await;
+    let digest = w.push_blob("acme/app", b"precious").await;
+    let path = format!("/v2/acme/app/blobs/{digest}");
+    w.unmount(true);
+    assert_eq!(w.get(&path).send().await.status, 500);
+    w.unmount(false);
+    assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");
+}
+
+#[tokio::test]
+async fn head_ignores_ranges_and_conditions_are_exact() {
+    let w = World::new().await;
+    let digest = w.push_blob("acme/app", b"0123456789").await;
+    let path = format!("/v2/acme/app/blobs/{digest}");
+    let head = w.head(&path).header("range", "bytes=0-3").send().await;
+    assert_eq!((head.status, head.header("content-length").as_str()), (200, "10"));
+    let unchanged = w.head(&path).header("if-none-match", &format!("\"{digest}\"")).send().await;
+    assert_eq!((unchanged.status, unchanged.header("content-length").as_str()), (304, "10"));
+    assert_eq!(w.get(&path).header("if-match", "\"other\"").send().await.status, 412);
+    assert_eq!(w.get(&path).header("if-match", &format!("\"{digest}\"")).send().await.status, 200);
+}
+
+#[tokio::test]
 async fn damaged_bytes_are_an_error_and_never_content() {
     let w = World::new().await;
     let digest = w.push_blob("acme/app", b"precious").await;
@@ -119,7 +171,7 @@ async fn damaged_bytes_are_an_error_and_never_content() {
     let reply = w.get(&path).send().await;
     assert_eq!(reply.status, 500);
     assert!(!reply.text().contains("precious"));
-    w.repair().await;
+    // From now on it is not there, so that clients push it again.
     assert_eq!(w.head(&path).send().await.status, 404);
     w.push_blob("acme/app", b"precious").await;
     assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");

@@ -104,10 +104,13 @@ async fn what_clients_kept_under_the_referrers_tag_is_folded_in() {
     w.push_blob("acme/app", b"{}").await;
     let known = about(&subject, "a/sbom", 1);
     w.put(&format!("/v2/acme/app/manifests/{}", sha256(known.as_bytes()))).manifest(&known).send().await;
-    let old = sha256(b"pushed long ago");
+    let long_ago = w.image("acme/app", &[]).await;
+    assert_eq!(w.put("/v2/acme/app/manifests/old").manifest(&long_ago).send().await.status, 201);
+    let old = sha256(long_ago.as_bytes());
     let index = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{OCI}","digest":"{old}","size":1,"artifactType":"a/old"}},{{"mediaType":"{OCI}","digest":"{}","size":1}}]}}"#,
-        sha256(known.as_bytes())
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{OCI}","digest":"{old}","size":1,"artifactType":"a/old"}},{{"mediaType":"{OCI}","digest":"{}","size":1}},{{"mediaType":"{OCI}","digest":"{}","size":1}}]}}"#,
+        sha256(known.as_bytes()),
+        sha256(b"deleted since"),
     );
     let tag = subject.replace(':', "-");
     assert_eq!(w.put(&format!("/v2/acme/app/manifests/{tag}")).typed(INDEX, &index).send().await.status, 201);

@@ -242,3 +242,44 @@ async fn a_blob_over_the_limit_is_413() {
     assert_eq!((reply.status, reply.code()), (413, "SIZE_INVALID".into()));
     assert_eq!(w.get(&session).send().await.header("range"), "0-0");
 }
+
+#[tokio::test]
+async fn a_put_that_is_sent_again_after_its_answer_was_lost_is_201() {
+    let w = World::new().await;
+    let session = w.begin("acme/app").await;
+    let digest = sha256(b"content");
+    let path = format!("{session}?digest={digest}");
+    assert_eq!(w.put(&path).body("content").send().await.status, 201);
+    assert_eq!(w.put(&path).body("content").send().await.status, 201);
+    assert_eq!(w.anonymous("PUT", &path).body("content").send().await.status, 404, "without a token nothing is said");
+    assert_eq!(w.put(&format!("{session}?digest={}", sha256(b"x"))).body("x").send().await.status, 404);
+}
+
+#[tokio::test]
+async fn huge_and_overlong_chunks_are_refused_before_they_are_kept() {
+    let w = World::new().await;
+    let session = w.begin("acme/app").await;
+    let far = w.patch(&session).header("content-range", "0-18446744073709551615").body("x").send().await;
+    assert_eq!(far.status, 400);
+    let pieces = [Ok::<_, std::io::Error>(Bytes::from_static(b"more than it says"))];
+    let long = w.patch(&session).header("content-range", "0-3").stream(Body::from_stream(stream::iter(pieces)));
+    assert_eq!(long.send().await.code(), "SIZE_INVALID");
+    assert_eq!(w.get(&session).send().await.header("range"), "0-0");
+}
+
+#[tokio::test]
+async fn a_monolithic_post_that_fails_leaves_no_session() {
+    let w = World::new().await;
+    let path = format!("/v2/acme/app/blobs/uploads/?digest={}", sha256(b"a"));
+    assert_eq!(w.post(&path).body("b").send().await.status, 400);
+    w.collect().await;
+    assert_eq!(w.objects(), 0);
+}
+
+#[tokio::test]
+async fn a_mount_of_a_name_from_another_registry_is_a_session() {
+    let w = World::new().await;
+    let digest = sha256(b"x");
+    let reply = w.post(&format!("/v2/acme/app/blobs/uploads/?mount={digest}&from=pause&origin=registry.example"));
+    assert_eq!(reply.send().await.status, 202);
+}

@@ -22,7 +22,6 @@ use storage::gc::Collector;
 use storage::names::Algorithm;
 use storage::objects::Objects;
 use storage::uploads::{Lifetimes, Uploads};
-use storage::verify::Verifier;
 use storage::{Clock, Db};
 use tower::ServiceExt;
 
@@ -136,9 +135,14 @@ impl World {
         }
     }
 
-    pub(super) async fn repair(&self) {
-        let verifier = Verifier::new(self.db.clone(), self.objects.clone(), self.clock.clone(), true);
-        verifier.run(|_| {}).await.unwrap();
+    /// Moves the byte store away, as where its file system is not mounted, and back.
+    pub(super) fn unmount(&self, away: bool) {
+        let (here, there) = (self.dir.path().join("blobs"), self.dir.path().join("unmounted"));
+        if away { std::fs::rename(here, there).unwrap() } else { std::fs::rename(there, here).unwrap() }
+    }
+
+    pub(super) fn objects(&self) -> usize {
+        Objects::folders().map(|folder| self.objects.list(&folder).unwrap().len()).sum()
     }
 
     /// A request with whatever the admin of `acme` may do there.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -16,6 +16,8 @@ use crate::{execute, repositories};
 
 /// Bytes gathered before they go to a blocking thread to be hashed and written.
 const BATCH: usize = 1 << 20;
+/// Pieces shorter than this are copied together.
+const SMALL: usize = 16 * 1024;
 /// Bytes between checkpoints of a long stream, so that a crash loses no more.
 const CHECKPOINT: u64 = 64 << 20;
 /// A write begins only while the claim still lasts this long.
@@ -30,9 +32,12 @@ pub struct Writer {
     claimed_at: Instant,
     active: Active,
     pending: Vec<Bytes>,
+    /// Small pieces, copied together: each piece of its own would keep a whole receive buffer alive.
+    tail: BytesMut,
     pending_bytes: usize,
     /// Bytes taken in by [`Writer::write`], flushed or not, since the session began.
     accepted: u64,
+    began_at: u64,
     /// What a blocking thread works on now, or last left behind.
     sink: Sink,
 }
@@ -84,8 +89,10 @@ impl Writer {
             claimed_at: Instant::now(),
             active,
             pending: Vec::new(),
+            tail: BytesMut::new(),
             pending_bytes: 0,
             accepted,
+            began_at: accepted,
             sink: Sink::Idle(None),
         })
     }
@@ -108,6 +115,12 @@ impl Writer {
         self.row.received.unsigned_abs()
     }
 
+    /// Bytes that were durable when this writer took the session.
+    #[must_use]
+    pub fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
     /// Ends when a newer request asks for the session: this one should checkpoint and release.
     pub async fn superseded(&mut self) {
         // An error means that the registry of writers is gone, as at shutdown: not a reason to stop.
@@ -123,11 +136,22 @@ impl Writer {
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.accepted += bytes.len() as u64;
         self.pending_bytes += bytes.len();
-        self.pending.push(bytes);
+        if bytes.len() < SMALL {
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.gather_tail();
+            self.pending.push(bytes);
+        }
         if self.pending_bytes >= BATCH {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    fn gather_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pending.push(self.tail.split().freeze());
+        }
     }
 
     /// True where so much was taken in since the last checkpoint that a long stream should make one.
@@ -140,6 +164,7 @@ impl Writer {
     async fn flush(&mut self) -> Result<()> {
         let open = self.settle().await?;
         self.keep_claim().await?;
+        self.gather_tail();
         let batch = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         let opening = self.opening();
@@ -270,8 +295,7 @@ impl Writer {
     /// # Errors
     /// Those of the database; then the claim runs out by itself.
     pub async fn release(mut self) -> Result<()> {
-        // A blocking thread may still be writing: the next claim must not begin before it ends.
-        let _ = self.settle().await;
+        self.cut().await;
         let mut tx = self.uploads.0.db.begin().await?;
         execute!(
             tx,
@@ -280,6 +304,28 @@ impl Writer {
             self.claim.as_str(),
         )?;
         tx.commit().await
+    }
+
+    /// Takes back the room of bytes that were not acknowledged, before anything is written to the database, which may be
+    /// waiting for just that room. The object's lock makes sure that they are ours.
+    async fn cut(&mut self) {
+        let received = self.received();
+        // A blocking thread may still be writing: the next claim must not begin before it ends.
+        let open = match self.settle().await {
+            Ok(Some(open)) => Some(open),
+            Ok(None) if self.accepted == received => return,
+            // Writing failed, and took the object along: open it anew, which cuts it.
+            _ => None,
+        };
+        let opening = self.opening();
+        let cut = tokio::task::spawn_blocking(move || match open {
+            Some(mut open) if open.object.written() > received => open.object.truncate(received),
+            Some(_) => Ok(()),
+            None => opening.objects.append(&opening.key, received).map(drop),
+        });
+        if let Err(error) = joined(cut.await) {
+            tracing::debug!(%error, upload.id = self.row.id, "unacknowledged bytes stay until the upload is resumed or ends");
+        }
     }
 
     /// Checks the digest, makes the bytes durable, and turns the session into a blob of the repository. The session is
@@ -301,13 +347,18 @@ impl Writer {
         let open = self.settled().await?;
         let trailer =
             Trailer { org: self.row.org_id.clone(), digest: target.digest.to_string(), size: open.object.written() };
-        let expected = target.digest.clone();
-        let (open, computed) = joined(tokio::task::spawn_blocking(move || seal(open, &expected, &trailer)).await)?;
-        let size = open.object.written();
-        self.sink = Sink::Idle(Some(open));
+        let expected = target.digest.algorithm();
+        let (open, computed) =
+            joined(tokio::task::spawn_blocking(move || computed(&open, expected).map(|digest| (open, digest))).await)?;
         if &computed != target.digest {
+            self.sink = Sink::Idle(Some(open));
             return Ok(Committed::DigestMismatch { computed });
         }
+        self.keep_claim().await?;
+        let open = joined(tokio::task::spawn_blocking(move || seal(open, &trailer)).await)?;
+        let size = open.object.written();
+        // It stays open, and so locked, until the session is a blob.
+        self.sink = Sink::Idle(Some(open));
         self.keep_claim().await?;
         self.record(target, size).await?;
         Ok(Committed::Done { size })
@@ -359,28 +410,29 @@ impl Opening {
     }
 }
 
-/// Computes the digest and, where it is the expected one, seals the object. Blocks.
-fn seal(mut open: Box<Open>, expected: &Digest, trailer: &Trailer) -> Result<(Box<Open>, Digest)> {
-    let computed = if open.hasher.algorithm() == expected.algorithm() {
-        open.hasher.clone().finish()
-    } else {
-        // The client named another algorithm only now: read the bytes once more.
-        let mut hasher = Hasher::new(expected.algorithm());
-        let reader = open.object.reader()?;
-        let mut buffer = vec![0u8; BATCH];
-        let mut offset = 0;
-        while offset < open.object.written() {
-            let length = usize::try_from(open.object.written() - offset).unwrap_or(BATCH).min(BATCH);
-            reader.read_at(&mut buffer[..length], offset)?;
-            hasher.update(&buffer[..length]);
-            offset += length as u64;
-        }
-        hasher.finish()
-    };
-    if &computed == expected {
-        open.object.seal(trailer)?;
+/// The digest of what was written. Blocks.
+fn computed(open: &Open, algorithm: Algorithm) -> Result<Digest> {
+    if open.hasher.algorithm() == algorithm {
+        return Ok(open.hasher.clone().finish());
     }
-    Ok((open, computed))
+    // The client named another algorithm only now: read the bytes once more.
+    let mut hasher = Hasher::new(algorithm);
+    let reader = open.object.reader()?;
+    let mut buffer = vec![0u8; BATCH];
+    let mut offset = 0;
+    while offset < open.object.written() {
+        let length = usize::try_from(open.object.written() - offset).unwrap_or(BATCH).min(BATCH);
+        reader.read_at(&mut buffer[..length], offset)?;
+        hasher.update(&buffer[..length]);
+        offset += length as u64;
+    }
+    Ok(hasher.finish())
+}
+
+/// Makes the object whole and durable. Blocks.
+fn seal(mut open: Box<Open>, trailer: &Trailer) -> Result<Box<Open>> {
+    open.object.seal(trailer)?;
+    Ok(open)
 }
 
 fn joined<T>(outcome: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
