@@ -13,7 +13,7 @@ use crate::cli::Service;
 use crate::config::{Config, Tls};
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::stores::Stores;
+use crate::stores::{Content, Stores};
 use crate::tls::Certificate;
 
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
@@ -56,7 +56,7 @@ impl Background {
     }
 
     fn collect_garbage(&self, stores: &Stores, interval: Duration) {
-        let Stores { db, objects, clock, lifetimes, .. } = stores.clone();
+        let Content { db, objects, clock, lifetimes } = stores.content.clone();
         let collector = Collector::new(db, objects, clock, lifetimes);
         let metrics = self.metrics.clone();
         self.every("gc", interval, move || {
@@ -81,7 +81,8 @@ impl Background {
 
     /// Renews the private CA's certificate in time, for servers that run for a year; [`Certificate::watch`] takes it.
     fn renew_certificate(&self, config: &Config, stores: &Stores) {
-        let (pki, hostname, clock) = (Pki::in_dir(&config.pki_dir()), config.hostname.clone(), stores.clock.clone());
+        let (pki, hostname, clock) =
+            (Pki::in_dir(&config.pki_dir()), config.hostname.clone(), stores.content.clock.clone());
         self.every("certificate", CERTIFICATE, move || {
             let (pki, names, now) = (pki.clone(), pki::names(&hostname), clock.now());
             async move {

@@ -14,7 +14,7 @@ use storage::verify::Verifier;
 
 use crate::cli::Gc;
 use crate::config::{self, Config, Source};
-use crate::stores::{self, Stores};
+use crate::stores::{self, Content, Stores};
 
 /// Longest password read from standard input.
 const MAX_LINE: u64 = 1024;
@@ -45,7 +45,7 @@ pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
 
 /// `wharfinger gc`
 pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
-    let Stores { db, objects, clock, lifetimes, .. } = Stores::open(config).await?;
+    let Content { db, objects, clock, lifetimes } = Content::open(config).await?;
     let grace = arguments.grace.map_or(lifetimes.grace, |grace| grace.seconds());
     let collector = Collector::new(db.clone(), objects, clock, Lifetimes { grace, ..lifetimes });
     let report = if arguments.dry_run { collector.dry_run().await } else { collector.run().await };
@@ -56,7 +56,7 @@ pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
 
 /// `wharfinger verify`: fails where something is found that it did not repair.
 pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
-    let Stores { db, objects, clock, .. } = Stores::open(config).await?;
+    let Content { db, objects, clock, .. } = Content::open(config).await?;
     let report = Verifier::new(db.clone(), objects, clock, repair)
         .run(|seen| {
             tracing::info!(blobs = seen.blobs, bytes = seen.bytes, manifests = seen.manifests, "verifying");
@@ -72,7 +72,7 @@ pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
 pub(crate) async fn rotate_keys(config: &Config) -> Result<ExitCode> {
     let stores = Stores::open(config).await?;
     let kid = stores.identity.rotate_keys().await.context("making a signing key")?;
-    stores.db.close().await;
+    stores.content.db.close().await;
     println!("made the signing key {kid}; it signs once every service had time to learn of it");
     Ok(ExitCode::SUCCESS)
 }
@@ -83,7 +83,7 @@ pub(crate) async fn reset_password(config: &Config, email: &str) -> Result<ExitC
     let stores = Stores::open(config).await?;
     let reset = stores.identity.reset_password(email, given.as_ref()).await;
     let generated = reset.with_context(|| format!("resetting {email}'s password"))?;
-    stores.db.close().await;
+    stores.content.db.close().await;
     eprintln!("{email} has a new password; everything they were logged in with has ended");
     if let Some(generated) = generated {
         eprintln!("it is temporary: the next log-in has to choose another");

@@ -187,7 +187,7 @@ impl Config {
         let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         Ok(Self {
             file,
-            hostname: hostname(said.hostname.unwrap_or_else(|| "localhost".into()))?,
+            hostname: hostname(said.hostname.as_deref().unwrap_or("localhost"))?,
             registry_listen: said.registry_listen.unwrap_or(any(6000)),
             auth_listen: said.auth_listen.unwrap_or(any(5001)),
             controller_listen: said.controller_listen.unwrap_or(any(443)),
@@ -277,8 +277,8 @@ impl Config {
 }
 
 /// A DNS name or an address; brackets around an IPv6 address are taken off.
-fn hostname(text: String) -> Result<String> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
+fn hostname(text: &str) -> Result<String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let label = |l: &str| {
         !l.is_empty()
             && l.len() <= 63
@@ -322,3 +322,15 @@ pub(crate) const MAX_PEM: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;
+/// Configurations for the tests of other modules.
+#[cfg(test)]
+pub(crate) mod testing {
+    #![allow(clippy::unwrap_used)]
+    use super::{Cli, CommandFactory, Config, Loaded};
+
+    /// The configuration that a command line makes.
+    pub(crate) fn config(args: &[&str]) -> Config {
+        let matches = Cli::command().try_get_matches_from([&["wharfinger"], args].concat()).unwrap();
+        Loaded::from_matches(&matches, &|_| None).unwrap().config
+    }
+}

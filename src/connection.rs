@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -19,8 +20,11 @@ use crate::access::Surface;
 
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Time for a request's head, the wait for the next request on the connection included.
-const HEAD: Duration = Duration::from_secs(30);
+/// Time for a connection's first request.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(30);
+/// Time for each further one, the wait for it included. Longer than clients keep idle connections (Go: 90 s), since a push
+/// fails where the server closes one that the client is about to send a body on.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// Most header fields of a request.
 const MAX_FIELDS: usize = 100;
 /// Read buffer of an HTTP/1.1 connection: bounds its memory, and the head of a request.
@@ -54,6 +58,8 @@ pub(crate) struct Listener {
     pub(crate) surface: Surface,
     /// Connections held at a time.
     pub(crate) max_connections: u32,
+    /// Time for a connection's first request: [`FIRST_REQUEST`].
+    pub(crate) first_request: Duration,
 }
 
 impl Listener {
@@ -77,14 +83,19 @@ impl Listener {
                     continue;
                 }
             };
-            let connection =
-                Connection { peer, surface: self.surface.clone(), http: Arc::clone(&http), stop: stop.clone() };
+            let connection = Connection {
+                peer,
+                surface: self.surface.clone(),
+                http: Arc::clone(&http),
+                first_request: self.first_request,
+                stop: stop.clone(),
+            };
             let tls = self.tls.clone();
             let now = stop.now.clone();
             connections.spawn(async move {
                 let _permit = permit;
                 let _open = connection.surface.connection_open();
-                now.run_until_cancelled(connection.serve(socket, tls)).await;
+                now.run_until_cancelled(Box::pin(connection.serve(socket, tls))).await;
             });
         }
     }
@@ -98,7 +109,12 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(MAX_FIELDS).max_buf_size(BUFFER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(KEEP_ALIVE)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -107,7 +123,7 @@ fn builder() -> Builder<TokioExecutor> {
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         // A peer that is gone without a word is noticed.
-        .keep_alive_interval(HEAD)
+        .keep_alive_interval(FIRST_REQUEST)
         .keep_alive_timeout(HANDSHAKE);
     builder
 }
@@ -116,6 +132,7 @@ struct Connection {
     peer: SocketAddr,
     surface: Surface,
     http: Arc<Builder<TokioExecutor>>,
+    first_request: Duration,
     stop: Stop,
 }
 
@@ -140,18 +157,33 @@ impl Connection {
     }
 
     async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) {
-        let Self { peer, surface, http, stop } = self;
+        let Self { peer, surface, http, first_request, stop } = self;
         // What TLS agreed on, never a guess from the first bytes: that would wait for them without end.
         let http = (*http).clone();
         let http = if http2 { http.http2_only() } else { http.http1_only() };
-        let service = service_fn(move |request: http::Request<Incoming>| surface.clone().answer(peer, request));
+        let begun = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&begun);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            noted.store(true, Ordering::Relaxed);
+            surface.clone().answer(peer, request)
+        });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.gently.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut first_request = std::pin::pin!(tokio::time::sleep(first_request));
+        let (mut waiting, mut stopping) = (true, false);
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = first_request.as_mut(), if waiting => {
+                    if !begun.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waiting = false;
+                }
+                () = stop.gently.cancelled(), if !stopping => {
+                    connection.as_mut().graceful_shutdown();
+                    stopping = true;
+                }
             }
         };
         if let Err(error) = ended {

@@ -68,3 +68,44 @@ impl Welcome {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::testing::config;
+
+    fn made(password: Option<&str>) -> Welcome {
+        Welcome(Bootstrapped {
+            org: "main".into(),
+            admin: "admin@localhost".into(),
+            admin_password: password.map(Secret::from),
+            operator: "operator@localhost".into(),
+            operator_password: password.map(Secret::from),
+        })
+    }
+
+    #[test]
+    fn a_generated_password_is_told_and_a_given_one_is_not() {
+        let told = made(Some("generated-one")).text(&config(&[]));
+        assert!(told.contains("password generated-one"), "{told}");
+        assert!(told.contains("docker login localhost:6000 -u admin@localhost"), "{told}");
+        assert!(told.contains("/etc/docker/certs.d/localhost:6000/ca.crt"), "{told}");
+        let told = made(None).text(&config(&["--tls", "off"]));
+        assert!(told.contains("with the password you configured") && !told.contains("certs.d"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn accounts_are_made_once_and_a_lost_master_key_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&["--data-dir", dir.path().to_str().unwrap()]);
+        let stores = Stores::open(&config).await.unwrap();
+        assert!(ensure(&config, &stores).await.unwrap().is_some());
+        assert!(ensure(&config, &stores).await.unwrap().is_none());
+        Stores::open(&config).await.unwrap();
+        std::fs::remove_file(&config.master_key_file).unwrap();
+        let error = Stores::open(&config).await.unwrap_err().to_string();
+        assert!(error.contains("master key") && error.contains("missing"), "{error}");
+        assert!(!config.master_key_file.exists());
+    }
+}

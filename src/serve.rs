@@ -17,12 +17,12 @@ use crate::access::Surface;
 use crate::background::Background;
 use crate::cli::Service;
 use crate::config::{Config, Tls};
-use crate::connection::{Listener, Stop};
+use crate::connection::{FIRST_REQUEST, Listener, Stop};
 use crate::first_start::{self, Welcome};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::stores::{DataLock, Stores, TOKEN_SERVICE};
+use crate::stores::{Content, DataLock, Stores, TOKEN_SERVICE};
 use crate::tls::{Certificate, Protocols, server_config};
 use crate::{bind, monitor};
 
@@ -44,12 +44,13 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     let _lock = exclusive.then(|| DataLock::take(&config.data_dir)).transpose()?;
     let stores = Stores::open(config).await?;
     let welcome = first_start::ensure(config, &stores).await?;
-    let uploads = Uploads::new(stores.db.clone(), stores.objects.clone(), stores.clock.clone(), stores.lifetimes);
+    let Content { db, objects, clock, lifetimes } = stores.content.clone();
+    let uploads = Uploads::new(db.clone(), objects, clock.clone(), lifetimes);
     if exclusive {
         uploads.forget_claims().await.context("taking over the uploads of the last run")?;
     }
     let process = Process::new(&stores);
-    let certificate = certificate(config, &stores.clock)?;
+    let certificate = certificate(config, &clock)?;
     let parts = Parts { config, stores: &stores, uploads };
     for (service, socket) in sockets.services {
         let tls = certificate.as_ref().map(|c| acceptor(c, service)).transpose()?;
@@ -65,7 +66,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     let code = process.drain(config, &mut signals).await;
     background.stop().await;
     monitor.gently.cancel();
-    stores.db.close().await;
+    db.close().await;
     tracing::info!("stopped");
     Ok(code)
 }
@@ -130,7 +131,7 @@ struct Parts<'a> {
 
 fn router(parts: &Parts<'_>, service: Service) -> Router {
     let Parts { config, stores, uploads } = parts;
-    let Stores { db, objects, identity, .. } = (*stores).clone();
+    let Stores { content: Content { db, objects, .. }, identity } = (*stores).clone();
     match service {
         Service::Registry => {
             let settings = registry::Settings {
@@ -143,7 +144,7 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
             };
             registry::router(registry::State::new(db, objects, uploads.clone(), identity, settings))
         }
-        Service::Authsvc => Router::new(),
+        Service::Authsvc => authsvc::router(authsvc::State::new(identity)),
         Service::Controller => {
             let settings =
                 controller::Settings { secure_cookies: !config.external_url(service).starts_with("http://") };
@@ -175,8 +176,8 @@ struct Process {
 impl Process {
     fn new(stores: &Stores) -> Self {
         Self {
-            health: Health::new(stores.db.clone()),
-            metrics: Metrics::new(stores.clock.now()),
+            health: Health::new(stores.content.db.clone()),
+            metrics: Metrics::new(stores.content.clock.now()),
             stop: Stop::new(),
             connections: TaskTracker::new(),
         }
@@ -185,7 +186,7 @@ impl Process {
     fn listen(&self, socket: TcpListener, name: &'static str, router: Router, tls: Option<TlsAcceptor>, most: u32) {
         let surface = Surface::new(name, router, self.health.clone(), self.metrics.clone());
         announce(name, socket.local_addr().ok(), tls.is_some());
-        let listener = Listener { socket, tls, surface, max_connections: most };
+        let listener = Listener { socket, tls, surface, max_connections: most, first_request: FIRST_REQUEST };
         self.connections.spawn(listener.run(self.stop.clone(), self.connections.clone()));
     }
 
@@ -195,7 +196,8 @@ impl Process {
         let router = monitor::router(self.metrics.clone());
         let surface = Surface::new("admin", router, self.health.clone(), self.metrics.clone());
         announce("admin", socket.local_addr().ok(), false);
-        let listener = Listener { socket, tls: None, surface, max_connections: MONITOR_CONNECTIONS };
+        let listener =
+            Listener { socket, tls: None, surface, max_connections: MONITOR_CONNECTIONS, first_request: FIRST_REQUEST };
         tokio::spawn(listener.run(stop.clone(), TaskTracker::new()));
         stop
     }

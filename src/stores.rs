@@ -18,37 +18,36 @@ use crate::files::{private_dir, read_bounded, write_atomically};
 /// The `service` that access tokens are for: their audience.
 pub(crate) const TOKEN_SERVICE: &str = "wharfinger";
 
-/// Everything below the services; cheap to clone.
+/// What exists: rows and bytes; cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Stores {
+pub(crate) struct Content {
     /// Rows.
     pub(crate) db: Db,
     /// Bytes.
     pub(crate) objects: Objects,
-    /// Who may do what.
-    pub(crate) identity: Identity,
     /// The time.
     pub(crate) clock: Clock,
     /// How long things are kept.
     pub(crate) lifetimes: Lifetimes,
 }
 
-impl Stores {
-    /// Opens everything, bringing the schema up to date and making the master key where this is the first start.
+/// Everything below the services; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Stores {
+    /// What exists.
+    pub(crate) content: Content,
+    /// Who may do what.
+    pub(crate) identity: Identity,
+}
+
+impl Content {
+    /// Opens the database, bringing its schema up to date, and the byte store.
     ///
     /// # Errors
     /// Says what could not be opened.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let db = database(config).await?;
         db.migrate().await.context("bringing the database's schema up to date")?;
-        Self::over(config, db).await
-    }
-
-    async fn over(config: &Config, db: Db) -> Result<Self> {
-        let clock = Clock::System;
-        let master = master_key(&config.master_key_file, &db).await?;
-        let options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
-        let identity = Identity::open(db.clone(), master, options).await.context("opening the identity core")?;
         let url = config.blob_url.clone();
         let objects = tokio::task::spawn_blocking(move || Objects::open(&url))
             .await?
@@ -58,7 +57,22 @@ impl Stores {
             upload_idle: config.upload_timeout.seconds().max(1),
             ..Lifetimes::default()
         };
-        Ok(Self { db, objects, identity, clock, lifetimes })
+        Ok(Self { db, objects, clock: Clock::System, lifetimes })
+    }
+}
+
+impl Stores {
+    /// Opens everything, making the master key where this is the first start.
+    ///
+    /// # Errors
+    /// Says what could not be opened.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let content = Content::open(config).await?;
+        let master = master_key(&config.master_key_file, &content.db).await?;
+        let options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
+        let identity =
+            Identity::open(content.db.clone(), master, options).await.context("opening the identity core")?;
+        Ok(Self { content, identity })
     }
 }
 

@@ -96,10 +96,7 @@ impl Certificate {
         let mut seen = Material::read(&self.cert, &self.key).ok();
         while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
             let this = Arc::clone(&self);
-            seen = match tokio::task::spawn_blocking(move || this.look(seen)).await {
-                Ok(seen) => seen,
-                Err(_) => None,
-            };
+            seen = tokio::task::spawn_blocking(move || this.look(seen)).await.unwrap_or_default();
         }
     }
 

@@ -4,6 +4,9 @@
 //! (`WHARFINGER_` and upper case). Secrets are in the second list: they never stand on a command line, where every user of
 //! the machine could read them.
 
+// The doc comments of the settings are what `--help` prints.
+#![allow(clippy::doc_markdown)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use axum::Router;
 use axum::routing::get;
 use rustls_pki_types::pem::PemObject;
@@ -34,7 +32,7 @@ async fn start(router: Router, tls: bool) -> Running {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let (stop, connections) = (Stop::new(), TaskTracker::new());
-    let listener = Listener { socket, tls, surface, max_connections: 8 };
+    let listener = Listener { socket, tls, surface, max_connections: 8, first_request: Duration::from_millis(500) };
     let accepting = tokio::spawn(listener.run(stop.clone(), connections.clone()));
     Running { dir, address, stop, connections, accepting }
 }
@@ -127,4 +125,21 @@ async fn too_many_header_fields_are_refused() {
     let fields = "X-Field: 1\r\n".repeat(MAX_FIELDS + 1);
     let answer = exchange(running.address, &CLOSE.replace("Connection", &format!("{fields}Connection"))).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_sends_no_request_is_cut_off_and_who_sent_one_may_wait() {
+    let running = start(Router::new().route("/", get(|| async { "x" })), false).await;
+    let mut slow = TcpStream::connect(running.address).await.unwrap();
+    slow.write_all(b"GET / HT").await.unwrap();
+    let mut patient = TcpStream::connect(running.address).await.unwrap();
+    patient.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0u8; 12];
+    patient.read_exact(&mut answer).await.unwrap();
+    assert_eq!(slow.read(&mut [0u8; 64]).await.unwrap_or(0), 0);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    patient.write_all(CLOSE.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    patient.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("200 OK"), "{rest}");
 }
