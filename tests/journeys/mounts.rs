@@ -85,22 +85,22 @@ fn d31_a_project_whose_name_begins_another_gives_no_right_to_it() {
     let server = Setup::plain().start();
     let registry = server.registry();
     let api: Api = server.api();
-    for project in ["a", "a-b"] {
+    for project in ["aa", "aa-b"] {
         api.create_project("main", project, false);
         let name = format!("main/{project}/app");
         push_blob(&registry, &name, &server.admin_token(&name), project.as_bytes());
     }
     api.create_user("main", "dev@localhost", "a developer's password");
-    api.bind("main", "dev@localhost", "PROJECT_ADMIN", Some("a"));
+    api.bind("main", "dev@localhost", "PROJECT_ADMIN", Some("aa"));
     let read = |project: &str| {
         let name = format!("main/{project}/app");
         let token =
             server.token("dev@localhost", "a developer's password", &[&format!("repository:{name}:pull,push,delete")]);
         Call::get(format!("/v2/{name}/blobs/{}", sha256(project.as_bytes()))).bearer(&token).send(&registry).status
     };
-    assert_eq!(read("a"), 200);
-    assert!(matches!(read("a-b"), 401 | 404));
-    // A repository `a/b` below project `a` is not project `a-b` either.
-    let token = server.token("dev@localhost", "a developer's password", &["repository:main/a-b:pull,push"]);
-    assert_eq!(Call::post("/v2/main/a-b/blobs/uploads/").bearer(&token).send(&registry).status, 401);
+    assert_eq!(read("aa"), 200);
+    assert!(matches!(read("aa-b"), 401 | 404));
+    // A repository `aa/b` below project `aa` is not project `aa-b` either.
+    let token = server.token("dev@localhost", "a developer's password", &["repository:main/aa-b:pull,push"]);
+    assert_eq!(Call::post("/v2/main/aa-b/blobs/uploads/").bearer(&token).send(&registry).status, 401);
 }

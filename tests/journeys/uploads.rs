@@ -104,7 +104,7 @@ fn d06_a_closing_put_with_a_body_and_the_wrong_content_range() {
         Call::put(&target).bearer(&token).header("Content-Range", range).body(&bytes[1000..]).send(&registry)
     };
     put("1500-2499").expect(416);
-    for nonsense in ["1000-*", "bytes 1000-1999", "1999-1000", "x-y", "-1", "1000-99999999999999999999999"] {
+    for nonsense in ["1000-*", "1999-1000", "x-y", "-1", "1000-99999999999999999999999"] {
         let refused = put(nonsense);
         assert!(matches!(refused.status, 400 | 416), "{nonsense}: {}", refused.status);
     }

@@ -271,7 +271,8 @@ impl Reply {
     /// The reply, if its status is `status`.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "headers {:?}, body {}", self.headers, self.text());
+        let body: String = self.text().chars().filter(|each| !each.is_control()).take(600).collect();
+        assert_eq!(self.status, status, "headers {:?}, body {body}", self.headers);
         self
     }
 

@@ -57,10 +57,26 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     status(
         "skopeo-delete",
         "GET",
-        "/manifests/v2",
+        "/manifests/v",
         "401",
         "200",
         "that token service did not understand `*`; ours grants all that the user may do, so the client's retry is not needed",
     ),
     status("skopeo-delete", "DELETE", "/manifests/", "401", "202", "as above: `*` covers delete"),
+    status(
+        "skopeo-delete",
+        "DELETE",
+        "/manifests/",
+        "202",
+        "404",
+        "the client's retry of a delete that has been done by now",
+    ),
+    status(
+        "regctl-repo-ls",
+        "GET",
+        "/v2/_catalog",
+        "404",
+        "200",
+        "that registry has no catalog; ours lists what the caller may see",
+    ),
 ];

@@ -72,13 +72,13 @@ struct Replay<'a> {
 impl Replay<'_> {
     /// `alice/app` or `bob/sk` of the trace is a repository in our organization.
     fn repository(&self, theirs: &str) -> String {
-        let (_, name) = theirs.split_once('/').expect("owner and name");
-        format!("{}/{name}", self.org)
+        self.rename(theirs)
     }
 
     fn rename(&self, text: &str) -> String {
-        let ours = format!("{}/", self.org);
-        text.replace("alice/", &ours).replace("bob/", &ours)
+        let org = &self.org;
+        let encoded = text.replace("alice%2F", &format!("{org}%2F")).replace("bob%2F", &format!("{org}%2Fbobs-"));
+        encoded.replace("alice/", &format!("{org}/")).replace("bob/", &format!("{org}/bobs-"))
     }
 
     /// Puts in place what the trace presupposes.
