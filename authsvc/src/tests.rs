@@ -92,7 +92,7 @@ impl Service {
     async fn publish(&self, public: bool) {
         let found = storage::projects::find_by_path(&mut self.db.read().await.unwrap(), "main", "defaultproject").await;
         self.identity
-            .update_project(&found.unwrap().unwrap().id, &UpdateProject { public: Some(public) })
+            .update_project(&found.unwrap().unwrap().id, &UpdateProject { public: Some(public), sparse: None })
             .await
             .unwrap();
     }

@@ -119,7 +119,12 @@ impl Identity {
 pub(crate) async fn create_default_project(tx: &mut storage::Tx, org_id: &str, now: i64) -> storage::Result<()> {
     let slug: Slug =
         DEFAULT_PROJECT.parse().map_err(|_| storage::Error::Config("the default project's name is no slug".into()))?;
-    projects::create(tx, &projects::NewProject { org_id, slug: &slug, public: false }, now).await?;
+    projects::create(
+        tx,
+        &projects::NewProject { org_id, slug: &slug, settings: projects::ProjectSettings::default() },
+        now,
+    )
+    .await?;
     Ok(())
 }
 

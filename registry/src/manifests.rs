@@ -87,8 +87,12 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, bearer: &Bearer, put
         digest: &digest,
         media_type: &parsed.media_type,
         payload: &payload,
-        blobs: parsed.blobs.clone(),
-        children: parsed.children.clone(),
+        blobs: if place.sparse { Vec::new() } else { parsed.blobs.clone() },
+        children: if place.sparse {
+            [parsed.blobs.as_slice(), &parsed.children].concat()
+        } else {
+            parsed.children.clone()
+        },
         subject: parsed.subject.as_ref(),
         artifact_type: parsed.artifact_type.as_deref(),
         annotations: parsed.annotations.clone(),
@@ -163,7 +167,10 @@ fn digest_for(reference: &Reference, payload: &[u8]) -> Result<Digest> {
 
 fn missing_blobs(missing: &[Digest]) -> Error {
     let listed: Vec<&str> = missing.iter().take(20).map(Digest::as_str).collect();
-    let message = format!("push these blobs to the repository first: {}", listed.join(", "));
+    let message = format!(
+        "push these blobs to the repository first (or let the project take sparse images): {}",
+        listed.join(", ")
+    );
     Error::bad(Code::ManifestBlobUnknown, message).detail(serde_json::json!({ "digests": listed }))
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Begin {
 pub(crate) struct Place {
     pub(crate) org_id: String,
     pub(crate) project_id: String,
+    /// Whether the project takes manifests whose layers are not here.
+    pub(crate) sparse: bool,
 }
 
 /// Finds the organization and the project of a repository that is pushed to.
@@ -50,7 +52,7 @@ pub(crate) async fn place(state: &State, repo: &RepoName) -> Result<Place> {
         return Err(Error::missing(Code::NameUnknown, format!("organization '{}' does not exist", repo.org())));
     };
     match projects::find_by_slug(&mut session, &org.id, repo.project()).await? {
-        Some(project) => Ok(Place { org_id: org.id, project_id: project.id }),
+        Some(project) => Ok(Place { org_id: org.id, project_id: project.id, sparse: project.sparse }),
         None => {
             let (org, project, url) = (repo.org(), repo.project(), &state.settings().controller_url);
             Err(Error::missing(

@@ -14,6 +14,8 @@ CREATE TABLE projects (
     slug        TEXT COLLATE "C" NOT NULL,
     -- Anybody may pull without logging in.
     public      BOOLEAN NOT NULL,
+    -- Image manifests are taken although layers of theirs are not here.
+    sparse      BOOLEAN NOT NULL,
     created_at  BIGINT  NOT NULL,
     UNIQUE (org_id, slug)
 );

@@ -37,7 +37,8 @@ async fn world() -> World {
         execute!(tx, "INSERT INTO orgs (id, slug, name, created_at) VALUES ($1, $1, $1, 0)", org).unwrap();
         execute!(
             tx,
-            "INSERT INTO projects (id, org_id, slug, public, created_at) VALUES ($1, $2, 'defaultproject', FALSE, 0)",
+            "INSERT INTO projects (id, org_id, slug, public, sparse, created_at)
+             VALUES ($1, $2, 'defaultproject', FALSE, FALSE, 0)",
             format!("{org}-default"),
             org
         )

@@ -16,6 +16,8 @@ pub struct Project {
     pub slug: String,
     /// Whether anybody may pull from it without logging in.
     pub public: bool,
+    /// Whether image manifests are taken although layers of theirs are not here, as a partial mirror needs it.
+    pub sparse: bool,
     /// When it was created (unix seconds).
     pub created_at: i64,
 }
@@ -27,8 +29,17 @@ pub struct NewProject<'a> {
     pub org_id: &'a str,
     /// Second path component of its repositories.
     pub slug: &'a Slug,
+    /// Its switches.
+    pub settings: ProjectSettings,
+}
+
+/// The switches of a project, all off by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProjectSettings {
     /// Whether anybody may pull from it without logging in.
     pub public: bool,
+    /// Whether image manifests are taken although layers of theirs are not here.
+    pub sparse: bool,
 }
 
 /// What of a project can change; `None` leaves it as it is.
@@ -36,6 +47,8 @@ pub struct NewProject<'a> {
 pub struct UpdateProject {
     /// Whether anybody may pull from it without logging in.
     pub public: Option<bool>,
+    /// Whether image manifests are taken although layers of theirs are not here.
+    pub sparse: Option<bool>,
 }
 
 /// Finds a project of an organization by its slug.
@@ -70,7 +83,7 @@ pub async fn find_by_path(session: &mut Session, org: &str, project: &str) -> Re
     query_opt!(
         session,
         Project,
-        "SELECT p.id, p.org_id, p.slug, p.public, p.created_at FROM projects p JOIN orgs o ON o.id = p.org_id
+        "SELECT p.id, p.org_id, p.slug, p.public, p.sparse, p.created_at FROM projects p JOIN orgs o ON o.id = p.org_id
          WHERE o.slug = $1 AND p.slug = $2",
         org,
         project,
@@ -101,17 +114,19 @@ pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Proje
         id: new_id(),
         org_id: new.org_id.to_owned(),
         slug: new.slug.as_str().to_owned(),
-        public: new.public,
+        public: new.settings.public,
+        sparse: new.settings.sparse,
         created_at: now,
     };
     let made = execute!(
         tx,
-        "INSERT INTO projects (id, org_id, slug, public, created_at) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO projects (id, org_id, slug, public, sparse, created_at) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (org_id, slug) DO NOTHING",
         project.id.as_str(),
         project.org_id.as_str(),
         project.slug.as_str(),
         project.public,
+        project.sparse,
         now,
     )?;
     if made == 0 {
@@ -127,6 +142,9 @@ pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Proje
 pub async fn update(tx: &mut Tx, id: &str, change: &UpdateProject) -> Result<Project> {
     if let Some(public) = change.public {
         execute!(tx, "UPDATE projects SET public = $2 WHERE id = $1", id, public)?;
+    }
+    if let Some(sparse) = change.sparse {
+        execute!(tx, "UPDATE projects SET sparse = $2 WHERE id = $1", id, sparse)?;
     }
     get(tx, id).await
 }
@@ -146,11 +164,26 @@ mod tests {
         let a = orgs::create(&mut tx, &NewOrg { slug: &"aa".parse().unwrap(), name: "A" }, 1).await.unwrap();
         let b = orgs::create(&mut tx, &NewOrg { slug: &"bb".parse().unwrap(), name: "B" }, 1).await.unwrap();
         let slug: Slug = "web".parse().unwrap();
-        let in_a = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, public: false }, 2).await.unwrap();
-        create(&mut tx, &NewProject { org_id: &b.id, slug: &slug, public: true }, 2).await.unwrap();
-        let again = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, public: true }, 3).await;
+        let in_a = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, settings: ProjectSettings::default() }, 2)
+            .await
+            .unwrap();
+        create(
+            &mut tx,
+            &NewProject { org_id: &b.id, slug: &slug, settings: ProjectSettings { public: true, sparse: false } },
+            2,
+        )
+        .await
+        .unwrap();
+        let again = create(
+            &mut tx,
+            &NewProject { org_id: &a.id, slug: &slug, settings: ProjectSettings { public: true, sparse: false } },
+            3,
+        )
+        .await;
         assert!(again.unwrap_err().is_conflict());
-        assert!(update(&mut tx, &in_a.id, &UpdateProject { public: Some(true) }).await.unwrap().public);
+        let change = UpdateProject { public: Some(true), sparse: Some(true) };
+        let changed = update(&mut tx, &in_a.id, &change).await.unwrap();
+        assert!(changed.public && changed.sparse);
         assert!(update(&mut tx, &in_a.id, &UpdateProject::default()).await.unwrap().public);
         assert!(matches!(update(&mut tx, "nope", &UpdateProject::default()).await, Err(Error::NotFound(_))));
         tx.commit().await.unwrap();

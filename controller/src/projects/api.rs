@@ -7,7 +7,7 @@ use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::names::Slug;
 use storage::orgs::Org;
-use storage::projects::{self, Project, UpdateProject};
+use storage::projects::{self, Project, ProjectSettings, UpdateProject};
 use utoipa::ToSchema;
 
 use crate::State;
@@ -24,6 +24,8 @@ pub(crate) struct ProjectView {
     slug: String,
     /// Whether anybody may pull from it without logging in.
     public: bool,
+    /// Whether image manifests are taken although layers of theirs are not here, as a partial mirror needs it.
+    sparse: bool,
     /// When it was created.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
@@ -32,7 +34,7 @@ pub(crate) struct ProjectView {
 
 impl From<Project> for ProjectView {
     fn from(project: Project) -> Self {
-        Self { slug: project.slug, public: project.public, created_at: project.created_at }
+        Self { slug: project.slug, public: project.public, sparse: project.sparse, created_at: project.created_at }
     }
 }
 
@@ -46,6 +48,9 @@ pub(crate) struct ProjectToCreate {
     /// Whether anybody may pull from it without logging in.
     #[serde(default)]
     public: bool,
+    /// Whether image manifests are taken although layers of theirs are not here.
+    #[serde(default)]
+    sparse: bool,
 }
 
 /// What of a project changes; what is not given stays.
@@ -54,6 +59,8 @@ pub(crate) struct ProjectToCreate {
 pub(crate) struct ProjectChange {
     /// Whether anybody may pull from it without logging in.
     public: Option<bool>,
+    /// Whether image manifests are taken although layers of theirs are not here.
+    sparse: Option<bool>,
 }
 
 /// Projects that the caller may see
@@ -105,7 +112,8 @@ pub(crate) async fn create_project(
 ) -> Result<(StatusCode, Json<ProjectView>)> {
     let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
     let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
-    let project = state.identity().create_project(&org.id, &slug, new.public).await?;
+    let settings = ProjectSettings { public: new.public, sparse: new.sparse };
+    let project = state.identity().create_project(&org.id, &slug, settings).await?;
     Ok((StatusCode::CREATED, Json(project.into())))
 }
 
@@ -135,7 +143,7 @@ pub(crate) async fn update_project(
     extract::Json(change): extract::Json<ProjectChange>,
 ) -> Result<Json<ProjectView>> {
     let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
-    let change = UpdateProject { public: change.public };
+    let change = UpdateProject { public: change.public, sparse: change.sparse };
     Ok(Json(state.identity().update_project(&project.id, &change).await?.into()))
 }
 

@@ -69,7 +69,7 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     let scopes = ["repository:main/app:push,pull", "registry:catalog:*"];
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "catalog="]);
     let project = t.project("main", "defaultproject").await;
-    t.identity.update_project(&project, &UpdateProject { public: Some(true) }).await.unwrap();
+    t.identity.update_project(&project, &UpdateProject { public: Some(true), sparse: None }).await.unwrap();
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull", "catalog="]);
     let operator = login(&t, "operator@localhost").await;
     assert_eq!(granted(&t, Some(&operator), &scopes).await, ["main/app=pull", "catalog=*"]);
@@ -77,7 +77,7 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     let parsed = Scope::parse_all(scopes).unwrap();
     let open = t.identity.issue(None, &parsed).await.unwrap().token;
     let by_right = t.identity.issue(Some(&login(&t, "admin@localhost").await), &parsed).await.unwrap().token;
-    t.identity.update_project(&project, &UpdateProject { public: Some(false) }).await.unwrap();
+    t.identity.update_project(&project, &UpdateProject { public: Some(false), sparse: None }).await.unwrap();
     assert!(matches!(t.identity.verify_bearer(&open).await, Err(BearerError::Revoked)));
     assert!(t.identity.verify_bearer(&by_right).await.is_ok());
 }
@@ -153,7 +153,10 @@ async fn a_project_is_not_its_neighbour_whose_name_begins_alike() {
     let org = t.org("main").await;
     let ann = t.add("ann@acme.example").await;
     for slug in ["web", "web-b", "web.b", "we"] {
-        t.identity.create_project(&org, &slug.parse().unwrap(), false).await.unwrap();
+        t.identity
+            .create_project(&org, &slug.parse().unwrap(), storage::projects::ProjectSettings::default())
+            .await
+            .unwrap();
     }
     let slug = "main-b".parse().unwrap();
     t.identity.create_org(&crate::admin::NewOrg { slug: &slug, name: None, admin: None }).await.unwrap();

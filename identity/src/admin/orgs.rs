@@ -2,7 +2,7 @@
 
 use storage::names::Slug;
 use storage::orgs::{self, Org};
-use storage::projects::{self, NewProject, Project, UpdateProject};
+use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProject};
 
 use super::{AddedUser, AdminError, NewUser, UserKind};
 use crate::bootstrap::create_default_project;
@@ -74,9 +74,14 @@ impl Identity {
     ///
     /// # Errors
     /// [`storage::Error::Conflict`] where the slug is taken in that organization, else those of the database.
-    pub async fn create_project(&self, org_id: &str, slug: &Slug, public: bool) -> storage::Result<Project> {
+    pub async fn create_project(
+        &self,
+        org_id: &str,
+        slug: &Slug,
+        settings: ProjectSettings,
+    ) -> storage::Result<Project> {
         let mut tx = self.db().begin().await?;
-        let project = projects::create(&mut tx, &NewProject { org_id, slug, public }, self.now()).await?;
+        let project = projects::create(&mut tx, &NewProject { org_id, slug, settings }, self.now()).await?;
         tx.commit().await?;
         self.forget_public();
         Ok(project)

@@ -169,3 +169,20 @@ async fn the_same_manifest_and_tag_may_be_pushed_by_many_at_once() {
         assert_eq!(put.status, 201, "{}", put.text());
     }
 }
+
+#[tokio::test]
+async fn a_sparse_project_takes_images_without_their_layers_and_keeps_those_that_are_here() {
+    let w = World::new().await;
+    let (here, absent) = (w.push_blob("acme/web/app", b"here").await, sha256(b"absent"));
+    let manifest = w.image("acme/web/app", &[&here, &absent]).await;
+    assert_eq!(w.put("/v2/acme/web/app/manifests/v1").manifest(&manifest).send().await.status, 400);
+    w.make_web_sparse().await;
+    assert_eq!(w.put("/v2/acme/web/app/manifests/v1").manifest(&manifest).send().await.status, 201);
+    assert_eq!(w.get("/v2/acme/web/app/manifests/v1").send().await.text(), manifest);
+    for _ in 0..2 {
+        w.clock.advance(10 * World::GRACE);
+        w.collect().await;
+    }
+    assert_eq!(w.get(&format!("/v2/acme/web/app/blobs/{here}")).send().await.status, 200);
+    assert_eq!(w.get(&format!("/v2/acme/web/app/blobs/{absent}")).send().await.status, 404);
+}

@@ -21,6 +21,7 @@ use storage::digest::digest_of;
 use storage::gc::Collector;
 use storage::names::Algorithm;
 use storage::objects::Objects;
+use storage::projects::{ProjectSettings, UpdateProject};
 use storage::uploads::{Lifetimes, Uploads};
 use storage::{Clock, Db};
 use tower::ServiceExt;
@@ -93,7 +94,8 @@ impl World {
         let new = NewOrg { slug: &other, name: None, admin: Some((&dev, Some(&secret))) };
         self.identity.create_org(&new).await.unwrap();
         let acme = self.org_id("acme").await;
-        let web = self.identity.create_project(&acme, &"web".parse().unwrap(), false).await.unwrap();
+        let web =
+            self.identity.create_project(&acme, &"web".parse().unwrap(), ProjectSettings::default()).await.unwrap();
         let name = "web@acme.example".parse().unwrap();
         let new = NewUser { name: &name, kind: UserKind::Local, password: Some(&secret) };
         let user = self.identity.add_user(&acme, &new).await.unwrap().member.user_id;
@@ -120,6 +122,14 @@ impl World {
         let id = storage::users::find_by_name(&mut session, user).await.unwrap().unwrap().id;
         drop(session);
         self.identity.set_active(&org, &id, false).await.unwrap();
+    }
+
+    /// Lets the project `web` take manifests whose layers are not here.
+    pub(super) async fn make_web_sparse(&self) {
+        let mut session = self.db.read().await.unwrap();
+        let web = storage::projects::find_by_path(&mut session, "acme", "web").await.unwrap().unwrap();
+        drop(session);
+        self.identity.update_project(&web.id, &UpdateProject { public: None, sparse: Some(true) }).await.unwrap();
     }
 
     pub(super) async fn collect(&self) {
