@@ -208,7 +208,7 @@ impl Config {
             max_connections: said.max_connections.unwrap_or(8192).max(1),
             body_timeout: said.body_timeout.unwrap_or(Span(60)),
             drain_timeout: said.drain_timeout.unwrap_or(Span(30)),
-            gc_grace: said.gc_grace.unwrap_or(Span(3600)),
+            gc_grace: said.gc_grace.unwrap_or(Span(24 * 3600)),
             gc_interval: said.gc_interval.unwrap_or(Span(60)),
             upload_timeout: said.upload_timeout.unwrap_or(Span(86_400)),
             first: First {

@@ -194,7 +194,7 @@ settings! {
         body_timeout: Span = "WHARFINGER_BODY_TIMEOUT", "TIME";
         /// How long requests in flight may go on after SIGTERM [default: 30s]
         drain_timeout: Span = "WHARFINGER_DRAIN_TIMEOUT", "TIME";
-        /// How long a blob that nothing refers to is kept [default: 1h]
+        /// How long a blob that nothing refers to is kept [default: 1d]
         gc_grace: Span = "WHARFINGER_GC_GRACE", "TIME";
         /// How often garbage is collected; 0 switches it off [default: 1m]
         gc_interval: Span = "WHARFINGER_GC_INTERVAL", "TIME";
