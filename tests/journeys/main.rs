@@ -7,6 +7,7 @@
 mod accounts;
 mod concurrency;
 mod hostile;
+mod layers;
 mod listings;
 mod manifests;
 mod mounts;
