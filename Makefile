@@ -37,7 +37,8 @@ tools: ## Install the programs that the heavier tests drive
 	tests/tools/install.sh
 
 clients: tools build ## Real clients: docker, podman, skopeo, crane, oras, regctl, helm, cosign, ctr
-	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test clients
+	$(CARGO) test --test clients --no-run
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger tests/tools/in-network.sh $(CARGO) test --offline --test clients
 
 oci: tools build ## The OCI conformance program, every switch on, over TLS with tokens
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test oci -- --nocapture

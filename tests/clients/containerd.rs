@@ -34,7 +34,7 @@ fn ctr_pulls_and_pushes() {
     let refused = desk.fails("ctr", &["-a", &socket, "images", "pull", "--tlscacert", &ca, &image]);
     assert!(refused.contains("authorization failed") || refused.contains("401"), "{refused}");
     desk.run("ctr", &[&["-a", &socket, "images", "pull", "--snapshotter", "native"], &access[..], &[&image]].concat());
-    let pushed = desk.reference("pushed/app:v1");
+    let pushed = desk.reference("copies/app:v1");
     let push = [&["-a", &socket, "images", "push"], &access[..], &[&pushed, &image]].concat();
     desk.run("ctr", &push);
     assert_eq!(desk.run("crane", &["digest", &pushed]).trim(), digest);

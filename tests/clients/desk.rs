@@ -2,6 +2,7 @@
 //! which the server's name resolves and nothing of the machine is changed.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,8 +11,11 @@ use std::time::{Duration, Instant};
 use crate::support::server;
 use crate::support::{Server, Setup};
 
-/// Not under `127.0.0.0/8`, where docker would trust any certificate.
 pub(crate) const HOSTNAME: &str = "wharfinger.test";
+
+/// Not a loopback address, for which docker would trust any certificate and fall back to plain
+/// HTTP. `tests/tools/in-network.sh` provides it.
+const ADDRESS: &str = "192.0.2.10";
 
 /// Binds the private files over the machine's, in a mount namespace of the command's own.
 const INSIDE: &str = r#"
@@ -27,9 +31,9 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// A desk before a fresh server that speaks TLS with its own private root.
+    /// A desk before a fresh server that speaks TLS with its own private root, and has a second project, `copies`.
     pub(crate) fn new() -> Self {
-        assert!(server::has_ipv6(), "these journeys need IPv6 on the loopback interface");
+        assert!(TcpListener::bind((ADDRESS, 0)).is_ok(), "run these with `make clients`, which provides {ADDRESS}");
         let server = Setup::tls(HOSTNAME).start();
         let dir = tempfile::Builder::new().prefix("desk-").tempdir().expect("a temporary directory");
         let desk = Self { server, dir };
@@ -38,7 +42,7 @@ impl Desk {
             make(name);
         }
         fs::create_dir_all("/etc/containers/certs.d").expect("a place to bind over");
-        desk.write("hosts", &format!("127.0.0.1 localhost\n::1 localhost {HOSTNAME}\n"));
+        desk.write("hosts", &format!("127.0.0.1 localhost\n::1 localhost\n{ADDRESS} {HOSTNAME}\n"));
         let ca = fs::read_to_string(desk.server.ca_path()).expect("the private root");
         for folder in ["docker/certs.d", "certs.d"] {
             make(&format!("{folder}/{}", desk.host()));
@@ -50,6 +54,7 @@ impl Desk {
             desk.path("storage-run").display()
         );
         desk.write("storage.conf", &storage);
+        desk.server.api().create_project("main", "copies", false);
         desk
     }
 
@@ -94,7 +99,6 @@ impl Desk {
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env("REGISTRY_AUTH_FILE", self.path("home/containers-auth.json"))
             .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
             .env("DOCKER_HOST", format!("unix://{}", self.path("docker.sock").display()))
             .env("DOCKER_BUILDKIT", "0")

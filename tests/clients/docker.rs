@@ -49,8 +49,8 @@ fn docker_logs_in_builds_pushes_pulls_and_logs_out() {
     let pushed = desk.run("docker", &["push", &image]);
     let digest = pushed.split("digest: ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a digest").to_owned();
     desk.run("docker", &["push", &image]);
-    desk.run("docker", &["tag", &image, &desk.reference("mounted/app:v1")]);
-    let mounted = desk.run("docker", &["push", &desk.reference("mounted/app:v1")]);
+    desk.run("docker", &["tag", &image, &desk.reference("copies/app:v1")]);
+    let mounted = desk.run("docker", &["push", &desk.reference("copies/app:v1")]);
     assert!(mounted.contains("Mounted from"), "{mounted}");
 
     desk.write("layer.d/Dockerfile", "FROM scratch\nCOPY hello /hello\nLABEL journey=docker\n");
@@ -58,7 +58,7 @@ fn docker_logs_in_builds_pushes_pulls_and_logs_out() {
     desk.run("docker", &["build", "-q", "-t", &built, &desk.path("layer.d").to_string_lossy()]);
     desk.run("docker", &["push", &built]);
 
-    desk.run("docker", &["rmi", "-f", &image, &desk.reference("mounted/app:v1"), &built]);
+    desk.run("docker", &["rmi", "-f", &image, &desk.reference("copies/app:v1"), &built]);
     desk.run("docker", &["pull", &image]);
     assert!(desk.run("docker", &["pull", &image]).contains("up to date"));
     desk.run("docker", &["pull", &desk.reference(&format!("app@{digest}"))]);

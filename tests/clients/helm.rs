@@ -9,7 +9,7 @@ fn helm_pushes_and_pulls_a_chart() {
     desk.run("helm", &["create", "pier"]);
     desk.run("helm", &["package", "pier", "--version", "1.2.3+build.4"]);
     let archive = "pier-1.2.3+build.4.tgz";
-    let charts = format!("oci://{}", desk.reference("charts"));
+    let charts = format!("oci://{}", desk.reference("copies/charts"));
     desk.fails("helm", &["push", archive, &charts]);
     desk.run_with("helm", &["registry", "login", &desk.host(), "-u", ADMIN, "--password-stdin"], ADMIN_PASSWORD);
     desk.run("helm", &["push", archive, &charts]);

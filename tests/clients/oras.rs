@@ -25,7 +25,7 @@ fn oras_pushes_attaches_discovers_copies_and_deletes() {
     assert_eq!(referrers(&one), 1, "{one}");
     assert_eq!(desk.run("oras", &["repo", "tags", &desk.reference("art")]), "v1\n", "no fallback tag is left behind");
 
-    let copy = desk.reference("copied/art:v1");
+    let copy = desk.reference("copies/art:v1");
     desk.run("oras", &["cp", "-r", &artifact, &copy]);
     assert_eq!(referrers(&discover(&[], &copy)), 2);
     desk.run("oras", &["pull", "-o", &desk.path("pulled").to_string_lossy(), &copy]);

@@ -19,13 +19,13 @@ fn regctl_copies_with_referrers_exports_imports_and_deletes_tags() {
     let listed = desk.run("regctl", &["artifact", "list", &image]);
     assert!(listed.contains("application/vnd.example"), "{listed}");
 
-    let copy = desk.reference("copied/rg:v1");
+    let copy = desk.reference("copies/rg:v1");
     desk.run("regctl", &["image", "copy", "--referrers", "--digest-tags", &image, &copy]);
     assert_eq!(desk.run("regctl", &["image", "digest", &copy]).trim(), digest);
     assert!(desk.run("regctl", &["artifact", "list", &copy]).contains("application/vnd.example"));
     desk.run("regctl", &["image", "export", &image, "rg.tar"]);
-    desk.run("regctl", &["image", "import", &desk.reference("imported/rg:v1"), "rg.tar"]);
-    assert_eq!(desk.run("regctl", &["image", "digest", &desk.reference("imported/rg:v1")]).trim(), digest);
+    desk.run("regctl", &["image", "import", &desk.reference("copies/imported:v1"), "rg.tar"]);
+    assert_eq!(desk.run("regctl", &["image", "digest", &desk.reference("copies/imported:v1")]).trim(), digest);
 
     let blob = desk.run_with("regctl", &["blob", "put", &desk.reference("rg")], "a blob of its own");
     assert_eq!(desk.run("regctl", &["blob", "get", &desk.reference("rg"), blob.trim()]), "a blob of its own");

@@ -23,7 +23,10 @@ fn skopeo_copies_inspects_lists_syncs_and_deletes() {
     let local = layout(&desk);
     let image = format!("docker://{}", desk.reference("sk:v1"));
     let refused = desk.fails("skopeo", &["copy", &local, &image]);
-    assert!(refused.contains("unauthorized") || refused.contains("authentication required"), "{refused}");
+    assert!(
+        refused.contains("unauthorized") || refused.contains("authentication required") || refused.contains("denied"),
+        "{refused}"
+    );
     login(&desk);
     desk.run("skopeo", &["copy", &local, &image]);
 
@@ -33,7 +36,7 @@ fn skopeo_copies_inspects_lists_syncs_and_deletes() {
     let by_digest = format!("docker://{}", desk.reference(&format!("sk@{digest}")));
     desk.run("skopeo", &["inspect", "--config", &by_digest]);
 
-    let copy = format!("docker://{}", desk.reference("other/sk:v2"));
+    let copy = format!("docker://{}", desk.reference("copies/sk:v2"));
     desk.run("skopeo", &["copy", "--preserve-digests", &image, &copy]);
     let copied: serde_json::Value = serde_json::from_str(&desk.run("skopeo", &["inspect", &copy])).unwrap();
     assert_eq!(copied["Digest"], inspected["Digest"]);
@@ -44,7 +47,7 @@ fn skopeo_copies_inspects_lists_syncs_and_deletes() {
 
     let out = desk.path("synced").to_string_lossy().into_owned();
     desk.run("skopeo", &["sync", "--src", "docker", "--dest", "dir", "--scoped", &desk.reference("sk"), &out]);
-    desk.run("skopeo", &["sync", "--src", "dir", "--dest", "docker", &out, &desk.reference("synced")]);
+    desk.run("skopeo", &["sync", "--src", "dir", "--dest", "docker", &out, &desk.reference("copies/synced")]);
 
     desk.run("skopeo", &["delete", &image]);
     let gone = desk.fails("skopeo", &["inspect", &image]);

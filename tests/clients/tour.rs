@@ -52,7 +52,7 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 curl -fsS http://127.0.0.1:6001/readyz >/dev/null
-PASSWORD=$(sed -n 's/.*admin: .* password: \([^ ]*\).*/\1/p' "$TOUR/server.log")
+PASSWORD=$(sed -n 's/^ *Admin .* password \([^ ]*\) .*/\1/p' "$TOUR/server.log")
 [ -n "$PASSWORD" ]
 "#;
 

@@ -1,7 +1,7 @@
 //! The real binary, started on free loopback ports in a directory of its own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -367,11 +367,6 @@ pub(crate) fn parameter(challenge: &str, name: &str) -> Option<String> {
 /// Where the repository's own files are.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// An unspecified IPv6 listener also takes IPv4; this says whether the machine has IPv6 at all.
-pub(crate) fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Runs `work` in `count` threads and collects what they return.
