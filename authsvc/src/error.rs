@@ -29,6 +29,9 @@ pub(crate) enum Error {
     /// More than is read.
     #[error("the request is too large: at most {} KiB", crate::request::MAX_BODY / 1024)]
     TooLarge,
+    /// The body did not arrive in time.
+    #[error("the request took too long to arrive")]
+    Slow,
     /// The caller was not let in.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -50,6 +53,7 @@ impl Error {
         match self {
             Self::Invalid { oauth, .. } => Wire::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", oauth),
             Self::TooLarge => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "invalid_request"),
+            Self::Slow => Wire::new(StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request"),
             Self::Login(LoginError::Refused | LoginError::MustChangePassword) => {
                 Wire::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "invalid_grant")
             }

@@ -362,3 +362,13 @@ async fn other_paths_and_methods_say_so() {
     assert_eq!(put.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(put.headers[ALLOW].to_str().unwrap().contains("POST"));
 }
+
+#[tokio::test]
+async fn a_form_that_never_ends_is_not_waited_for() {
+    let s = service().await;
+    let begun = futures_util::stream::once(async { Ok::<_, std::io::Error>("grant_type=") });
+    let body = Body::from_stream(futures_util::StreamExt::chain(begun, futures_util::stream::pending()));
+    let request = Request::post("/token").header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body).unwrap();
+    let slow = tokio::time::timeout(std::time::Duration::from_secs(10), s.send(request)).await.unwrap();
+    assert_eq!((slow.status, &slow.body["error"]), (StatusCode::REQUEST_TIMEOUT, &json!("invalid_request")));
+}

@@ -1,5 +1,7 @@
 //! `GET /token` and `POST /token`: let the caller in, cut what they ask to what they may have, sign it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State as Shared};
@@ -15,6 +17,9 @@ use serde::Serialize;
 use crate::State;
 use crate::error::Error;
 use crate::request::{Credentials, MAX_BODY, TokenRequest};
+
+/// How long a client may take to send a form.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(20) };
 
 /// The answer, as every client can read it: `token` and `access_token` are the same.
 #[derive(Serialize)]
@@ -50,7 +55,8 @@ pub(crate) async fn post(Shared(state): Shared<State>, request: Request) -> Resp
     let (parts, body) = request.into_parts();
     let answer = async {
         // Bounded whether or not the client says how long it is: containers/image sends it in chunks.
-        let body = to_bytes(body, MAX_BODY).await.map_err(|_| Error::TooLarge)?;
+        let body = tokio::time::timeout(PATIENCE, to_bytes(body, MAX_BODY)).await.map_err(|_| Error::Slow)?;
+        let body = body.map_err(|_| Error::TooLarge)?;
         let wanted = TokenRequest::from_form(&body, &parts.headers)?;
         give(&state, wanted).await
     };

@@ -23,6 +23,9 @@ const PURGE_EVERY: i64 = 600;
 /// How long a password that was found right is remembered.
 const REMEMBER: Duration = Duration::from_secs(60);
 
+/// Bytes of checked tokens that are remembered. Anybody can have tokens that name many repositories.
+pub(crate) const CHECKED_BYTES: u64 = 16 << 20;
+
 /// What [`Identity`] can be told.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -124,7 +127,11 @@ impl Identity {
             remembered: Cache::builder().max_capacity(20_000).time_to_live(REMEMBER).build(),
             remember_key: MacKey::ephemeral(),
             turns: Turns::default(),
-            checked: Cache::builder().max_capacity(20_000).time_to_live(token_life).build(),
+            checked: Cache::builder()
+                .max_capacity(CHECKED_BYTES)
+                .weigher(|_, checked: &Arc<(Arc<Claims>, String)>| checked.0.weight())
+                .time_to_live(token_life)
+                .build(),
             generation: AtomicU64::new(0),
             purged_at: AtomicI64::new(0),
             db,

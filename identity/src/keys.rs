@@ -186,6 +186,7 @@ impl Identity {
         let key = KeyMaterial::generate().map_err(KeysError::Make)?;
         let now = self.now();
         let mut tx = self.db().begin().await?;
+        signing_keys::lock(&mut tx).await?;
         let none = signing_keys::list(&mut tx).await?.is_empty();
         if only_if_none && !none {
             return Ok(key.kid);
@@ -298,5 +299,25 @@ mod tests {
         let t = testing::identity().await;
         let opened = Identity::open(t.db.clone(), crate::MasterKey::generate(), t.options.clone()).await.unwrap_err();
         assert!(opened.to_string().contains("master key"), "{opened}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_first_starts_at_once_one_makes_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = storage::db::testing::fresh(dir.path()).await;
+        let options = || {
+            let mut options = crate::Options::new("https://auth.test", "wharfinger");
+            options.cost = crate::password::Cost { memory: 64, passes: 1 };
+            options
+        };
+        // Each by a master key of its own: a second key would keep everybody out for good.
+        let masters: Vec<_> = (0..6).map(|_| crate::MasterKey::generate()).collect();
+        let opening = masters.iter().map(|master| tokio::spawn(Identity::open(db.clone(), master.clone(), options())));
+        let mut opened = 0;
+        for result in opening.collect::<Vec<_>>() {
+            opened += usize::from(result.await.unwrap().is_ok());
+        }
+        assert_eq!(opened, 1);
+        assert_eq!(signing_keys::list(&mut db.read().await.unwrap()).await.unwrap().len(), 1);
     }
 }

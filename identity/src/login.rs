@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use storage::login_failures::{self, LoginFailures};
 use storage::users::User;
-use storage::{api_keys, users};
-use tokio::sync::{Mutex, MutexGuard};
+use storage::{api_keys, memberships, users};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tracing::Instrument;
 
 use crate::api_key::ApiKey;
 use crate::core::Identity;
 use crate::name::{UserName, normalise};
 use crate::password::Busy;
-use crate::principal::epochs_of;
 use crate::rbac::Principal;
 use crate::secret::Secret;
 use crate::token::Epochs;
@@ -95,20 +95,20 @@ impl From<Busy> for LoginError {
 }
 
 /// The queues that log-ins wait in.
-pub(crate) struct Turns(Vec<Mutex<()>>);
+pub(crate) struct Turns(Vec<Arc<Mutex<()>>>);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self((0..QUEUES).map(|_| Mutex::new(())).collect())
+        Self((0..QUEUES).map(|_| Arc::default()).collect())
     }
 }
 
 impl Turns {
     /// Waits for the turn of a name. One at a time, so that parallel guesses are counted before the next is made, and
     /// parallel log-ins of one client cost one hash.
-    async fn take(&self, name_hash: &[u8; 32]) -> Result<MutexGuard<'_, ()>, LoginError> {
-        let queue = &self.0[usize::from(name_hash[0]) % QUEUES];
-        tokio::time::timeout(PATIENCE, queue.lock()).await.map_err(|_| LoginError::Busy { retry_after: 5 })
+    async fn take(&self, name_hash: &[u8; 32]) -> Result<OwnedMutexGuard<()>, LoginError> {
+        let queue = Arc::clone(&self.0[usize::from(name_hash[0]) % QUEUES]);
+        tokio::time::timeout(PATIENCE, queue.lock_owned()).await.map_err(|_| LoginError::Busy { retry_after: 5 })
     }
 }
 
@@ -147,10 +147,11 @@ impl Identity {
     async fn login_by_key(&self, key: &ApiKey) -> Result<Login, LoginError> {
         let row = self.live_key(key.id()).await?.filter(|row| key.matches(&row.secret_hash));
         let row = row.ok_or(LoginError::Refused)?;
-        let subject = self.subject(&row.user_id).await?.ok_or(LoginError::Refused)?;
-        let principal = self.principal(&row.user_id, Some(&row.id)).await?.ok_or(LoginError::Refused)?;
+        let subject = self.subject(&row.user_id).await?.filter(|subject| subject.orgs.contains(&row.org_id));
+        let subject = subject.ok_or(LoginError::Refused)?;
         self.note_use(&row).await;
         let used = UsedKey { id: row.id.clone(), org_id: row.org_id.clone(), expires_at: row.expires_at };
+        let principal = Arc::new(subject.principal(Some(&row.org_id)));
         Ok(Login { principal, epochs: subject.epochs(), key: Some(used), must_change_password: false })
     }
 
@@ -173,34 +174,66 @@ impl Identity {
 
     async fn login_by_password(&self, name: &str, secret: &Secret, door: Door) -> Result<Login, LoginError> {
         let key = self.name_key(name);
-        let (mut failed, mut user) = self.look_up(name, &key).await?;
+        let (failed, user) = self.look_up(name, &key).await?;
+        if self.remembers(user.as_ref(), secret) {
+            return self.let_in(failed, user, &key, door).await;
+        }
+        let turn = self.0.turns.take(&key.raw).await?;
+        let (this, name, secret) = (self.clone(), name.to_owned(), secret.clone());
+        // In a task of its own: a guess is counted even where the guesser hangs up before hearing that it was wrong.
+        let checked = async move {
+            let _turn = turn;
+            this.check_password(&name, &secret, &key, door).await
+        };
+        tokio::spawn(checked.in_current_span()).await.unwrap_or(Err(LoginError::Busy { retry_after: 2 }))
+    }
+
+    async fn check_password(
+        &self,
+        name: &str,
+        secret: &Secret,
+        key: &NameKey,
+        door: Door,
+    ) -> Result<Login, LoginError> {
+        // Whoever went before may have locked the name, or found this very password right.
+        let (failed, user) = self.look_up(name, key).await?;
         if !self.remembers(user.as_ref(), secret) {
-            let _turn = self.0.turns.take(&key.raw).await?;
-            // Whoever went before may have locked the name, or found this very password right.
-            (failed, user) = self.look_up(name, &key).await?;
-            if !self.remembers(user.as_ref(), secret) {
-                let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
-                let right = self.0.hasher.verify(secret, hash).await?;
-                if !right || !self.admits(user.as_ref(), door).await? {
-                    return Err(self.count_failure(&key).await?);
-                }
-                if let Some(user) = &user {
-                    self.0.remembered.insert(self.remember_mac(user, secret), ());
-                }
+            let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
+            let right = self.0.hasher.verify(secret, hash).await?;
+            if !right || !self.admits(user.as_ref(), door).await? {
+                return Err(self.count_failure(key).await?);
+            }
+            if let Some(user) = &user {
+                self.0.remembered.insert(self.remember_mac(user, secret), ());
             }
         }
+        self.let_in(failed, user, key, door).await
+    }
+
+    /// Lets in somebody whose password was found right.
+    async fn let_in(
+        &self,
+        failed: Option<LoginFailures>,
+        user: Option<User>,
+        key: &NameKey,
+        door: Door,
+    ) -> Result<Login, LoginError> {
         let Some(user) = user else { return Err(LoginError::Refused) };
         if !self.admits(Some(&user), door).await? {
-            return Err(self.count_failure(&key).await?);
+            return Err(self.count_failure(key).await?);
         }
         if failed.is_some() {
-            self.clear_failures(&key).await?;
+            self.clear_failures(key).await?;
         }
         if user.must_change_password && door == Door::Registry {
             return Err(LoginError::MustChangePassword);
         }
-        let principal = self.principal(&user.id, None).await?.ok_or(LoginError::Refused)?;
-        Ok(Login { principal, epochs: epochs_of(&user), key: None, must_change_password: user.must_change_password })
+        let subject = self.subject_at(&user).await?.filter(|subject| subject.is_alive()).ok_or(LoginError::Refused)?;
+        // The grants' epoch was read with the rights, never after them: a token must not carry older rights under a newer
+        // epoch. The other one is that of the password that was checked.
+        let epochs = Epochs { user: user.epoch, ..subject.epochs() };
+        let principal = Arc::new(subject.principal(None));
+        Ok(Login { principal, epochs, key: None, must_change_password: user.must_change_password })
     }
 
     /// Reads what a name has failed and who goes by it.
@@ -214,9 +247,11 @@ impl Identity {
         if let Some(until) = failed.map(|failed| failed.locked_until).filter(|until| *until > now) {
             return Err(LoginError::Locked { retry_after: until - now });
         }
-        // Looked up whatever it is, so that a name nobody can have takes no less time.
-        let user = users::find_by_name(&mut session, &normalise(name)).await?;
-        Ok((failed, user.filter(|_| name.parse::<UserName>().is_ok())))
+        // Looked up whatever it is, so that a name nobody can have takes no less time; as a name that nobody has, since
+        // `PostgreSQL` fails on text with a NUL.
+        let known = name.parse::<UserName>();
+        let user = users::find_by_name(&mut session, known.as_ref().map_or("", UserName::as_str)).await?;
+        Ok((failed, user))
     }
 
     /// Whether a user whose password is right may pass this door.
@@ -243,11 +278,26 @@ impl Identity {
         Ok(())
     }
 
-    /// Lifts the lock of a name, whether or not there is one.
+    /// Lifts the lock of a name, whether or not there is one, for an administrator of an organization.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`storage::Error::Conflict`] for somebody of several organizations: whoever added them to a second one could guess at
+    /// their password without end. Else those of the database.
     pub async fn unlock(&self, name: &str) -> storage::Result<()> {
+        let mut session = self.db().read().await?;
+        if let Some(user) = users::find_by_name(&mut session, &normalise(name)).await?
+            && memberships::count_of_user(&mut session, &user.id).await? > 1
+        {
+            return Err(storage::Error::Conflict(
+                "the user belongs to other organizations too: the lock ends by itself within 15 minutes",
+            ));
+        }
+        drop(session);
+        self.lift_lock(name).await
+    }
+
+    /// Lifts the lock of a name for whoever runs the machine.
+    pub(crate) async fn lift_lock(&self, name: &str) -> storage::Result<()> {
         let mut tx = self.db().begin().await?;
         login_failures::clear(&mut tx, &self.name_key(name).hex).await?;
         tx.commit().await

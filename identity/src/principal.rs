@@ -12,6 +12,7 @@ use storage::users::User;
 use storage::{bindings, memberships, projects, users};
 
 use crate::core::Identity;
+use crate::keys::KeysError;
 use crate::master::{MacKey, MasterKey};
 use crate::rbac::{Grant, Principal, Role};
 use crate::token::{Bearer, BearerError, Claims, Epochs, check_times};
@@ -27,7 +28,7 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn epochs(&self) -> Epochs {
-        epochs_of(&self.user)
+        Epochs { user: self.user.epoch, grants: self.user.grants_epoch }
     }
 
     /// Whether the user may get in anywhere at all.
@@ -35,7 +36,7 @@ impl Subject {
         self.user.operator || !self.orgs.is_empty()
     }
 
-    fn principal(&self, key_org: Option<&str>) -> Principal {
+    pub(crate) fn principal(&self, key_org: Option<&str>) -> Principal {
         let grants = self.grants.iter().filter(|grant| key_org.is_none_or(|org| grant.org_id == org));
         Principal {
             user_id: self.user.id.clone(),
@@ -46,10 +47,6 @@ impl Subject {
             grants: grants.cloned().collect(),
         }
     }
-}
-
-pub(crate) fn epochs_of(user: &User) -> Epochs {
-    Epochs { user: user.epoch, grants: user.grants_epoch }
 }
 
 /// What is remembered for a moment, and keys that are derived once.
@@ -138,7 +135,10 @@ impl Identity {
             Err(BearerError::UnknownKey) if self.0.ring_missed_at.swap(now, Ordering::Relaxed) != now => {
                 self.reload_keys().await.map_err(|error| {
                     tracing::error!(%error, "cannot read the signing keys");
-                    BearerError::UnknownKey
+                    match error {
+                        KeysError::Storage(error) => BearerError::Unavailable(error),
+                        _ => BearerError::UnknownKey,
+                    }
                 })?;
                 self.ring().verifier.verify(token, now)?
             }
@@ -161,6 +161,17 @@ impl Identity {
             self.0.caches.subjects.insert(user.to_owned(), subject.clone());
         }
         Ok(subject)
+    }
+
+    /// As [`Identity::subject`], but no older than this row of the user.
+    pub(crate) async fn subject_at(&self, user: &User) -> storage::Result<Option<Arc<Subject>>> {
+        let known = self.subject(&user.id).await?;
+        if known.as_ref().is_some_and(|s| (s.user.epoch, s.user.grants_epoch) == (user.epoch, user.grants_epoch)) {
+            return Ok(known);
+        }
+        // Another process changed it.
+        self.forget(&user.id);
+        self.subject(&user.id).await
     }
 
     async fn read_subject(&self, id: &str) -> storage::Result<Option<Subject>> {

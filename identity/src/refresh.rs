@@ -1,6 +1,8 @@
 //! Refresh tokens: what docker stores as its "identity token" in place of the password. Opaque, reusable until revoked,
 //! bound to the user, the user's epoch and the service. An API key gets none: it is itself what can be revoked.
 
+use std::sync::Arc;
+
 use storage::refresh_tokens::{self, RefreshToken};
 
 use crate::core::Identity;
@@ -50,10 +52,10 @@ impl Identity {
         let found = refresh_tokens::find(&mut self.db().read().await?, &sha256_hex(token.expose())).await?;
         let row = found.filter(|row| row.service == service).ok_or(LoginError::Refused)?;
         let subject = self.subject(&row.user_id).await?.ok_or(LoginError::Refused)?;
-        if subject.user.epoch != row.epoch {
+        if subject.user.epoch != row.epoch || !subject.is_alive() {
             return Err(LoginError::Refused);
         }
-        let principal = self.principal(&row.user_id, None).await?.ok_or(LoginError::Refused)?;
+        let principal = Arc::new(subject.principal(None));
         if row.last_used_at + NOTE_USE_EVERY <= self.now() {
             let mut tx = self.db().begin().await?;
             refresh_tokens::touch(&mut tx, &row.token_hash, self.now()).await?;

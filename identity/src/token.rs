@@ -103,6 +103,21 @@ pub struct Claims {
     pub open: Vec<String>,
 }
 
+impl Claims {
+    /// About how many bytes of memory they take.
+    pub(crate) fn weight(&self) -> u32 {
+        /// A string's own part and what the allocator rounds up.
+        const TEXT: usize = 40;
+        let access = self.access.iter().map(|access| {
+            let actions: usize = access.actions.iter().map(|action| action.len() + TEXT).sum();
+            access.kind.len() + access.name.len() + 3 * TEXT + actions
+        });
+        let open = self.open.iter().map(|name| name.len() + TEXT);
+        // The rest: eight short texts, numbers, the cache's own entry.
+        u32::try_from(1024 + self.sub.len() + access.sum::<usize>() + open.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+}
+
 /// A token that was checked: who calls, and what was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {

@@ -82,6 +82,15 @@ pub async fn active_orgs(session: &mut Session, user_id: &str) -> Result<Vec<Str
     Ok(rows.into_iter().map(|(org,)| org).collect())
 }
 
+/// To how many organizations a user belongs, active there or not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_of_user(session: &mut Session, user_id: &str) -> Result<i64> {
+    let (count,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM memberships WHERE user_id = $1", user_id)?;
+    Ok(count)
+}
+
 /// Makes a user an active member of an organization.
 ///
 /// # Errors

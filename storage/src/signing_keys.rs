@@ -2,7 +2,7 @@
 
 use crate::db::{Session, Tx};
 use crate::error::Result;
-use crate::{execute, query_all};
+use crate::{execute, execute_each, query_all};
 
 /// A signing key as it is stored: binary values are base64, and the private half is ciphertext.
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -39,6 +39,16 @@ impl std::fmt::Debug for SigningKey {
 /// Those of the database.
 pub async fn list(session: &mut Session) -> Result<Vec<SigningKey>> {
     query_all!(session, SigningKey, "SELECT * FROM signing_keys ORDER BY sign_from DESC, kid LIMIT 100")
+}
+
+/// Makes other processes that would make a key wait until the transaction ends; reading goes on. `SQLite` has one writer at a
+/// time anyway.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock(tx: &mut Tx) -> Result<()> {
+    execute_each!(tx, "SELECT 1", "LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")?;
+    Ok(())
 }
 
 /// Creates a key, and sets until when the signatures of those before it count.

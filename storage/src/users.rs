@@ -121,21 +121,32 @@ pub async fn create(tx: &mut Tx, new: &NewUser<'_>, now: i64) -> Result<User> {
 }
 
 /// Replaces the password and moves the epoch: whoever was logged in with the old one no longer is. With
-/// `temporary_until` the next log-in must choose another.
+/// `temporary_until` the next log-in must choose another. With `epoch` only while the user's is that one.
 ///
 /// # Errors
-/// [`Error::NotFound`] where there is no such user, else those of the database.
-pub async fn update_password(tx: &mut Tx, id: &str, hash: &str, temporary_until: Option<i64>) -> Result<()> {
+/// [`Error::NotFound`] where there is no such user, [`Error::Conflict`] where the epoch has moved, else those of the database.
+pub async fn update_password(
+    tx: &mut Tx,
+    id: &str,
+    hash: &str,
+    temporary_until: Option<i64>,
+    epoch: Option<i64>,
+) -> Result<()> {
     let touched = execute!(
         tx,
         "UPDATE users SET password_hash = $2, must_change_password = $3, password_expires_at = $4, epoch = epoch + 1
-         WHERE id = $1",
+         WHERE id = $1 AND (CAST($5 AS BIGINT) IS NULL OR epoch = $5)",
         id,
         hash,
         temporary_until.is_some(),
         temporary_until,
+        epoch,
     )?;
-    if touched == 0 { Err(Error::NotFound("user")) } else { Ok(()) }
+    match (touched, epoch) {
+        (0, Some(_)) => Err(Error::Conflict("the password was changed a moment ago: log in again")),
+        (0, None) => Err(Error::NotFound("user")),
+        _ => Ok(()),
+    }
 }
 
 /// Moves the epoch: sessions, refresh tokens and access tokens end.
@@ -179,14 +190,15 @@ mod tests {
         assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap(), ann);
         assert!(ann.must_change_password && !format!("{ann:?}").contains("$hash"));
 
-        update_password(&mut tx, &ann.id, "$new", None).await.unwrap();
+        assert!(update_password(&mut tx, &ann.id, "$late", None, Some(ann.epoch + 1)).await.unwrap_err().is_conflict());
+        update_password(&mut tx, &ann.id, "$new", None, Some(ann.epoch)).await.unwrap();
         bump_grants_epoch(&mut tx, &ann.id).await.unwrap();
         let after = find_by_name(&mut tx, "ann@acme.example").await.unwrap().unwrap();
         assert_eq!((after.epoch, after.grants_epoch, after.must_change_password), (2, 2, false));
         assert_eq!((after.password_hash.as_deref(), after.password_expires_at), (Some("$new"), None));
         bump_epoch(&mut tx, &ann.id).await.unwrap();
         assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap().epoch, 3);
-        assert!(matches!(update_password(&mut tx, "nope", "x", None).await, Err(Error::NotFound(_))));
+        assert!(matches!(update_password(&mut tx, "nope", "x", None, None).await, Err(Error::NotFound(_))));
         assert_eq!(list_operators(&mut tx, 5).await.unwrap().len(), 1);
         assert_eq!(find(&mut tx, "nope").await.unwrap(), None);
     }

@@ -199,3 +199,34 @@ async fn a_flood_of_unknown_keys_reads_the_ring_once_a_second() {
     t.advance(1);
     assert!(t.identity.verify_bearer(&real).await.is_ok());
 }
+
+#[tokio::test]
+async fn checked_tokens_are_remembered_in_bounded_memory() {
+    let t = testing::identity().await;
+    let access = crate::token::Access {
+        kind: "repository".into(),
+        name: format!("main/{}", "x".repeat(120)),
+        actions: vec!["pull".into()],
+    };
+    let claims = crate::token::Claims {
+        iss: "i".into(),
+        sub: String::new(),
+        aud: "a".into(),
+        exp: 0,
+        nbf: 0,
+        iat: 0,
+        jti: String::new(),
+        access: vec![access; 32],
+        uid: None,
+        ep: None,
+        key: None,
+        open: vec![],
+    };
+    for i in 0..8000u32 {
+        let hash = crate::secret::sha256(&i.to_string());
+        t.identity.0.checked.insert(hash, (std::sync::Arc::new(claims.clone()), String::new()).into());
+    }
+    t.identity.0.checked.run_pending_tasks();
+    // Each of them takes more than 5 KB.
+    assert!(t.identity.0.checked.entry_count() < 16 * 1024 * 1024 / 5000, "{}", t.identity.0.checked.entry_count());
+}

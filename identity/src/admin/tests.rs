@@ -143,3 +143,30 @@ async fn api_keys_are_for_active_members_and_bounded() {
     t.identity.delete_api_key(&org, &made.row.id).await.unwrap();
     assert!(t.identity.login_with_key(&made.key).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_organizations_that_shut_somebody_out_at_once_end_everything() {
+    let t = testing::identity().await;
+    let main = t.org("main").await;
+    let bob = t.add("bob@acme.example").await;
+    let (slug, name, boss) = ("other".parse().unwrap(), "bob@acme.example".parse().unwrap(), "b@b".parse().unwrap());
+    let new = NewOrg { slug: &slug, name: None, admin: Some((&boss, Some(&PASSWORD.into()))) };
+    let other = t.identity.create_org(&new).await.unwrap().org.id;
+    let new = NewUser { name: &name, kind: UserKind::Local, password: None };
+    t.identity.add_user(&other, &new).await.unwrap();
+    for _ in 0..20 {
+        let before = t.identity.epochs(&bob).await.unwrap().unwrap();
+        let out = [main.clone(), other.clone()].map(|org| {
+            let (identity, bob) = (t.identity.clone(), bob.clone());
+            tokio::spawn(async move { identity.set_active(&org, &bob, false).await })
+        });
+        for done in out {
+            done.await.unwrap().unwrap();
+        }
+        assert!(t.identity.epochs(&bob).await.unwrap().is_none());
+        for org in [&main, &other] {
+            t.identity.set_active(org, &bob, true).await.unwrap();
+        }
+        assert!(t.identity.epochs(&bob).await.unwrap().unwrap().user > before.user);
+    }
+}

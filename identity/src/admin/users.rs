@@ -139,10 +139,11 @@ impl Identity {
         let changed = memberships::update_active(&mut tx, org_id, user_id, active).await?;
         if changed && !active {
             keep_an_admin(&mut tx, org_id).await?;
+            // First, because it locks the user: two organizations that shut somebody out at the same time do so one after
+            // the other, and the second sees that it was the last.
+            users::bump_grants_epoch(&mut tx, user_id).await?;
             if memberships::active_orgs(&mut tx, user_id).await?.is_empty() {
                 users::bump_epoch(&mut tx, user_id).await?;
-            } else {
-                users::bump_grants_epoch(&mut tx, user_id).await?;
             }
         }
         tx.commit().await?;
@@ -154,14 +155,16 @@ impl Identity {
     /// that was had with the old one ends.
     ///
     /// # Errors
-    /// [`AdminError::Login`] where the current one is not right; [`AdminError::Password`], [`AdminError::Invalid`].
+    /// [`AdminError::Login`] where the current one is not right; [`AdminError::Password`], [`AdminError::Invalid`];
+    /// [`AdminError::Storage`] with a conflict where it was changed a moment before.
     pub async fn change_password(&self, name: &str, current: &Secret, new: &Secret) -> Result<(), AdminError> {
         password::check(new)?;
         if current == new {
             return Err(AdminError::Invalid("the new password is the old one"));
         }
         let login = self.login(name, current, Door::Console).await?;
-        self.write_password(&login.principal.user_id, new, None).await
+        // Only while the password that was checked still is the one: a reset that came in between stands.
+        self.write_password(&login.principal.user_id, new, None, Some(login.epochs.user)).await
     }
 
     /// Gives somebody a new password, whoever they are, and lifts their lock: for the operator of the machine. Without
@@ -179,19 +182,25 @@ impl Identity {
         let generated = if new.is_none() { Some(password::generate()) } else { None };
         if let Some(new) = new {
             password::check(new)?;
-            self.write_password(&user.id, new, None).await?;
+            self.write_password(&user.id, new, None, None).await?;
         } else if let Some(generated) = &generated {
             let until = self.now() + self.0.options.temporary_password_lifetime;
-            self.write_password(&user.id, generated, Some(until)).await?;
+            self.write_password(&user.id, generated, Some(until), None).await?;
         }
-        self.unlock(&name).await?;
+        self.lift_lock(&name).await?;
         Ok(generated)
     }
 
-    async fn write_password(&self, user_id: &str, new: &Secret, until: Option<i64>) -> Result<(), AdminError> {
+    async fn write_password(
+        &self,
+        user_id: &str,
+        new: &Secret,
+        until: Option<i64>,
+        epoch: Option<i64>,
+    ) -> Result<(), AdminError> {
         let hash = self.0.hasher.hash(new).await?;
         let mut tx = self.db().begin().await?;
-        users::update_password(&mut tx, user_id, &hash, until).await?;
+        users::update_password(&mut tx, user_id, &hash, until, epoch).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(())

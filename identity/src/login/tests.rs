@@ -22,7 +22,7 @@ async fn a_password_lets_in_and_names_are_normalised() {
 #[tokio::test]
 async fn five_failures_lock_a_name_whether_or_not_it_exists_and_at_every_door() {
     let t = testing::identity().await;
-    for name in ["admin@localhost", "nobody@localhost", "not a name: \u{fffd}"] {
+    for name in ["admin@localhost", "nobody@localhost", "not a name: \u{fffd}", "nul\0"] {
         for i in 0..5 {
             let door = if i % 2 == 0 { Door::Console } else { Door::Registry };
             let refused = t.identity.login(name, &"wrong password".into(), door).await;
@@ -200,4 +200,74 @@ async fn parallel_log_ins_of_one_client_cost_one_hash() {
         assert!(login.await.unwrap().is_ok());
     }
     assert_eq!(t.identity.0.hasher.computed.load(Ordering::SeqCst) - before, 1);
+}
+
+#[tokio::test]
+async fn a_guess_is_counted_even_where_the_guesser_hangs_up() {
+    use std::sync::atomic::Ordering;
+    let t = testing::identity().await;
+    for i in 1..=5 {
+        let before = t.identity.0.hasher.computed.load(Ordering::SeqCst);
+        let guess = try_login(&t, "admin@localhost", "wrong password");
+        let begun = async {
+            while t.identity.0.hasher.computed.load(Ordering::SeqCst) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { biased; () = begun => {}, _ = guess => {} }
+        let key = t.identity.name_key("admin@localhost").hex;
+        let mut counted = 0;
+        for _ in 0..200 {
+            let failed = login_failures::find(&mut t.db.read().await.unwrap(), &key).await.unwrap();
+            counted = failed.map_or(0, |failed| failed.failures);
+            if counted == i {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(counted, i, "the guess was not counted");
+    }
+    assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Locked { .. })));
+}
+
+#[tokio::test]
+async fn a_token_never_carries_older_rights_under_a_newer_epoch() {
+    let mut t = testing::identity().await;
+    t.options.rights_for = Duration::from_secs(3600);
+    let replica = t.another_process().await;
+    let ann = t.add("ann@acme.example").await;
+    let project = t.project("main", "defaultproject").await;
+    let binding = t.give(&ann, "PROJECT_ADMIN", Some(&project)).await;
+    let first = replica.login("ann@acme.example", &PASSWORD.into(), Door::Registry).await.unwrap();
+    assert_eq!(first.principal.grants.len(), 1);
+    // The other process now remembers rights that are taken away here.
+    t.identity.delete_binding(&t.org("main").await, &binding).await.unwrap();
+    let login = replica.login("ann@acme.example", &PASSWORD.into(), Door::Registry).await.unwrap();
+    let scopes = crate::scope::Scope::parse_all(["repository:main/app:push,pull"]).unwrap();
+    let issued = replica.issue(Some(&login), &scopes).await.unwrap();
+    if t.identity.verify_bearer(&issued.token).await.is_ok() {
+        assert!(issued.access[0].actions.is_empty(), "{:?}", issued.access);
+    }
+}
+
+#[tokio::test]
+async fn no_organization_unlocks_somebody_of_another() {
+    let t = testing::identity().await;
+    t.add("ann@acme.example").await;
+    let (slug, ann) = ("evil".parse().unwrap(), "ann@acme.example".parse().unwrap());
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: None };
+    let evil = t.identity.create_org(&new).await.unwrap().org;
+    let new = NewUser { name: &ann, kind: UserKind::Local, password: None };
+    let member = t.identity.add_user(&evil.id, &new).await.unwrap().member;
+    for _ in 0..5 {
+        assert!(try_login(&t, "ann@acme.example", "wrong password").await.is_err());
+    }
+    for active in [true, false] {
+        t.identity.set_active(&t.org("main").await, &member.user_id, active).await.unwrap();
+        assert!(t.identity.unlock("Ann@acme.example").await.unwrap_err().is_conflict());
+    }
+    t.identity.set_active(&t.org("main").await, &member.user_id, true).await.unwrap();
+    assert!(matches!(try_login(&t, "ann@acme.example", PASSWORD).await, Err(LoginError::Locked { .. })));
+    t.identity.reset_password("ann@acme.example", Some(&"another good one".into())).await.unwrap();
+    assert!(try_login(&t, "ann@acme.example", "another good one").await.is_ok());
 }
