@@ -23,6 +23,10 @@ const MAX_LINE: u64 = 1024;
 pub(crate) fn check_config(config: &Config, sources: &BTreeMap<&'static str, Source>) -> ExitCode {
     let report = config::report(config, sources);
     print!("{}", report.settings);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in config::unknown_variables(names) {
+        eprintln!("note: the environment variable {name} is not a setting");
+    }
     for problem in &report.problems {
         eprintln!("problem: {problem}");
     }

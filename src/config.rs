@@ -15,7 +15,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{CommandFactory, FromArgMatches};
 use url::Url;
 
-pub(crate) use check::report;
+pub(crate) use check::{report, unknown_variables};
 use settings::TlsMode;
 pub(crate) use settings::{LogFormat, Secret, Settings, Source};
 pub(crate) use units::{Size, Span};
@@ -328,9 +328,14 @@ pub(crate) mod testing {
     #![allow(clippy::unwrap_used)]
     use super::{Cli, CommandFactory, Config, Loaded};
 
+    /// What a command line says.
+    pub(crate) fn loaded(args: &[&str]) -> Loaded {
+        let matches = Cli::command().try_get_matches_from([&["wharfinger"], args].concat()).unwrap();
+        Loaded::from_matches(&matches, &|_| None).unwrap()
+    }
+
     /// The configuration that a command line makes.
     pub(crate) fn config(args: &[&str]) -> Config {
-        let matches = Cli::command().try_get_matches_from([&["wharfinger"], args].concat()).unwrap();
-        Loaded::from_matches(&matches, &|_| None).unwrap().config
+        loaded(args).config
     }
 }

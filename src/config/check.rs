@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use storage::names::Slug;
 use url::Url;
 
-use super::{Config, Password, Source, Tls};
+use super::{Config, Password, Settings, Source, Tls};
 use crate::cli::Service;
 
 /// What a check found.
@@ -18,6 +18,16 @@ pub(crate) struct Report {
     pub(crate) settings: String,
     /// What is wrong, in words that say what to do.
     pub(crate) problems: Vec<String>,
+}
+
+/// Variables that look as if they were meant as settings and are none: a typing error there is silently a default. Those
+/// that Kubernetes makes for a service of that name (`WHARFINGER_PORT…`, `WHARFINGER_SERVICE_…`) are left out.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    names
+        .filter(|name| name.starts_with("WHARFINGER_"))
+        .filter(|name| !name.starts_with("WHARFINGER_PORT") && !name.starts_with("WHARFINGER_SERVICE_"))
+        .filter(|name| !Settings::VARIABLES.contains(&name.as_str()))
+        .collect()
 }
 
 /// Checks the configuration and renders it. Nothing is made or changed.
@@ -193,6 +203,29 @@ mod tests {
         for url in ["postgres://u:hush@h/d", "postgres://u@h/d?password=hush"] {
             assert!(!without_password(url).contains("hush"), "{url}");
         }
+    }
+
+    #[test]
+    fn every_setting_is_shown_with_its_source() {
+        let loaded = crate::config::testing::loaded(&["--hostname", "example.com", "--gc-grace", "5m"]);
+        let shown = report(&loaded.config, &loaded.sources).settings;
+        let of = |name: &str| {
+            let line = shown.lines().find(|line| line.split(' ').next() == Some(name));
+            line.unwrap_or_else(|| panic!("{name} in\n{shown}")).split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("hostname"), "hostname = \"example.com\" # flag");
+        assert_eq!(of("gc_grace"), "gc_grace = \"5m\" # flag");
+        assert_eq!(of("registry_external_url"), "registry_external_url = \"https://example.com:6000\" # default");
+        let passwords = ["admin_password_file", "operator_password_file"];
+        loaded.sources.keys().filter(|name| !passwords.contains(name)).for_each(|name| {
+            of(name);
+        });
+    }
+
+    #[test]
+    fn a_variable_with_a_typing_error_is_noticed() {
+        let names = ["PATH", "WHARFINGER_ORG", "WHARFINGER_REGISTRY_LISTN", "WHARFINGER_PORT_6000_TCP"];
+        assert_eq!(unknown_variables(names.map(str::to_owned).into_iter()), ["WHARFINGER_REGISTRY_LISTN"]);
     }
 
     #[test]

@@ -111,6 +111,9 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// The environment variables that are read.
+            pub(crate) const VARIABLES: &[&str] = &[$($flag_env,)* $($secret_env,)* "WHARFINGER_CONFIG"];
+
             /// Reads the settings that have no flag from the environment.
             pub(crate) fn read_secrets(&mut self, env: &dyn Fn(&str) -> Option<String>) {
                 $( if let Some(text) = env($secret_env).filter(|text| !text.is_empty()) {

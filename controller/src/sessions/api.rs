@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::set_cookie;
 use crate::State;
 use crate::actor::Holder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{extract, page, time};
 
 /// Name and password.
@@ -79,9 +79,6 @@ pub(crate) async fn log_in(
     extract::Json(given): extract::Json<Credentials>,
 ) -> Result<Response> {
     let login = state.identity().login(&given.username, &given.password, Door::Console).await?;
-    if login.key.is_some() {
-        return Err(Error::Forbidden("a session is for people: send the API key with each request instead"));
-    }
     let session = state.identity().begin_session(&login).await?;
     let lifetime = session.expires_at - state.identity().now();
     let cookie = set_cookie(session.token.expose(), lifetime, state.settings().secure_cookies);
