@@ -18,6 +18,8 @@ use crate::token::{LEEWAY, Signer, Verifier};
 const PURPOSE: &str = "signing key";
 /// Seconds between publishing a key and signing with it.
 const PUBLISH_AHEAD: i64 = 60;
+/// As much for a key that only replaces an old one: registries elsewhere that read our keys once a day have it in time.
+const PUBLISH_FAR_AHEAD: i64 = 2 * 86_400;
 /// Seconds that an old key counts beyond the life of its last token.
 const MARGIN: i64 = 300;
 /// Age at which a key is replaced (90 days).
@@ -38,6 +40,17 @@ pub enum KeysError {
     /// A new key could not be made.
     #[error("cannot make a signing key")]
     Make(#[source] rcgen::Error),
+}
+
+/// Why a key is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// There is none.
+    First,
+    /// Somebody wants a new one, soon.
+    Asked,
+    /// The youngest has grown old.
+    Age,
 }
 
 /// A key pair with all that is said about it.
@@ -102,7 +115,7 @@ fn point(spki: &[u8]) -> Option<&[u8]> {
 #[derive(Debug)]
 pub(crate) struct Ring {
     pub(crate) verifier: Verifier,
-    /// From when on each signs; the latest first.
+    /// From when on each signs; the youngest first.
     signers: Vec<(i64, Arc<Signer>)>,
     /// When the youngest was made.
     youngest: i64,
@@ -138,9 +151,10 @@ impl Identity {
     /// # Errors
     /// [`KeysError`].
     pub async fn rotate_keys(&self) -> Result<String, KeysError> {
-        let kid = self.make_key(false).await?;
+        let kid = self.make_key(Occasion::Asked).await?;
         self.reload_keys().await?;
-        Ok(kid)
+        // Asked for, it is made whatever there is.
+        Ok(kid.unwrap_or_default())
     }
 
     /// Reads the ring again, making the first key where there is none.
@@ -150,7 +164,7 @@ impl Identity {
     pub async fn reload_keys(&self) -> Result<(), KeysError> {
         let mut rows = signing_keys::list(&mut self.db().read().await?).await?;
         if rows.is_empty() {
-            self.make_key(true).await?;
+            self.make_key(Occasion::First).await?;
             rows = signing_keys::list(&mut self.db().read().await?).await?;
         }
         let ring = self.read_ring(&rows)?;
@@ -161,8 +175,10 @@ impl Identity {
     /// Replaces the key if it has grown old.
     pub(crate) async fn rotate_keys_if_due(&self) -> Result<(), KeysError> {
         if self.ring().youngest + MAX_AGE <= self.now() {
-            let kid = self.rotate_keys().await?;
-            tracing::info!(key.id = kid, "made a new signing key: the last one has grown old");
+            if let Some(kid) = self.make_key(Occasion::Age).await? {
+                tracing::info!(key.id = kid, "made a new signing key: the last one has grown old");
+            }
+            self.reload_keys().await?;
         }
         Ok(())
     }
@@ -182,16 +198,20 @@ impl Identity {
         }
     }
 
-    async fn make_key(&self, only_if_none: bool) -> Result<String, KeysError> {
+    /// Makes a key, unless another process was a moment faster.
+    async fn make_key(&self, occasion: Occasion) -> Result<Option<String>, KeysError> {
         let key = KeyMaterial::generate().map_err(KeysError::Make)?;
         let now = self.now();
         let mut tx = self.db().begin().await?;
         signing_keys::lock(&mut tx).await?;
-        let none = signing_keys::list(&mut tx).await?.is_empty();
-        if only_if_none && !none {
-            return Ok(key.kid);
-        }
-        let sign_from = if none { now } else { now + PUBLISH_AHEAD };
+        let known = signing_keys::list(&mut tx).await?;
+        let sign_from = match (occasion, known.iter().map(|row| row.created_at).max()) {
+            (_, None) => now,
+            (Occasion::First, Some(_)) => return Ok(None),
+            (Occasion::Age, Some(youngest)) if youngest + MAX_AGE > now => return Ok(None),
+            (Occasion::Age, Some(_)) => now + PUBLISH_FAR_AHEAD,
+            (Occasion::Asked, Some(_)) => now + PUBLISH_AHEAD,
+        };
         let row = SigningKey {
             sealed: STANDARD.encode(self.0.master.seal(PURPOSE, &key.kid, &key.pkcs8)),
             public_key: STANDARD.encode(&key.spki),
@@ -204,13 +224,16 @@ impl Identity {
         let others_until = sign_from + self.0.options.token_lifetime + LEEWAY + MARGIN;
         signing_keys::create(&mut tx, &row, others_until).await?;
         tx.commit().await?;
-        Ok(row.kid)
+        Ok(Some(row.kid))
     }
 
     fn read_ring(&self, rows: &[SigningKey]) -> Result<Ring, KeysError> {
         let options = &self.0.options;
         let mut ring = Self::empty_ring(&options.issuer, &options.service);
         let (mut jwks, mut bundle) = (Vec::new(), String::new());
+        // A key that was asked for comes before an older one that was to sign later.
+        let mut rows: Vec<&SigningKey> = rows.iter().collect();
+        rows.sort_by_key(|row| (-row.created_at, -row.sign_from));
         for row in rows.iter().filter(|row| row.verify_until.is_none_or(|until| until > self.now())) {
             let damaged = || KeysError::Damaged(row.kid.clone());
             let decode = |text: &str| STANDARD.decode(text).map_err(|_| damaged());
@@ -299,6 +322,28 @@ mod tests {
         let t = testing::identity().await;
         let opened = Identity::open(t.db.clone(), crate::MasterKey::generate(), t.options.clone()).await.unwrap_err();
         assert!(opened.to_string().contains("master key"), "{opened}");
+    }
+
+    #[tokio::test]
+    async fn an_old_key_is_replaced_once_and_long_before_the_new_one_signs() {
+        let t = testing::identity().await;
+        let (old, other) = (t.identity.ring().signer(t.now()).unwrap(), t.another_process().await);
+        t.advance(MAX_AGE);
+        // Neither has seen the other's.
+        let (one, two) = tokio::join!(t.identity.rotate_keys_if_due(), other.rotate_keys_if_due());
+        one.and(two).unwrap();
+        t.identity.reload_keys().await.unwrap();
+        assert_eq!(t.identity.ring().signers.len(), 2);
+        t.advance(86_400);
+        assert_eq!(t.identity.ring().signer(t.now()).unwrap().kid(), old.kid());
+        // One that is asked for meanwhile goes first, and stays.
+        let asked = t.identity.rotate_keys().await.unwrap();
+        t.advance(PUBLISH_AHEAD);
+        assert_eq!(t.identity.ring().signer(t.now()).unwrap().kid(), asked);
+        t.advance(PUBLISH_FAR_AHEAD - 86_400);
+        assert_eq!(t.identity.ring().signer(t.now()).unwrap().kid(), asked);
+        assert_ne!(t.identity.ring().signer(t.now()).unwrap().kid(), old.kid());
+        assert!(t.identity.verify_bearer(&t.anonymous_token().await).await.is_ok());
     }
 
     #[tokio::test(flavor = "multi_thread")]
