@@ -30,6 +30,8 @@ use crate::request_id::{self, X_REQUEST_ID};
 const MAX_TARGET: usize = 8 << 10;
 /// Most bytes of header names and values. A bearer token for 32 scopes needs a fifth of it.
 const MAX_HEADERS: usize = 32 << 10;
+/// What is recorded of a request whose client went away before the answer, as nginx does.
+const GONE: u16 = 499;
 /// A path or user agent is cut to this in the log.
 const MAX_LOGGED: usize = 512;
 
@@ -220,7 +222,7 @@ impl Record {
             path: loggable(request.uri().path()),
             agent: agent(request.headers()),
             started: Instant::now(),
-            status: 0,
+            status: GONE,
             route: "unknown".to_owned(),
             received,
             sent: 0,

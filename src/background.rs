@@ -119,3 +119,32 @@ impl Background {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_fails_runs_again_and_stops_when_told() {
+        let metrics = Metrics::new(0);
+        let background =
+            Background { tasks: TaskTracker::new(), stop: CancellationToken::new(), metrics: metrics.clone() };
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&runs);
+        background.every("test", Duration::from_millis(5), move || {
+            let run = counted.fetch_add(1, Ordering::SeqCst);
+            async move { if run == 0 { Err(anyhow::anyhow!("the first one fails")) } else { Ok(()) } }
+        });
+        while runs.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        background.stop().await;
+        let at_the_end = runs.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(runs.load(Ordering::SeqCst), at_the_end);
+        let failed = r#"background_runs_total{task="test",outcome="error"} 1"#;
+        assert!(metrics.text().contains(failed));
+    }
+}

@@ -264,11 +264,6 @@ impl Config {
         self.data_dir.join("pki")
     }
 
-    /// True where the database is a file of this machine.
-    pub(crate) fn is_sqlite(&self) -> bool {
-        self.database_url.expose().starts_with("sqlite:")
-    }
-
     /// The database's file, on `SQLite`.
     pub(crate) fn sqlite_path(&self) -> Option<&Path> {
         let url = self.database_url.expose();
@@ -322,6 +317,7 @@ pub(crate) const MAX_PEM: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;
+
 /// Configurations for the tests of other modules.
 #[cfg(test)]
 pub(crate) mod testing {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -22,10 +23,12 @@ use crate::first_start::{self, Welcome};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::stores::{Content, DataLock, Stores, TOKEN_SERVICE};
+use crate::stores::{Content, ServeLock, Stores, TOKEN_SERVICE};
 use crate::tls::{Certificate, Protocols, server_config};
 use crate::{bind, monitor};
 
+/// How long closing the database may take.
+const LAST: Duration = Duration::from_secs(5);
 /// Connections of the admin listener.
 const MONITOR_CONNECTIONS: u32 = 64;
 
@@ -40,13 +43,13 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     // Before anything is made: who cannot listen leaves nothing behind.
     let sockets = Sockets::bind(config, &services)?;
     crate::files::private_dir(&config.data_dir)?;
-    let exclusive = services.contains(&Service::Registry) && config.is_sqlite();
-    let _lock = exclusive.then(|| DataLock::take(&config.data_dir)).transpose()?;
+    let exclusive = config.sqlite_path().filter(|_| services.contains(&Service::Registry));
+    let _lock = exclusive.map(ServeLock::take).transpose()?;
     let stores = Stores::open(config).await?;
     let welcome = first_start::ensure(config, &stores).await?;
     let Content { db, objects, clock, lifetimes } = stores.content.clone();
     let uploads = Uploads::new(db.clone(), objects, clock.clone(), lifetimes);
-    if exclusive {
+    if exclusive.is_some() {
         uploads.forget_claims().await.context("taking over the uploads of the last run")?;
     }
     let process = Process::new(&stores);
@@ -66,7 +69,10 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     let code = process.drain(config, &mut signals).await;
     background.stop().await;
     monitor.gently.cancel();
-    db.close().await;
+    // What is cut off may hold a connection for ever; the database is as safe as after a crash.
+    if tokio::time::timeout(LAST, db.close()).await.is_err() {
+        tracing::warn!("the database's connections are cut off");
+    }
     tracing::info!("stopped");
     Ok(code)
 }
@@ -221,7 +227,7 @@ impl Process {
         };
         self.stop.now.cancel();
         // Their tasks end at once; only what blocks a thread may take a moment.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.connections.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.connections.wait()).await;
         code
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use identity::{Identity, MasterKey, Options};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use storage::objects::Objects;
 use storage::uploads::Lifetimes;
 use storage::{Clock, Db, signing_keys};
@@ -110,28 +111,32 @@ async fn master_key(path: &Path, db: &Db) -> Result<MasterKey> {
 
 /// Held while the registry serves a `SQLite` database: a second one would take the first one's uploads for dead.
 #[derive(Debug)]
-pub(crate) struct DataLock {
+pub(crate) struct ServeLock {
     _file: File,
 }
 
-impl DataLock {
-    /// Takes the lock, which ends with the process, however that ends.
+impl ServeLock {
+    /// Takes the lock beside a database's file. It ends with the process, however that ends.
     ///
     /// # Errors
     /// Where another process holds it.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self> {
-        let path = data_dir.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    pub(crate) fn take(database: &Path) -> Result<Self> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        let path = Path::new(&path);
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            private_dir(folder)?;
+        }
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
         let file = open.with_context(|| format!("opening {}", path.display()))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).with_context(|| {
-            format!(
-                "another wharfinger serves {} (it holds {}): one process at a time can serve the registry from SQLite; use \
-                 PostgreSQL for more",
-                data_dir.display(),
-                path.display()
-            )
-        })?;
-        Ok(Self { _file: file })
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(Errno::WOULDBLOCK) => bail!(
+                "another wharfinger serves the registry from {}: with SQLite one process can; use PostgreSQL for more",
+                database.display()
+            ),
+            Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+        }
     }
 }
 
@@ -141,11 +146,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_data_folder_is_served_by_one_process() {
+    fn a_sqlite_database_is_served_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
-        let held = DataLock::take(dir.path()).unwrap();
-        assert!(DataLock::take(dir.path()).is_err());
+        let database = dir.path().join("folder/wharfinger.db");
+        let held = ServeLock::take(&database).unwrap();
+        let error = ServeLock::take(&database).unwrap_err().to_string();
+        assert!(error.contains("another wharfinger") && error.contains("PostgreSQL"), "{error}");
         drop(held);
-        assert!(DataLock::take(dir.path()).is_ok());
+        assert!(ServeLock::take(&database).is_ok());
     }
 }

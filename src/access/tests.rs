@@ -60,6 +60,18 @@ async fn a_panic_is_a_500_and_the_next_request_is_served() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_is_counted_too() {
+    let (_dir, surface, metrics) = surface().await;
+    let never =
+        Request::post("/read").body(Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>()));
+    let waiting = surface.clone().answer(peer(), never.unwrap());
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(20), waiting).await.is_err());
+    let text = metrics.text();
+    assert!(text.contains(r#"method="POST",status="499"} 1"#), "{text}");
+    assert!(text.contains(r#"http_requests_in_flight{service="test"} 0"#), "{text}");
+}
+
+#[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
     let (_dir, surface, _) = surface().await;
     let long = format!("/things/{}", "a".repeat(MAX_TARGET));
