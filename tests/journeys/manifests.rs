@@ -264,3 +264,17 @@ fn a_stray_subject_is_welcome_and_echoed() {
     let reply = image.push(&registry, REPOSITORY, &token, "v1");
     assert_eq!(reply.header("oci-subject"), Some(subject.digest().as_str()));
 }
+
+#[test]
+fn d27_a_key_that_is_given_twice_is_refused_or_kept_as_it_is() {
+    let (_server, registry, token) = start();
+    let (image, hidden) = (Image::new(fresh(), 100), Image::new(fresh(), 100));
+    image.push_blobs(&registry, REPOSITORY, &token);
+    let text = String::from_utf8(image.manifest.clone()).unwrap();
+    let second = descriptor(OCI_LAYER, &hidden.layer);
+    let twice = format!("{},\"layers\":[{second}]}}", &text[..text.len() - 1]);
+    // What one reader takes for the layers, another must not find missing: both lists count, or none does.
+    let reply = put(&registry, &token, "twice", OCI_MANIFEST, twice.as_bytes());
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    get(&registry, &token, "twice").expect(404);
+}

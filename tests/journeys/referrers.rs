@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::http::Endpoint;
-use crate::support::oci::{Image, OCI_INDEX, OCI_MANIFEST, descriptor, fresh, index, put_manifest, sha256};
+use crate::support::oci::{Image, OCI_INDEX, OCI_MANIFEST, descriptor, fresh, index, put_manifest, sha256, sha512};
 use crate::support::{Call, Reply, Setup};
 
 const REPOSITORY: &str = "main/referrers";
@@ -98,11 +98,30 @@ fn d18_referrers_of_referrers_and_a_circle_of_subjects() {
     // The subject is there, so are its signature and the signature's signature.
     for each in [&subject, &signature, &countersigned] {
         let path = format!("/v2/{REPOSITORY}/manifests/{}", each.digest());
-        let status = Call::get(path).bearer(&token).send(&registry).status;
-        assert!(matches!(status, 200 | 404), "{status}");
+        assert_eq!(Call::get(path).bearer(&token).send(&registry).expect(200).body, each.manifest);
     }
     let itself = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
         "config": descriptor("application/vnd.oci.empty.v1+json", &subject.config), "layers": [],
         "subject": {"mediaType": OCI_MANIFEST, "digest": sha256(b"unknown"), "size": 1}});
     put_manifest(&registry, REPOSITORY, &token, "strange", OCI_MANIFEST, itself.to_string().as_bytes()).expect(201);
+}
+
+#[test]
+fn d20_the_fallback_tag_of_a_sha512_subject_is_cut_to_fit() {
+    let server = Setup::plain().start();
+    let (registry, token) = (server.registry(), server.admin_token(REPOSITORY));
+    let subject = Image::new(fresh(), 100);
+    subject.push_blobs(&registry, REPOSITORY, &token);
+    let digest = sha512(&subject.manifest);
+    put_manifest(&registry, REPOSITORY, &token, &digest, OCI_MANIFEST, &subject.manifest).expect(201);
+    let referrer = Image::new(fresh(), 10);
+    referrer.push(&registry, REPOSITORY, &token, &referrer.digest());
+    let mut entry = referrer.descriptor();
+    entry["artifactType"] = json!("application/vnd.example.old");
+    // At most 32 characters of the algorithm and 64 of the encoded part (distribution-spec, "Referrers Tag Schema").
+    let tag = format!("sha512-{}", &digest["sha512:".len()..][..64]);
+    put_manifest(&registry, REPOSITORY, &token, &tag, OCI_INDEX, &index(&[entry])).expect(201);
+    let all = found(&list(&registry, &token, &digest, "").expect(200));
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0]["digest"], referrer.digest().as_str());
 }

@@ -269,3 +269,18 @@ fn d30_an_api_key_logs_in_without_a_refresh_token() {
     wrong.replace_range(key.len() - 1.., if key.ends_with('0') { "1" } else { "0" });
     server.try_token(Some((ADMIN, &wrong)), &[]).expect(401);
 }
+
+#[test]
+fn d30_a_flood_of_unknown_keys_costs_nothing_and_a_token_of_another_server_is_none() {
+    let (server, other) = (Setup::plain().start(), Setup::plain().start());
+    assert_eq!(ping(&server, &other.admin_token("main/app")), 401);
+    let good = server.admin_token("main/app");
+    let rest = good.split_once('.').unwrap().1;
+    let started = std::time::Instant::now();
+    for number in 0..300 {
+        let header = encode(&json!({"typ": "JWT", "alg": "ES256", "kid": format!("KID{number}")}));
+        assert_eq!(ping(&server, &format!("{header}.{rest}")), 401);
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(ping(&server, &good), 200);
+}
