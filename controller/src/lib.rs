@@ -1,7 +1,7 @@
 //! The controller: organizations, projects, users, bindings, API keys, repositories and tags, as REST under `/api/v1`.
 //!
-//! [`routes`] lists every route with the permission that it needs. A handler takes typed input ([`extract`], [`page`]), asks
-//! its [`actor`] for the thing and the permission in one line, calls identity or storage, and renders. Failures are problem
+//! `routes` lists every route with the permission that it needs. A handler takes typed input (`extract`, `page`), asks
+//! its `actor` for the thing and the permission in one line, calls identity or storage, and renders. Failures are problem
 //! details ([`error`]). [`openapi`] is the same routes as a document, kept in `openapi.json` for review.
 
 mod actor;

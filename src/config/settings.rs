@@ -5,7 +5,7 @@
 //! the machine could read them.
 
 // The doc comments of the settings are what `--help` prints.
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown, rustdoc::broken_intra_doc_links)]
 
 use std::collections::BTreeMap;
 use std::fmt;
