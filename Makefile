@@ -32,6 +32,7 @@ journeys: ## Journeys through the running binary that need no other program
 postgres: ## The storage tests and the journeys again, on a private PostgreSQL
 	tests/tools/postgres.sh $(CARGO) test -p storage -p identity --lib
 	tests/tools/postgres.sh $(CARGO) test --test journeys
+	tests/tools/postgres.sh $(CARGO) test --test replicas
 
 tools: ## Install the programs that the heavier tests drive
 	tests/tools/install.sh

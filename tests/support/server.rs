@@ -185,6 +185,11 @@ impl Server {
         command
     }
 
+    /// The database of this server, where it is a PostgreSQL.
+    pub(crate) fn database_url(&self) -> Option<String> {
+        self.database.as_ref().map(Database::url)
+    }
+
     fn launch(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         let errors = log.try_clone().expect("the same file");
