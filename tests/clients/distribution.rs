@@ -2,16 +2,11 @@
 //! certificates, and 3 by its key set.
 
 use std::fs;
-use std::net::TcpListener;
 
 use crate::crane::append;
 use crate::desk::Desk;
 use crate::support::Call;
-use crate::support::server::{ADMIN, ADMIN_PASSWORD, parameter};
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).expect("a free port").local_addr().expect("its address").port()
-}
+use crate::support::server::{ADMIN, ADMIN_PASSWORD, free_port, parameter};
 
 /// The issuer of our tokens, as one of them says.
 fn issuer(desk: &Desk) -> String {

@@ -1,11 +1,11 @@
 //! The real binary, started on free loopback ports in a directory of its own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,12 +86,25 @@ pub(crate) struct Ports {
 
 impl Ports {
     fn free() -> Self {
-        // Held together until all are known, so that they differ.
-        let held: Vec<TcpListener> =
-            (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
-        let port = |index: usize| held[index].local_addr().expect("its address").port();
-        Self { registry: port(0), auth: port(1), controller: port(2), admin: port(3) }
+        Self { registry: free_port(), auth: free_port(), controller: free_port(), admin: free_port() }
     }
+}
+
+/// A port that nobody listens on, not handed out before by this process, and below those that the
+/// system gives to outgoing connections: one of these could take it before the server does.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(997);
+    for _ in 0..COUNT {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + number).expect("a port number");
+        if TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 /// A database of the test's own on the PostgreSQL of `TEST_DATABASE_URL`, dropped with it.
