@@ -13,7 +13,7 @@ use crate::cli::Service;
 use crate::config::{Config, Tls};
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::stores::{Content, Stores};
+use crate::stores::{Content, SetupLock, Stores};
 use crate::tls::Certificate;
 
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
@@ -83,10 +83,15 @@ impl Background {
     fn renew_certificate(&self, config: &Config, stores: &Stores) {
         let (pki, hostname, clock) =
             (Pki::in_dir(&config.pki_dir()), config.hostname.clone(), stores.content.clock.clone());
+        let data_dir = config.data_dir.clone();
         self.every("certificate", CERTIFICATE, move || {
-            let (pki, names, now) = (pki.clone(), pki::names(&hostname), clock.now());
+            let (pki, names, now, data_dir) = (pki.clone(), pki::names(&hostname), clock.now(), data_dir.clone());
             async move {
-                tokio::task::spawn_blocking(move || pki.ensure(&names, now)).await??;
+                tokio::task::spawn_blocking(move || {
+                    let _setup = SetupLock::take(&data_dir)?;
+                    pki.ensure(&names, now)
+                })
+                .await??;
                 Ok(())
             }
         });

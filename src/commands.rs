@@ -14,7 +14,7 @@ use storage::verify::Verifier;
 
 use crate::cli::Gc;
 use crate::config::{self, Config, Source};
-use crate::stores::{self, Content, Stores};
+use crate::stores::{self, Content, SetupLock};
 
 /// Longest password read from standard input.
 const MAX_LINE: u64 = 1024;
@@ -40,8 +40,10 @@ pub(crate) fn check_config(config: &Config, sources: &BTreeMap<&'static str, Sou
 
 /// `wharfinger migrate`
 pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
+    let setup = SetupLock::take(&config.data_dir)?;
     let db = stores::database(config).await?;
     db.migrate().await.context("bringing the database's schema up to date")?;
+    drop(setup);
     db.close().await;
     println!("the database's schema is up to date");
     Ok(ExitCode::SUCCESS)
@@ -49,7 +51,7 @@ pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
 
 /// `wharfinger gc`
 pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
-    let Content { db, objects, clock, lifetimes } = Content::open(config).await?;
+    let Content { db, objects, clock, lifetimes } = stores::content(config).await?;
     let grace = arguments.grace.map_or(lifetimes.grace, |grace| grace.seconds());
     let collector = Collector::new(db.clone(), objects, clock, Lifetimes { grace, ..lifetimes });
     let report = if arguments.dry_run { collector.dry_run().await } else { collector.run().await };
@@ -60,7 +62,7 @@ pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
 
 /// `wharfinger verify`: fails where something is found that it did not repair.
 pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
-    let Content { db, objects, clock, .. } = Content::open(config).await?;
+    let Content { db, objects, clock, .. } = stores::content(config).await?;
     let report = Verifier::new(db.clone(), objects, clock, repair)
         .run(|seen| {
             tracing::info!(blobs = seen.blobs, bytes = seen.bytes, manifests = seen.manifests, "verifying");
@@ -74,7 +76,7 @@ pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
 
 /// `wharfinger keys rotate`
 pub(crate) async fn rotate_keys(config: &Config) -> Result<ExitCode> {
-    let stores = Stores::open(config).await?;
+    let stores = stores::stores(config).await?;
     let kid = stores.identity.rotate_keys().await.context("making a signing key")?;
     stores.content.db.close().await;
     println!("made the signing key {kid}; it signs once every service had time to learn of it");
@@ -84,7 +86,7 @@ pub(crate) async fn rotate_keys(config: &Config) -> Result<ExitCode> {
 /// `wharfinger admin reset-password`
 pub(crate) async fn reset_password(config: &Config, email: &str) -> Result<ExitCode> {
     let given = read_password()?;
-    let stores = Stores::open(config).await?;
+    let stores = stores::stores(config).await?;
     let reset = stores.identity.reset_password(email, given.as_ref()).await;
     let generated = reset.with_context(|| format!("resetting {email}'s password"))?;
     stores.content.db.close().await;

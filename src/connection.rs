@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Surface;
 
+/// How long a peer may take no byte of an answer.
+const STUCK: Duration = Duration::from_secs(120);
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time for a connection's first request.
@@ -141,6 +143,11 @@ impl Connection {
         // Without this, the end of an answer waits for the client's delayed acknowledgement: 40 ms.
         if socket.set_nodelay(true).is_err() {
             return;
+        }
+        // A peer that takes nothing of what it asked for is cut off; a closed receive window counts as nothing.
+        let patience = u32::try_from(STUCK.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&socket, patience) {
+            tracing::debug!(%error, "the connection has no bound on a peer that does not read");
         }
         let Some(tls) = tls else { return self.speak(socket, false).await };
         let handshake = tokio::time::timeout(HANDSHAKE, shake_hands(tls, socket));

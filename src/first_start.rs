@@ -18,6 +18,10 @@ pub(crate) struct Welcome(Bootstrapped);
 /// # Errors
 /// Where a name or password is not acceptable, or the database fails.
 pub(crate) async fn ensure(config: &Config, stores: &Stores) -> Result<Option<Welcome>> {
+    // A password file may be gone after the first start, as it should be.
+    if !stores.identity.needs_bootstrap().await.context("reading the database")? {
+        return Ok(None);
+    }
     let first = &config.first;
     let secret = |password: &Password| -> Result<Option<Secret>> {
         Ok(password.read()?.map(|given| Secret::new(given.expose())))
@@ -63,7 +67,8 @@ impl Welcome {
             ));
         }
         text.push_str(&format!(
-            "\n  Then\n    docker login {host} -u {admin}\n    docker tag IMAGE {host}/{org}/IMAGE && docker push {host}/{org}/IMAGE\n\n"
+            "\n  Then\n    docker login {host} -u {admin}\n    docker tag IMAGE {host}/{org}/IMAGE && docker push {host}/{org}/IMAGE\n\n  A lost password is replaced with\n    \
+             wharfinger admin reset-password EMAIL\n\n"
         ));
         text
     }

@@ -23,7 +23,7 @@ use crate::first_start::{self, Welcome};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
-use crate::stores::{Content, ServeLock, Stores, TOKEN_SERVICE};
+use crate::stores::{Content, ServeLock, SetupLock, Stores, TOKEN_SERVICE};
 use crate::tls::{Certificate, Protocols, server_config};
 use crate::{bind, monitor};
 
@@ -45,26 +45,29 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     crate::files::private_dir(&config.data_dir)?;
     let exclusive = config.sqlite_path().filter(|_| services.contains(&Service::Registry));
     let _lock = exclusive.map(ServeLock::take).transpose()?;
+    let setup = SetupLock::take(&config.data_dir)?;
     let stores = Stores::open(config).await?;
+    // Whatever can fail comes before the first accounts: a password that is made is shown.
+    let certificate = certificate(config, &stores.content.clock)?;
+    let acceptors = acceptors(certificate.as_ref(), &services)?;
     let welcome = first_start::ensure(config, &stores).await?;
+    drop(setup);
+    if let Some(welcome) = welcome {
+        say(&welcome, config);
+    }
     let Content { db, objects, clock, lifetimes } = stores.content.clone();
     let uploads = Uploads::new(db.clone(), objects, clock.clone(), lifetimes);
     if exclusive.is_some() {
         uploads.forget_claims().await.context("taking over the uploads of the last run")?;
     }
     let process = Process::new(&stores);
-    let certificate = certificate(config, &clock)?;
     let parts = Parts { config, stores: &stores, uploads };
-    for (service, socket) in sockets.services {
-        let tls = certificate.as_ref().map(|c| acceptor(c, service)).transpose()?;
+    for ((service, socket), tls) in sockets.services.into_iter().zip(acceptors) {
         process.listen(socket, service.name(), router(&parts, service), tls, config.max_connections);
     }
     let monitor = process.monitor(sockets.monitor);
     let background = Background::start(config, &stores, &process.metrics, certificate, &services);
     tracing::info!(services = ?services.iter().map(|s| s.name()).collect::<Vec<_>>(), "serving");
-    if let Some(welcome) = welcome {
-        say(&welcome, config);
-    }
     signals.next().await;
     let code = process.drain(config, &mut signals).await;
     background.stop().await;
@@ -88,7 +91,13 @@ fn sorted(named: &[Service]) -> Vec<Service> {
 fn say(welcome: &Welcome, config: &Config) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(welcome.text(config).as_bytes()).and_then(|()| out.flush());
+    if out.write_all(welcome.text(config).as_bytes()).and_then(|()| out.flush()).is_err() {
+        tracing::warn!(
+            "the first passwords could not be printed: set new ones with `wharfinger admin reset-password {}` (and {})",
+            config.first.admin_email,
+            config.first.operator_email
+        );
+    }
 }
 
 /// The sockets, all of them or none.
@@ -123,6 +132,11 @@ fn certificate(config: &Config, clock: &Clock) -> Result<Option<Arc<Certificate>
     Ok(Some(Certificate::open(cert, key).context("loading the TLS certificate")?))
 }
 
+/// How each service speaks TLS, in the services' order.
+fn acceptors(certificate: Option<&Arc<Certificate>>, services: &[Service]) -> Result<Vec<Option<TlsAcceptor>>> {
+    services.iter().map(|&service| certificate.map(|c| acceptor(c, service)).transpose()).collect()
+}
+
 fn acceptor(certificate: &Arc<Certificate>, service: Service) -> Result<TlsAcceptor> {
     let protocols = if service == Service::Registry { Protocols::Http1 } else { Protocols::Http2 };
     Ok(TlsAcceptor::from(server_config(Arc::clone(certificate), protocols)?))
@@ -152,8 +166,8 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
         }
         Service::Authsvc => authsvc::router(authsvc::State::new(identity)),
         Service::Controller => {
-            let settings =
-                controller::Settings { secure_cookies: !config.external_url(service).starts_with("http://") };
+            let plain = config.tls == Tls::Off && config.external_url(service).starts_with("http://");
+            let settings = controller::Settings { secure_cookies: !plain };
             controller::router(controller::State::new(db, identity, settings))
         }
     }

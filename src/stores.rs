@@ -77,6 +77,24 @@ impl Stores {
     }
 }
 
+/// [`Content::open`] for a command: nobody else sets the installation up meanwhile.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn content(config: &Config) -> Result<Content> {
+    let _setup = SetupLock::take(&config.data_dir)?;
+    Content::open(config).await
+}
+
+/// [`Stores::open`] for a command: nobody else sets the installation up meanwhile.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn stores(config: &Config) -> Result<Stores> {
+    let _setup = SetupLock::take(&config.data_dir)?;
+    Stores::open(config).await
+}
+
 /// Connects to the database, without touching its schema.
 ///
 /// # Errors
@@ -107,6 +125,28 @@ async fn master_key(path: &Path, db: &Db) -> Result<MasterKey> {
     let text = String::from_utf8(read_bounded(path, 4096)?).unwrap_or_default();
     MasterKey::from_hex(text.trim())
         .with_context(|| format!("{} does not hold a master key: 64 hexadecimal characters", path.display()))
+}
+
+/// Held while a process makes what an installation needs: schema, master key, private CA, first accounts. Processes that
+/// start at once on one data folder do so one after another, so that none takes half of another's work for its own.
+#[derive(Debug)]
+pub(crate) struct SetupLock {
+    _file: File,
+}
+
+impl SetupLock {
+    /// Waits for the lock of a data folder. It ends with the value, or with the process, however that ends. Blocks.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self> {
+        private_dir(data_dir)?;
+        let path = data_dir.join("setup.lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open.with_context(|| format!("opening {}", path.display()))?;
+        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
 }
 
 /// Held while the registry serves a `SQLite` database: a second one would take the first one's uploads for dead.

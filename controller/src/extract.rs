@@ -51,6 +51,11 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
+/// Whether text holds a percent-encoded NUL: no name has one, and not every database takes one.
+fn has_nul(text: &str) -> bool {
+    text.contains("%00")
+}
+
 /// The query.
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
@@ -59,6 +64,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        if has_nul(parts.uri.query().unwrap_or_default()) {
+            return Err(Error::Malformed("the query holds a NUL, which no name has".into()));
+        }
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(error) => Err(Error::Malformed(error.body_text())),
@@ -74,6 +82,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        if has_nul(parts.uri.path()) {
+            return Err(Error::NoRoute);
+        }
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(path)) => Ok(Self(path)),
             Err(PathRejection::FailedToDeserializePathParams(_)) => Err(Error::NoRoute),

@@ -80,7 +80,7 @@ impl Identity {
 
     /// Cuts scopes to rights. Repositories and the catalog stay in the list even where nothing is left of them, so that the
     /// registry can tell what was refused from what was not asked for.
-    async fn grant(
+    pub(crate) async fn grant(
         &self,
         who: Option<&Principal>,
         scopes: &[Scope],

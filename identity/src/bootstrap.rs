@@ -72,6 +72,14 @@ impl Identity {
         }))
     }
 
+    /// Whether nobody was made yet, so that [`Identity::bootstrap`] would make the first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn needs_bootstrap(&self) -> storage::Result<bool> {
+        self.is_empty().await
+    }
+
     async fn is_empty(&self) -> storage::Result<bool> {
         let mut session = self.db().read().await?;
         Ok(users::list_operators(&mut session, 1).await?.is_empty()

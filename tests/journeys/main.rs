@@ -6,6 +6,7 @@
 
 mod accounts;
 mod concurrency;
+mod first_start;
 mod hostile;
 mod layers;
 mod listings;
