@@ -20,7 +20,7 @@ check: ## Formatting, lints, documentation, dependencies
 	tests/tools/install.sh check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --quiet
 	$(TOOLS)/cargo-deny --all-features check bans licenses sources
 
 unit: ## Unit, property and handler tests
