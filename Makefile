@@ -29,8 +29,8 @@ unit: ## Unit, property and handler tests
 journeys: ## Journeys through the running binary that need no other program
 	$(CARGO) test --test journeys
 
-postgres: ## The storage tests and the journeys again, on a private PostgreSQL
-	tests/tools/postgres.sh $(CARGO) test -p storage -p identity --lib
+postgres: tools ## The storage tests, the journeys and two replicas, on a private PostgreSQL
+	tests/tools/postgres.sh $(CARGO) test -p storage -p identity -p registry -p authsvc -p controller --lib
 	tests/tools/postgres.sh $(CARGO) test --test journeys
 	tests/tools/postgres.sh $(CARGO) test --test replicas
 
@@ -51,5 +51,5 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/install.sh fuzz
 	tests/tools/fuzz.sh
 
-test: ## All of it, step by step, with a count at the end
+test: tools ## All of it, step by step, with a count at the end
 	tests/tools/steps.sh check unit journeys postgres clients oci crash
