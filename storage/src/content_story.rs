@@ -395,6 +395,18 @@ async fn bytes_that_nobody_acknowledged_take_no_room() {
 }
 
 #[tokio::test]
+async fn bytes_that_a_row_may_count_on_are_not_cut() {
+    let w = world().await;
+    let id = w.begin("acme").await;
+    let mut writer = w.uploads.claim(&id).await.unwrap();
+    writer.write(Bytes::from(vec![7; 2 << 20])).await.unwrap();
+    writer.doubt();
+    writer.release().await.unwrap();
+    let key = w.uploads.find(&id).await.unwrap().unwrap().object_key;
+    assert_eq!(w.objects.open_object(&key).unwrap().length().unwrap(), 2 << 20);
+}
+
+#[tokio::test]
 async fn an_object_has_one_writer_whatever_the_rows_say() {
     let w = world().await;
     let id = w.begin("acme").await;

@@ -38,6 +38,8 @@ pub struct Writer {
     /// Bytes taken in by [`Writer::write`], flushed or not, since the session began.
     accepted: u64,
     began_at: u64,
+    /// A commit failed in a way that does not tell whether it happened: a row may count on bytes behind `received`.
+    in_doubt: bool,
     /// What a blocking thread works on now, or last left behind.
     sink: Sink,
 }
@@ -93,6 +95,7 @@ impl Writer {
             pending_bytes: 0,
             accepted,
             began_at: accepted,
+            in_doubt: false,
             sink: Sink::Idle(None),
         })
     }
@@ -283,7 +286,7 @@ impl Writer {
         if moved == 0 {
             return Err(Error::Conflict("the upload was taken over by another request"));
         }
-        tx.commit().await?;
+        self.certain(tx.commit().await)?;
         self.row.received = received;
         self.row.hash_state = Some(state);
         self.sink = Sink::Idle(Some(open));
@@ -317,6 +320,9 @@ impl Writer {
             // Writing failed, and took the object along: open it anew, which cuts it.
             _ => None,
         };
+        if self.in_doubt {
+            return;
+        }
         let opening = self.opening();
         let cut = tokio::task::spawn_blocking(move || match open {
             Some(mut open) if open.object.written() > received => open.object.truncate(received),
@@ -365,8 +371,8 @@ impl Writer {
     }
 
     /// The one transaction that makes a session a blob.
-    async fn record(&self, target: &Target<'_>, size: u64) -> Result<()> {
-        let shared = &self.uploads.0;
+    async fn record(&mut self, target: &Target<'_>, size: u64) -> Result<()> {
+        let shared = self.uploads.0.clone();
         let now = shared.clock.now();
         let row = &self.row;
         let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
@@ -380,7 +386,19 @@ impl Writer {
         let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key };
         blobs::create(&mut tx, &blob, now, now + shared.lifetimes.discard).await?;
         blobs::link(&mut tx, &repository.id, &row.org_id, target.digest, now + shared.lifetimes.grace).await?;
-        tx.commit().await
+        self.certain(tx.commit().await)
+    }
+
+    /// Notes where a commit's failure leaves open whether it happened, as when the connection is lost. A full disk does not.
+    fn certain(&mut self, outcome: Result<()>) -> Result<()> {
+        self.in_doubt |= matches!(&outcome, Err(error) if !matches!(error, Error::NoSpace(_)));
+        outcome
+    }
+
+    /// As after a commit whose connection was lost.
+    #[cfg(test)]
+    pub(crate) fn doubt(&mut self) {
+        let _ = self.certain(Err(Error::Conflict("the connection was lost")));
     }
 }
 
