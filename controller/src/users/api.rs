@@ -151,9 +151,7 @@ pub(crate) async fn deactivate_user(
     Path((org, name)): Path<(String, String)>,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    let member = member(&state, &org, &name).await?;
-    state.identity().set_active(&org.id, &member.user_id, false).await?;
-    Ok(StatusCode::NO_CONTENT)
+    set_active(&state, &org, &name, false).await
 }
 
 /// Give a user's access to this organization back
@@ -166,8 +164,12 @@ pub(crate) async fn activate_user(
     Path((org, name)): Path<(String, String)>,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    let member = member(&state, &org, &name).await?;
-    state.identity().set_active(&org.id, &member.user_id, true).await?;
+    set_active(&state, &org, &name, true).await
+}
+
+async fn set_active(state: &State, org: &Org, name: &str, active: bool) -> Result<StatusCode> {
+    let member = member(state, org, name).await?;
+    state.identity().set_active(&org.id, &member.user_id, active).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
