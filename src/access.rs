@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
+use identity::audit::{Client, Origin};
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -79,6 +80,12 @@ impl Surface {
         let mut record = Record::begin(&self, peer, &request, &id, Arc::clone(&received));
         let mut request = request.map(|body| Body::new(Counted { body, count: received }));
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(Origin {
+            client: if self.0.name == "controller" { Client::Api } else { Client::Docker },
+            address: Some(peer.ip().to_canonical()),
+            agent: record.agent.clone(),
+            request_id: record_id(&id),
+        });
         let span = tracing::info_span!("request", request.id = id.to_str().unwrap_or_default());
         let mut response = self.respond(request).instrument(span).await;
         response.headers_mut().insert(&X_REQUEST_ID, id);
@@ -102,6 +109,10 @@ impl Surface {
             Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n").into_response(),
         }
     }
+}
+
+fn record_id(id: &HeaderValue) -> String {
+    id.to_str().unwrap_or_default().to_owned()
 }
 
 /// Notes which route matched, where the services' own middleware cannot be asked.

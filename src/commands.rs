@@ -87,7 +87,7 @@ pub(crate) async fn rotate_keys(config: &Config) -> Result<ExitCode> {
 pub(crate) async fn reset_password(config: &Config, email: &str) -> Result<ExitCode> {
     let given = read_password()?;
     let stores = stores::stores(config).await?;
-    let reset = stores.identity.reset_password(email, given.as_ref()).await;
+    let reset = stores.identity.reset_password(&identity::audit::Caller::server(), email, given.as_ref()).await;
     let generated = reset.with_context(|| format!("resetting {email}'s password"))?;
     stores.content.db.close().await;
     eprintln!("{email} has a new password; everything they were logged in with has ended");

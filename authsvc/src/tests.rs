@@ -86,13 +86,17 @@ impl Service {
         let user = storage::users::find_by_name(&mut session, NAME).await.unwrap().unwrap();
         drop(session);
         let new = NewApiKey { org_id: &org.id, user_id: &user.id, name: "ci", valid_days: None };
-        self.identity.create_api_key(&new).await.unwrap().key.expose().to_owned()
+        self.identity.create_api_key(&identity::audit::Caller::server(), &new).await.unwrap().key.expose().to_owned()
     }
 
     async fn publish(&self, public: bool) {
         let found = storage::projects::find_by_path(&mut self.db.read().await.unwrap(), "main", "defaultproject").await;
         self.identity
-            .update_project(&found.unwrap().unwrap().id, &UpdateProject { public: Some(public), sparse: None })
+            .update_project(
+                &identity::audit::Caller::server(),
+                &found.unwrap().unwrap().id,
+                &UpdateProject { public: Some(public), sparse: None },
+            )
             .await
             .unwrap();
     }

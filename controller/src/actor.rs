@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use identity::Secret;
+use identity::audit::{Caller, Client, Credential, Origin};
 use identity::login::LoginError;
 use identity::rbac::{Permission, Principal, Resource, authorize};
 use identity::session::LiveSession;
@@ -27,10 +28,8 @@ const CSRF_TOKEN: &str = "x-csrf-token";
 /// An authenticated caller with the rights of this moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
-    /// The user and their rights.
-    pub(crate) principal: Arc<Principal>,
-    /// Whether an API key let them in.
-    pub(crate) by_key: bool,
+    /// The user and their rights, what they showed, and where they are.
+    pub(crate) caller: Caller,
 }
 
 /// The holder of a session, even of one that must first choose a new password.
@@ -40,6 +39,8 @@ pub(crate) struct Holder {
     pub(crate) session: LiveSession,
     /// The cookie's value.
     pub(crate) cookie: Secret,
+    /// The holder, as whoever changes something.
+    pub(crate) caller: Caller,
 }
 
 impl FromRequestParts<State> for Holder {
@@ -54,7 +55,12 @@ impl FromRequestParts<State> for Holder {
         if !safe && !session.csrf_matches(given) {
             return Err(Error::CsrfToken);
         }
-        Ok(Self { session, cookie })
+        let caller = Caller {
+            principal: Arc::clone(&session.principal),
+            credential: Credential::Session(session.id.clone()),
+            origin: origin(parts, Client::Browser),
+        };
+        Ok(Self { session, cookie, caller })
     }
 }
 
@@ -65,7 +71,10 @@ impl FromRequestParts<State> for Actor {
         // A key says more than a cookie that the browser adds by itself.
         if let Some(key) = api_key(&parts.headers)? {
             return match state.identity().login_with_key(&Secret::new(key)).await {
-                Ok(login) => Ok(Self { principal: login.principal, by_key: true }),
+                Ok(login) => {
+                    let id = login.key.map(|key| key.id).unwrap_or_default();
+                    Ok(Self::new(login.principal, Credential::ApiKey(id), parts))
+                }
                 Err(LoginError::Refused) => Err(Error::Unauthenticated),
                 Err(error) => Err(error.into()),
             };
@@ -74,7 +83,7 @@ impl FromRequestParts<State> for Actor {
         if session.must_change_password {
             return Err(Error::PasswordChangeRequired);
         }
-        Ok(Self { principal: session.principal, by_key: false })
+        Ok(Self::new(session.principal, Credential::Session(session.id), parts))
     }
 }
 
@@ -91,19 +100,41 @@ fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
     }
 }
 
+/// Where a request comes from, as the server noted it.
+pub(crate) fn origin(parts: &Parts, client: Client) -> Origin {
+    let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
+    let client = if origin.agent.starts_with("rctl/") { Client::Cli } else { client };
+    Origin { client, ..origin }
+}
+
 impl Actor {
+    fn new(principal: Arc<Principal>, credential: Credential, parts: &Parts) -> Self {
+        let client = if matches!(credential, Credential::Session(_)) { Client::Browser } else { Client::Api };
+        Self { caller: Caller { principal, credential, origin: origin(parts, client) } }
+    }
+
+    /// The user and their rights.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.caller.principal
+    }
+
+    /// Whether an API key let them in.
+    pub(crate) fn by_key(&self) -> bool {
+        matches!(self.caller.credential, Credential::ApiKey(_))
+    }
+
     /// Asks for a permission on a thing that the caller sees.
     ///
     /// # Errors
     /// 403 with the permission that is missing.
     pub(crate) fn can(&self, permission: Permission, resource: &Resource<'_>) -> Result<()> {
-        authorize(&self.principal, permission, resource).into_result()?;
+        authorize(self.principal(), permission, resource).into_result()?;
         Ok(())
     }
 
     /// Whether [`Actor::can`] would allow it.
     pub(crate) fn may(&self, permission: Permission, resource: &Resource<'_>) -> bool {
-        authorize(&self.principal, permission, resource).is_allowed()
+        authorize(self.principal(), permission, resource).is_allowed()
     }
 
     /// The organization of that slug, and a permission on the whole of it.

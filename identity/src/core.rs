@@ -173,6 +173,12 @@ impl Identity {
         self.0.options.clock.now()
     }
 
+    /// The time by the one clock (unix milliseconds).
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.0.options.clock.now_ms()
+    }
+
     /// `aud` of access tokens: the registry's `service`.
     #[must_use]
     pub fn service(&self) -> &str {

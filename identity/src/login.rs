@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument;
 
 use crate::api_key::ApiKey;
+use crate::audit::{Caller, Entry};
 use crate::core::Identity;
 use crate::name::{UserName, normalise};
 use crate::password::Busy;
@@ -283,7 +284,7 @@ impl Identity {
     /// # Errors
     /// [`storage::Error::Conflict`] for somebody of several organizations: whoever added them to a second one could guess at
     /// their password without end. Else those of the database.
-    pub async fn unlock(&self, name: &str) -> storage::Result<()> {
+    pub async fn unlock(&self, by: &Caller, org_id: &str, name: &str) -> storage::Result<()> {
         let mut session = self.db().read().await?;
         if let Some(user) = users::find_by_name(&mut session, &normalise(name)).await?
             && memberships::count_of_user(&mut session, &user.id).await? > 1
@@ -293,7 +294,10 @@ impl Identity {
             ));
         }
         drop(session);
-        self.lift_lock(name).await
+        let mut tx = self.db().begin().await?;
+        login_failures::clear(&mut tx, &self.name_key(name).hex).await?;
+        self.record(&mut tx, by, &Entry { org_id, action: "user.unlock", target: name, ..Entry::default() }).await?;
+        tx.commit().await
     }
 
     /// Lifts the lock of a name for whoever runs the machine.

@@ -38,6 +38,21 @@ pub struct Principal {
     pub grants: Vec<Grant>,
 }
 
+impl Principal {
+    /// Somebody who may do nothing: the server by itself, or a name at a log-in that failed.
+    #[must_use]
+    pub fn nobody(name: impl Into<String>) -> Self {
+        Self {
+            user_id: String::new(),
+            name: name.into(),
+            machine: false,
+            operator: false,
+            key_org: None,
+            grants: Vec::new(),
+        }
+    }
+}
+
 /// What a permission is asked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource<'a> {

@@ -69,6 +69,7 @@ impl Identity {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::audit::Caller;
     use crate::core::testing;
     use crate::login::Door;
 
@@ -85,7 +86,7 @@ mod tests {
         let other = t.identity.login_with_refresh(&token, "another").await;
         assert!(matches!(other, Err(LoginError::Refused)));
         assert!(matches!(t.identity.login_with_refresh(&"x".into(), "wharfinger").await, Err(LoginError::Refused)));
-        t.identity.reset_password("admin@localhost", None).await.unwrap();
+        t.identity.reset_password(&Caller::server(), "admin@localhost", None).await.unwrap();
         assert!(matches!(t.identity.login_with_refresh(&token, "wharfinger").await, Err(LoginError::Refused)));
     }
 

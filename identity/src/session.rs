@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use storage::names::new_id;
 use storage::sessions;
 use subtle::ConstantTimeEq;
 
@@ -30,6 +31,8 @@ pub struct NewSession {
 /// Whoever a live session belongs to.
 #[derive(Debug, Clone)]
 pub struct LiveSession {
+    /// Public id.
+    pub id: String,
     /// Their rights at this moment.
     pub principal: Arc<Principal>,
     /// Whether they must choose a new password before anything else.
@@ -60,6 +63,7 @@ impl Identity {
         let token = Secret::random_hex(LEN / 2);
         let now = self.now();
         let row = sessions::Session {
+            id: new_id(),
             token_hash: sha256_hex(token.expose()),
             user_id: login.principal.user_id.clone(),
             epoch: login.epochs.user,
@@ -87,6 +91,7 @@ impl Identity {
         let Some(principal) = self.principal(&row.user_id, None).await? else { return Ok(None) };
         let live = subject.user.epoch == row.epoch;
         Ok(live.then(|| LiveSession {
+            id: row.id,
             principal,
             must_change_password: subject.user.must_change_password,
             csrf_token: self.csrf_token(token),
@@ -113,6 +118,7 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use crate::audit::Caller;
     use crate::core::testing;
     use crate::login::Door;
 
@@ -152,7 +158,12 @@ mod tests {
         let login = t.identity.login("admin@localhost", &testing::PASSWORD.into(), Door::Console).await.unwrap();
         let session = t.identity.begin_session(&login).await.unwrap();
         t.identity
-            .change_password("admin@localhost", &testing::PASSWORD.into(), &"quite another one".into())
+            .change_password(
+                &Caller::server(),
+                "admin@localhost",
+                &testing::PASSWORD.into(),
+                &"quite another one".into(),
+            )
             .await
             .unwrap();
         assert!(t.identity.find_session(&session.token).await.unwrap().is_none());

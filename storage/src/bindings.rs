@@ -44,9 +44,15 @@ pub struct NewBinding<'a> {
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, org_id: &str, id: &str) -> Result<Option<Binding>> {
-    query_opt!(session, Row, "SELECT * FROM bindings WHERE org_id = $1 AND id = $2", org_id, id)?
-        .map(Row::read)
-        .transpose()
+    query_opt!(
+        session,
+        Row,
+        "SELECT * FROM bindings WHERE org_id = $1 AND id = $2 AND user_id IS NOT NULL",
+        org_id,
+        id
+    )?
+    .map(Row::read)
+    .transpose()
 }
 
 /// At most `limit` bindings of an organization after the id `after`, oldest first.
@@ -57,7 +63,7 @@ pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) 
     query_all!(
         session,
         Row,
-        "SELECT * FROM bindings WHERE org_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        "SELECT * FROM bindings WHERE org_id = $1 AND id > $2 AND user_id IS NOT NULL ORDER BY id LIMIT $3",
         org_id,
         after,
         limit,
@@ -105,8 +111,8 @@ pub async fn create(tx: &mut Tx, new: &NewBinding<'_>, now: i64) -> Result<Bindi
     };
     let made = execute!(
         tx,
-        "INSERT INTO bindings (id, org_id, user_id, role, project_id, namespaces, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        "INSERT INTO bindings (id, org_id, user_id, role, project_id, namespaces, builtin, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, FALSE, $7) ON CONFLICT DO NOTHING",
         binding.id.as_str(),
         binding.org_id.as_str(),
         binding.user_id.as_str(),

@@ -30,6 +30,15 @@ impl Clock {
         }
     }
 
+    /// The time in unix milliseconds; a manual clock stands at whole seconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        match self {
+            Self::System => system_millis(),
+            Self::Manual(at) => at.load(Ordering::SeqCst).saturating_mul(1000),
+        }
+    }
+
     /// Moves a manual clock by `seconds`; does nothing to the system's.
     pub fn advance(&self, seconds: i64) {
         if let Self::Manual(at) = self {

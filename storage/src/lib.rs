@@ -6,6 +6,7 @@
 //! [`gc`] takes away what nothing refers to, [`verify`] proves rows against bytes. [`names`] holds what may be a name.
 
 pub mod api_keys;
+pub mod audit;
 pub mod bindings;
 pub mod blobs;
 pub mod clock;

@@ -82,6 +82,16 @@ pub async fn active_orgs(session: &mut Session, user_id: &str) -> Result<Vec<Str
     Ok(rows.into_iter().map(|(org,)| org).collect())
 }
 
+/// Ids of the organizations that a user belongs to, active there or not, in their order.
+///
+/// # Errors
+/// Those of the database.
+pub async fn orgs_of_user(session: &mut Session, user_id: &str) -> Result<Vec<String>> {
+    let sql = "SELECT org_id FROM memberships WHERE user_id = $1 ORDER BY org_id LIMIT 10000";
+    let rows = query_all!(session, (String,), sql, user_id)?;
+    Ok(rows.into_iter().map(|(org,)| org).collect())
+}
+
 /// To how many organizations a user belongs, active there or not.
 ///
 /// # Errors

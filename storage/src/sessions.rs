@@ -7,6 +7,8 @@ use crate::{execute, query_opt};
 /// A console session.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Session {
+    /// Public id, by which it is listed and ended.
+    pub id: String,
     /// SHA-256 of the cookie's value, in hexadecimal.
     pub token_hash: String,
     /// Who logged in.
@@ -34,7 +36,8 @@ pub async fn find(session: &mut Connection, token_hash: &str) -> Result<Option<S
 pub async fn create(tx: &mut Tx, new: &Session) -> Result<()> {
     execute!(
         tx,
-        "INSERT INTO sessions (token_hash, user_id, epoch, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO sessions (id, token_hash, user_id, epoch, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        new.id.as_str(),
         new.token_hash.as_str(),
         new.user_id.as_str(),
         new.epoch,
@@ -85,6 +88,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::db::testing;
+    use crate::names::new_id;
     use crate::users::{self, NewUser};
 
     #[tokio::test]
@@ -96,6 +100,7 @@ mod tests {
         let user = users::create(&mut tx, &new, 1).await.unwrap();
         for (hash, created_at) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
             let new = Session {
+                id: new_id(),
                 token_hash: hash.into(),
                 user_id: user.id.clone(),
                 epoch: 1,

@@ -81,7 +81,7 @@ pub(crate) async fn list_api_keys(
 ) -> Result<Json<Page<ApiKeyView>>> {
     let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
     let bounds = query.bounds()?;
-    let own = Some(actor.principal.user_id.as_str());
+    let own = Some(actor.principal().user_id.as_str());
     let user_id = if actor.may(Permission::ApikeyManage, &in_org(&org)) { None } else { own };
     let mut session = state.db().read().await?;
     let filter = ApiKeyFilter { org_id: &org.id, user_id };
@@ -108,18 +108,18 @@ pub(crate) async fn create_api_key(
     extract::Json(new): extract::Json<ApiKeyToCreate>,
 ) -> Result<(StatusCode, Json<CreatedApiKey>)> {
     let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
-    if actor.by_key {
+    if actor.by_key() {
         return Err(Error::Forbidden("an API key cannot make API keys: log in with a password"));
     }
     let user_id = match &new.user {
-        Some(name) if normalise(name) != actor.principal.name => {
+        Some(name) if normalise(name) != actor.principal().name => {
             actor.can(Permission::ApikeyManage, &in_org(&org))?;
             member(&state, &org, name).await?.user_id
         }
-        _ => actor.principal.user_id.clone(),
+        _ => actor.principal().user_id.clone(),
     };
     let key = NewApiKey { org_id: &org.id, user_id: &user_id, name: &new.name, valid_days: new.valid_days };
-    let made = state.identity().create_api_key(&key).await?;
+    let made = state.identity().create_api_key(&actor.caller, &key).await?;
     let view = view(&mut state.db().read().await?, made.row).await?;
     Ok((StatusCode::CREATED, Json(CreatedApiKey { key: made.key.expose().to_owned(), view })))
 }
@@ -138,11 +138,11 @@ pub(crate) async fn delete_api_key(
     let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
     let found = api_keys::find(&mut state.db().read().await?, &id).await?;
     let seen = found.filter(|key| {
-        let own = key.user_id == actor.principal.user_id;
+        let own = key.user_id == actor.principal().user_id;
         key.org_id == org.id && (own || actor.may(Permission::ApikeyManage, &in_org(&org)))
     });
     let key = seen.ok_or(Error::NotFound("API key"))?;
-    state.identity().delete_api_key(&org.id, &key.id).await?;
+    state.identity().delete_api_key(&actor.caller, &org.id, &key.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn list_bindings(
 /// All of the organization's bindings, or those of the projects whose members the caller may read.
 async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Binding>> {
     let mut session = state.db().read().await?;
-    if actor.principal.reach(Permission::MemberRead).projects.is_empty() {
+    if actor.principal().reach(Permission::MemberRead).projects.is_empty() {
         actor.can(Permission::MemberRead, &in_org(org))?;
     }
     let mut shown = Vec::new();
@@ -123,7 +123,7 @@ pub(crate) async fn create_binding(
         project_id: project.as_deref(),
         namespaces: &new.namespaces,
     };
-    let binding = state.identity().create_binding(&actor.principal, &binding).await?;
+    let binding = state.identity().create_binding(&actor.caller, &binding).await?;
     let mut session = state.db().read().await?;
     Ok((StatusCode::CREATED, Json(view(&mut session, binding).await?)))
 }
@@ -144,7 +144,7 @@ pub(crate) async fn delete_binding(
     let seen = found.filter(|binding| actor.may(Permission::MemberRead, &place(binding)));
     let binding = seen.ok_or(Error::NotFound("binding"))?;
     actor.can(Permission::MemberWrite, &place(&binding))?;
-    state.identity().delete_binding(&org.id, &binding.id).await?;
+    state.identity().delete_binding(&actor.caller, &org.id, &binding.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

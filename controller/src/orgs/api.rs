@@ -94,7 +94,7 @@ pub(crate) async fn list_orgs(
     let mut shown = Vec::new();
     let mut after = bounds.after.clone();
     while shown.len() <= bounds.limit {
-        let rows = orgs::list_of_user(&mut session, &actor.principal.user_id, &after, bounds.fetch()).await?;
+        let rows = orgs::list_of_user(&mut session, &actor.principal().user_id, &after, bounds.fetch()).await?;
         let Some(last) = rows.last() else { break };
         after.clone_from(&last.slug);
         shown.extend(rows.into_iter().filter(|org| actor.is_shown(org)));
@@ -122,7 +122,8 @@ pub(crate) async fn create_org(
         None => None,
     };
     let admin = admin.as_ref().map(|(name, password)| (name, *password));
-    let created = state.identity().create_org(&NewOrg { slug: &slug, name: new.name.as_deref(), admin }).await?;
+    let created =
+        state.identity().create_org(&actor.caller, &NewOrg { slug: &slug, name: new.name.as_deref(), admin }).await?;
     let view = CreatedOrgView { org: created.org.into(), admin: created.admin.map(CreatedUser::from) };
     Ok((StatusCode::CREATED, Json(view)))
 }

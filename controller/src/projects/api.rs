@@ -87,7 +87,7 @@ async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> R
     if actor.may(Permission::ProjectRead, &Resource::ProjectToCreate { org_id: &org.id }) {
         return Ok(projects::list(&mut session, &org.id, &bounds.after, bounds.fetch()).await?);
     }
-    let reach = actor.principal.reach(Permission::ProjectRead).projects;
+    let reach = actor.principal().reach(Permission::ProjectRead).projects;
     let mut rows = Vec::new();
     for id in &reach {
         rows.extend(projects::find(&mut session, id).await?.filter(|project| project.org_id == org.id));
@@ -113,7 +113,7 @@ pub(crate) async fn create_project(
     let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
     let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let settings = ProjectSettings { public: new.public, sparse: new.sparse };
-    let project = state.identity().create_project(&org.id, &slug, settings).await?;
+    let project = state.identity().create_project(&actor.caller, &org.id, &slug, settings).await?;
     Ok((StatusCode::CREATED, Json(project.into())))
 }
 
@@ -144,7 +144,7 @@ pub(crate) async fn update_project(
 ) -> Result<Json<ProjectView>> {
     let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
     let change = UpdateProject { public: change.public, sparse: change.sparse };
-    Ok(Json(state.identity().update_project(&project.id, &change).await?.into()))
+    Ok(Json(state.identity().update_project(&actor.caller, &project.id, &change).await?.into()))
 }
 
 #[cfg(test)]

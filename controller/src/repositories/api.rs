@@ -104,7 +104,7 @@ pub(crate) async fn list_repositories(
 
 /// What the caller may pull from: everything in the organization, or what is in some of its projects.
 async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Repository>> {
-    let reach = actor.principal.reach(Permission::RegistryPull);
+    let reach = actor.principal().reach(Permission::RegistryPull);
     let mut session = state.db().read().await?;
     if reach.orgs.contains(&org.id) {
         let filter = RepositoryFilter { org_id: Some(&org.id), project_id: None };

@@ -125,7 +125,7 @@ pub(crate) async fn change_password(
     extract::Json(change): extract::Json<PasswordChange>,
 ) -> Result<StatusCode> {
     let name = &holder.session.principal.name;
-    state.identity().change_password(name, &change.current, &change.new).await?;
+    state.identity().change_password(&holder.caller, name, &change.current, &change.new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -122,7 +122,7 @@ pub(crate) async fn create_user(
         Kind::Machine => UserKind::Machine,
     };
     let new = NewUser { name: &name, kind, password: new.password.as_ref() };
-    let added = state.identity().add_user(&org.id, &new).await?;
+    let added = state.identity().add_user(&actor.caller, &org.id, &new).await?;
     Ok((StatusCode::CREATED, Json(added.into())))
 }
 
@@ -151,7 +151,7 @@ pub(crate) async fn deactivate_user(
     Path((org, name)): Path<(String, String)>,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    set_active(&state, &org, &name, false).await
+    set_active(&actor, &state, &org, &name, false).await
 }
 
 /// Give a user's access to this organization back
@@ -164,12 +164,12 @@ pub(crate) async fn activate_user(
     Path((org, name)): Path<(String, String)>,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    set_active(&state, &org, &name, true).await
+    set_active(&actor, &state, &org, &name, true).await
 }
 
-async fn set_active(state: &State, org: &Org, name: &str, active: bool) -> Result<StatusCode> {
+async fn set_active(actor: &Actor, state: &State, org: &Org, name: &str, active: bool) -> Result<StatusCode> {
     let member = member(state, org, name).await?;
-    state.identity().set_active(&org.id, &member.user_id, active).await?;
+    state.identity().set_active(&actor.caller, &org.id, &member.user_id, active).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -184,7 +184,7 @@ pub(crate) async fn unlock_user(
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
     let member = member(&state, &org, &name).await?;
-    state.identity().unlock(&member.name).await?;
+    state.identity().unlock(&actor.caller, &org.id, &member.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

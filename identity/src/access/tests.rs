@@ -2,6 +2,7 @@
 use storage::projects::UpdateProject;
 
 use super::*;
+use crate::audit::Caller;
 use crate::core::testing::{self, PASSWORD, Testing};
 use crate::login::Door;
 use crate::token::{Bearer, BearerError};
@@ -69,7 +70,10 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     let scopes = ["repository:main/app:push,pull", "registry:catalog:*"];
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "catalog="]);
     let project = t.project("main", "defaultproject").await;
-    t.identity.update_project(&project, &UpdateProject { public: Some(true), sparse: None }).await.unwrap();
+    t.identity
+        .update_project(&Caller::server(), &project, &UpdateProject { public: Some(true), sparse: None })
+        .await
+        .unwrap();
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull", "catalog="]);
     let operator = login(&t, "operator@localhost").await;
     assert_eq!(granted(&t, Some(&operator), &scopes).await, ["main/app=pull", "catalog=*"]);
@@ -77,7 +81,10 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     let parsed = Scope::parse_all(scopes).unwrap();
     let open = t.identity.issue(None, &parsed).await.unwrap().token;
     let by_right = t.identity.issue(Some(&login(&t, "admin@localhost").await), &parsed).await.unwrap().token;
-    t.identity.update_project(&project, &UpdateProject { public: Some(false), sparse: None }).await.unwrap();
+    t.identity
+        .update_project(&Caller::server(), &project, &UpdateProject { public: Some(false), sparse: None })
+        .await
+        .unwrap();
     assert!(matches!(t.identity.verify_bearer(&open).await, Err(BearerError::Revoked)));
     assert!(t.identity.verify_bearer(&by_right).await.is_ok());
 }
@@ -101,10 +108,10 @@ async fn tokens_end_when_rights_shrink_or_the_credential_changes() {
     assert!(t.identity.verify_bearer(&one).await.is_ok());
     let (unrelated, _) = t.key_of("ann@acme.example").await;
     let more = t.give(&ann, "AUDITOR", None).await;
-    t.identity.delete_api_key(&org, &unrelated).await.unwrap();
-    t.identity.delete_binding(&org, &more).await.unwrap();
+    t.identity.delete_api_key(&Caller::server(), &org, &unrelated).await.unwrap();
+    t.identity.delete_binding(&Caller::server(), &org, &more).await.unwrap();
     assert!(t.identity.verify_bearer(&one).await.is_ok(), "what it grants is still theirs: nobody else can end it");
-    t.identity.delete_binding(&org, &binding).await.unwrap();
+    t.identity.delete_binding(&Caller::server(), &org, &binding).await.unwrap();
     assert!(revoked(&one).await, "a binding was removed");
     t.give(&ann, "PROJECT_READ_ONLY", Some(&project)).await;
     assert!(revoked(&one).await, "half of what it grants is not what it grants");
@@ -112,14 +119,14 @@ async fn tokens_end_when_rights_shrink_or_the_credential_changes() {
     let two = token().await;
     t.deactivate(&ann).await;
     assert!(revoked(&two).await, "the user was deactivated");
-    t.identity.set_active(&org, &ann, true).await.unwrap();
+    t.identity.set_active(&Caller::server(), &org, &ann, true).await.unwrap();
 
     let three = token().await;
-    t.identity.reset_password("ann@acme.example", None).await.unwrap();
+    t.identity.reset_password(&Caller::server(), "ann@acme.example", None).await.unwrap();
     assert!(revoked(&three).await, "the password was reset");
 
     let four = token().await;
-    t.identity.delete_api_key(&org, &key_id).await.unwrap();
+    t.identity.delete_api_key(&Caller::server(), &org, &key_id).await.unwrap();
     assert!(revoked(&four).await, "the key was revoked");
 }
 
@@ -130,7 +137,7 @@ async fn another_process_feels_it_within_half_a_second() {
     let admin = login(&t, "admin@localhost").await;
     let token = t.identity.issue(Some(&admin), &[]).await.unwrap().token;
     assert!(other.verify_bearer(&token).await.is_ok());
-    t.identity.reset_password("admin@localhost", None).await.unwrap();
+    t.identity.reset_password(&Caller::server(), "admin@localhost", None).await.unwrap();
     tokio::time::sleep(t.options.rights_for + std::time::Duration::from_millis(50)).await;
     assert!(matches!(other.verify_bearer(&token).await, Err(BearerError::Revoked)));
 }
@@ -161,12 +168,20 @@ async fn a_project_is_not_its_neighbour_whose_name_begins_alike() {
     let ann = t.add("ann@acme.example").await;
     for slug in ["web", "web-b", "web.b", "we"] {
         t.identity
-            .create_project(&org, &slug.parse().unwrap(), storage::projects::ProjectSettings::default())
+            .create_project(
+                &Caller::server(),
+                &org,
+                &slug.parse().unwrap(),
+                storage::projects::ProjectSettings::default(),
+            )
             .await
             .unwrap();
     }
     let slug = "main-b".parse().unwrap();
-    t.identity.create_org(&crate::admin::NewOrg { slug: &slug, name: None, admin: None }).await.unwrap();
+    t.identity
+        .create_org(&Caller::server(), &crate::admin::NewOrg { slug: &slug, name: None, admin: None })
+        .await
+        .unwrap();
     t.give(&ann, "PROJECT_ADMIN", Some(&t.project("main", "web").await)).await;
     let ann = login(&t, "ann@acme.example").await;
     let scopes = [

@@ -1,11 +1,13 @@
 //! Bindings: giving roles and taking them away.
 
+use serde_json::json;
 use storage::bindings::{self, Binding};
 use storage::{memberships, projects, users};
 
 use super::{AdminError, keep_an_admin};
+use crate::audit::{Caller, Entry};
 use crate::core::Identity;
-use crate::rbac::{Principal, Resource, Role, RoleScope};
+use crate::rbac::{Resource, Role, RoleScope};
 
 /// Most namespaces of one binding.
 const MAX_NAMESPACES: usize = 100;
@@ -31,20 +33,21 @@ impl Identity {
     /// # Errors
     /// [`AdminError::Invalid`] where role, project and namespaces do not fit; [`AdminError::Denied`];
     /// [`AdminError::Storage`] where user or project is not of the organization, or the binding exists.
-    pub async fn create_binding(&self, giver: &Principal, new: &NewBinding<'_>) -> Result<Binding, AdminError> {
+    pub async fn create_binding(&self, by: &Caller, new: &NewBinding<'_>) -> Result<Binding, AdminError> {
         check_fit(new)?;
         let resource = match new.project_id {
             Some(project_id) => Resource::Project { org_id: new.org_id, project_id },
             None => Resource::Org { org_id: new.org_id },
         };
-        giver.may_give(new.role, &resource).into_result()?;
+        by.principal.may_give(new.role, &resource).into_result()?;
         let mut tx = self.db().begin().await?;
-        if memberships::find(&mut tx, new.org_id, new.user_id).await?.is_none() {
-            return Err(storage::Error::NotFound("user").into());
-        }
+        let member = memberships::find(&mut tx, new.org_id, new.user_id).await?;
+        let member = member.ok_or(storage::Error::NotFound("user"))?;
+        let mut project = String::new();
         if let Some(project_id) = new.project_id {
-            let project = projects::find(&mut tx, project_id).await?;
-            project.filter(|project| project.org_id == new.org_id).ok_or(storage::Error::NotFound("project"))?;
+            let found = projects::find(&mut tx, project_id).await?;
+            let found = found.filter(|project| project.org_id == new.org_id);
+            project = found.ok_or(storage::Error::NotFound("project"))?.slug;
         }
         let row = bindings::NewBinding {
             org_id: new.org_id,
@@ -54,6 +57,15 @@ impl Identity {
             namespaces: new.namespaces,
         };
         let binding = bindings::create(&mut tx, &row, self.now()).await?;
+        let entry = Entry {
+            org_id: new.org_id,
+            action: "binding.create",
+            target: &member.name,
+            project: &project,
+            detail: json!({"role": binding.role, "namespaces": binding.namespaces}),
+            ..Entry::default()
+        };
+        self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget(new.user_id);
         Ok(binding)
@@ -63,7 +75,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such binding in the organization.
-    pub async fn delete_binding(&self, org_id: &str, id: &str) -> Result<(), AdminError> {
+    pub async fn delete_binding(&self, by: &Caller, org_id: &str, id: &str) -> Result<(), AdminError> {
         let mut tx = self.db().begin().await?;
         let binding = bindings::find(&mut tx, org_id, id).await?.ok_or(storage::Error::NotFound("binding"))?;
         bindings::delete(&mut tx, org_id, id).await?;
@@ -71,6 +83,20 @@ impl Identity {
             keep_an_admin(&mut tx, org_id).await?;
         }
         users::bump_grants_epoch(&mut tx, &binding.user_id).await?;
+        let owner = memberships::find(&mut tx, org_id, &binding.user_id).await?.map(|member| member.name);
+        let project = match &binding.project_id {
+            Some(id) => projects::find(&mut tx, id).await?.map(|project| project.slug),
+            None => None,
+        };
+        let entry = Entry {
+            org_id,
+            action: "binding.delete",
+            target: owner.as_deref().unwrap_or_default(),
+            project: project.as_deref().unwrap_or_default(),
+            detail: json!({"role": binding.role, "namespaces": binding.namespaces}),
+            ..Entry::default()
+        };
+        self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget(&binding.user_id);
         Ok(())

@@ -1,10 +1,12 @@
 //! Organizations and their projects.
 
+use serde_json::json;
 use storage::names::Slug;
 use storage::orgs::{self, Org};
 use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProject};
 
 use super::{AddedUser, AdminError, NewUser, UserKind};
+use crate::audit::{Caller, Entry};
 use crate::bootstrap::create_default_project;
 use crate::core::Identity;
 use crate::name::UserName;
@@ -38,7 +40,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`AdminError::Storage`] with a conflict where the slug is taken; [`AdminError::Password`], [`AdminError::Invalid`].
-    pub async fn create_org(&self, new: &NewOrg<'_>) -> Result<CreatedOrg, AdminError> {
+    pub async fn create_org(&self, by: &Caller, new: &NewOrg<'_>) -> Result<CreatedOrg, AdminError> {
         let name = new.name.unwrap_or(new.slug.as_str()).trim();
         if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(AdminError::Invalid("an organization's name has 1 to 128 characters, none of them a control"));
@@ -63,6 +65,10 @@ impl Identity {
             }
             None => None,
         };
+        let detail = json!({"name": org.name, "admin": admin.as_ref().map(|admin| &admin.member.name)});
+        let entry = Entry { action: "org.create", target: &org.slug, detail, ..Entry::default() };
+        self.record(&mut tx, by, &entry).await?;
+        self.record(&mut tx, by, &Entry { org_id: &org.id, ..entry }).await?;
         tx.commit().await?;
         if let Some(admin) = &admin {
             self.forget(&admin.member.user_id);
@@ -76,12 +82,18 @@ impl Identity {
     /// [`storage::Error::Conflict`] where the slug is taken in that organization, else those of the database.
     pub async fn create_project(
         &self,
+        by: &Caller,
         org_id: &str,
         slug: &Slug,
         settings: ProjectSettings,
     ) -> storage::Result<Project> {
         let mut tx = self.db().begin().await?;
         let project = projects::create(&mut tx, &NewProject { org_id, slug, settings }, self.now()).await?;
+        let detail = json!({"public": project.public, "sparse": project.sparse});
+        let (target, project_slug) = (project.slug.as_str(), project.slug.as_str());
+        let entry =
+            Entry { org_id, action: "project.create", target, project: project_slug, detail, ..Entry::default() };
+        self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget_public();
         Ok(project)
@@ -91,9 +103,20 @@ impl Identity {
     ///
     /// # Errors
     /// [`storage::Error::NotFound`], else those of the database.
-    pub async fn update_project(&self, id: &str, change: &UpdateProject) -> storage::Result<Project> {
+    pub async fn update_project(&self, by: &Caller, id: &str, change: &UpdateProject) -> storage::Result<Project> {
         let mut tx = self.db().begin().await?;
+        let before = projects::find(&mut tx, id).await?.ok_or(storage::Error::NotFound("project"))?;
         let project = projects::update(&mut tx, id, change).await?;
+        let state = |project: &Project| json!({"public": project.public, "sparse": project.sparse});
+        let entry = Entry {
+            org_id: &project.org_id,
+            action: "project.update",
+            target: &project.slug,
+            project: &project.slug,
+            detail: json!({"before": state(&before), "after": state(&project)}),
+            ..Entry::default()
+        };
+        self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget_public();
         Ok(project)

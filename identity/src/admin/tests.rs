@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::audit::Caller;
 use crate::core::testing::{self, PASSWORD};
 use crate::login::{Door, LoginError};
 use crate::rbac::Principal;
@@ -14,16 +15,19 @@ async fn an_organization_keeps_an_active_admin() {
     let (org, admin) = (t.org("main").await, t.user("admin@localhost").await);
     let binding =
         storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &admin).await.unwrap().remove(0);
-    assert!(matches!(t.identity.set_active(&org, &admin, false).await, Err(AdminError::LastAdmin)));
-    assert!(matches!(t.identity.delete_binding(&org, &binding.id).await, Err(AdminError::LastAdmin)));
+    assert!(matches!(t.identity.set_active(&Caller::server(), &org, &admin, false).await, Err(AdminError::LastAdmin)));
+    assert!(matches!(
+        t.identity.delete_binding(&Caller::server(), &org, &binding.id).await,
+        Err(AdminError::LastAdmin)
+    ));
     assert_eq!(principal(&t, &admin).await.grants.len(), 1);
 
     let second = t.add("second@acme.example").await;
     t.give(&second, "ADMIN", None).await;
-    t.identity.delete_binding(&org, &binding.id).await.unwrap();
+    t.identity.delete_binding(&Caller::server(), &org, &binding.id).await.unwrap();
     assert!(principal(&t, &admin).await.grants.is_empty());
-    assert!(matches!(t.identity.set_active(&org, &second, false).await, Err(AdminError::LastAdmin)));
-    t.identity.set_active(&org, &admin, false).await.unwrap();
+    assert!(matches!(t.identity.set_active(&Caller::server(), &org, &second, false).await, Err(AdminError::LastAdmin)));
+    t.identity.set_active(&Caller::server(), &org, &admin, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -51,23 +55,35 @@ async fn bindings_fit_their_role_and_their_giver() {
         new("PROJECT_ADMIN", Some(&project), &namespaces),
     ];
     for misfit in &misfits {
-        assert!(matches!(t.identity.create_binding(&admin, misfit).await, Err(AdminError::Invalid(_))), "{misfit:?}");
+        assert!(
+            matches!(t.identity.create_binding(&Caller::of(admin.clone()), misfit).await, Err(AdminError::Invalid(_))),
+            "{misfit:?}"
+        );
     }
     let bad = ["Not A Label".to_owned()];
     let bad = new("NAMESPACE_ADMIN", Some(&project), &bad);
-    assert!(matches!(t.identity.create_binding(&admin, &bad).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(t.identity.create_binding(&Caller::of(admin.clone()), &bad).await, Err(AdminError::Invalid(_))));
 
-    let denied = t.identity.create_binding(&lead, &new("ADMIN", None, &[])).await;
+    let denied = t.identity.create_binding(&Caller::of(lead.clone()), &new("ADMIN", None, &[])).await;
     assert!(matches!(denied, Err(AdminError::Denied(_))));
     let strange = NewBinding { project_id: Some("elsewhere"), ..new("PROJECT_ADMIN", None, &[]) };
-    assert!(matches!(t.identity.create_binding(&lead, &strange).await, Err(AdminError::Denied(_))));
-    assert!(matches!(t.identity.create_binding(&admin, &strange).await, Err(AdminError::Storage(_))));
-    t.identity.create_binding(&lead, &new("NAMESPACE_ADMIN", Some(&project), &namespaces)).await.unwrap();
-    t.identity.create_binding(&lead, &new("PROJECT_ADMIN", Some(&project), &[])).await.unwrap();
-    let again = t.identity.create_binding(&lead, &new("PROJECT_ADMIN", Some(&project), &[])).await;
+    assert!(matches!(t.identity.create_binding(&Caller::of(lead.clone()), &strange).await, Err(AdminError::Denied(_))));
+    assert!(matches!(
+        t.identity.create_binding(&Caller::of(admin.clone()), &strange).await,
+        Err(AdminError::Storage(_))
+    ));
+    t.identity
+        .create_binding(&Caller::of(lead.clone()), &new("NAMESPACE_ADMIN", Some(&project), &namespaces))
+        .await
+        .unwrap();
+    t.identity.create_binding(&Caller::of(lead.clone()), &new("PROJECT_ADMIN", Some(&project), &[])).await.unwrap();
+    let again = t.identity.create_binding(&Caller::of(lead.clone()), &new("PROJECT_ADMIN", Some(&project), &[])).await;
     assert!(matches!(again, Err(AdminError::Storage(error)) if error.is_conflict()));
     let outsider = NewBinding { user_id: &t.user("operator@localhost").await, ..new("ADMIN", None, &[]) };
-    assert!(matches!(t.identity.create_binding(&admin, &outsider).await, Err(AdminError::Storage(_))));
+    assert!(matches!(
+        t.identity.create_binding(&Caller::of(admin.clone()), &outsider).await,
+        Err(AdminError::Storage(_))
+    ));
 }
 
 #[tokio::test]
@@ -77,15 +93,15 @@ async fn an_existing_person_joins_with_the_credentials_they_have() {
     let ann = "ann@acme.example".parse().unwrap();
     let slug = "other".parse().unwrap();
     let new = NewOrg { slug: &slug, name: Some("Other"), admin: Some((&ann, Some(&"not her password".into()))) };
-    let created = t.identity.create_org(&new).await.unwrap();
-    assert!(t.identity.create_org(&new).await.is_err());
+    let created = t.identity.create_org(&Caller::server(), &new).await.unwrap();
+    assert!(t.identity.create_org(&Caller::server(), &new).await.is_err());
     assert_eq!(created.admin.unwrap().member.user_id, t.user("ann@acme.example").await);
     assert!(t.identity.login("ann@acme.example", &PASSWORD.into(), Door::Console).await.is_ok());
     let wrong = t.identity.login("ann@acme.example", &"not her password".into(), Door::Console).await;
     assert!(matches!(wrong, Err(LoginError::Refused)));
     assert_eq!(t.project("other", "defaultproject").await.len(), 26);
     let other = NewUser { name: &ann, kind: UserKind::Local, password: None };
-    let again = t.identity.add_user(&created.org.id, &other).await;
+    let again = t.identity.add_user(&Caller::server(), &created.org.id, &other).await;
     assert!(matches!(again, Err(AdminError::Storage(error)) if error.is_conflict()));
 }
 
@@ -96,7 +112,9 @@ async fn names_kinds_and_passwords_must_fit() {
     let (person, machine, operator) =
         ("x@acme.example".parse().unwrap(), "bot".parse().unwrap(), "operator@localhost".parse().unwrap());
     let (good, poor) = (PASSWORD.into(), "12345678".into());
-    let try_add = async |name, kind, password| t.identity.add_user(&org, &NewUser { name, kind, password }).await;
+    let try_add = async |name, kind, password| {
+        t.identity.add_user(&Caller::server(), &org, &NewUser { name, kind, password }).await
+    };
     assert!(matches!(try_add(&machine, UserKind::Local, None).await, Err(AdminError::Invalid(_))));
     assert!(matches!(try_add(&person, UserKind::Machine, None).await, Err(AdminError::Invalid(_))));
     assert!(matches!(try_add(&machine, UserKind::Machine, Some(&good)).await, Err(AdminError::Invalid(_))));
@@ -104,21 +122,22 @@ async fn names_kinds_and_passwords_must_fit() {
     assert!(matches!(try_add(&operator, UserKind::Local, None).await, Err(AdminError::Storage(_))));
     assert!(try_add(&machine, UserKind::Machine, None).await.unwrap().temporary_password.is_none());
     assert!(try_add(&person, UserKind::Local, None).await.unwrap().temporary_password.is_some());
-    assert!(matches!(t.identity.reset_password("bot", None).await, Err(AdminError::Invalid(_))));
-    assert!(matches!(t.identity.reset_password("nobody", None).await, Err(AdminError::Storage(_))));
+    assert!(matches!(t.identity.reset_password(&Caller::server(), "bot", None).await, Err(AdminError::Invalid(_))));
+    assert!(matches!(t.identity.reset_password(&Caller::server(), "nobody", None).await, Err(AdminError::Storage(_))));
 }
 
 #[tokio::test]
 async fn a_password_is_changed_by_whoever_knows_it() {
     let t = testing::identity().await;
     let change = async |current: &str, new: &str| {
-        t.identity.change_password("admin@localhost", &current.into(), &new.into()).await
+        t.identity.change_password(&Caller::server(), "admin@localhost", &current.into(), &new.into()).await
     };
     assert!(matches!(change("wrong password", "quite another one").await, Err(AdminError::Login(_))));
     assert!(matches!(change(PASSWORD, PASSWORD).await, Err(AdminError::Invalid(_))));
     assert!(matches!(change(PASSWORD, "short").await, Err(AdminError::Password(_))));
     let (_, key) = t.key_of("admin@localhost").await;
-    let by_key = t.identity.change_password("admin@localhost", &key, &"quite another one".into()).await;
+    let by_key =
+        t.identity.change_password(&Caller::server(), "admin@localhost", &key, &"quite another one".into()).await;
     assert!(matches!(by_key, Err(AdminError::Login(_))));
     change(PASSWORD, "quite another one").await.unwrap();
     assert!(t.identity.login("admin@localhost", &"quite another one".into(), Door::Registry).await.is_ok());
@@ -130,17 +149,26 @@ async fn api_keys_are_for_active_members_and_bounded() {
     let (org, admin, operator) =
         (t.org("main").await, t.user("admin@localhost").await, t.user("operator@localhost").await);
     let new = |user_id, name, valid_days| NewApiKey { org_id: &org, user_id, name, valid_days };
-    assert!(matches!(t.identity.create_api_key(&new(&operator, "x", None)).await, Err(AdminError::Storage(_))));
+    assert!(matches!(
+        t.identity.create_api_key(&Caller::server(), &new(&operator, "x", None)).await,
+        Err(AdminError::Storage(_))
+    ));
     for bad in
         [new(&admin, " ", None), new(&admin, "a\nb", None), new(&admin, "x", Some(0)), new(&admin, "x", Some(4000))]
     {
-        assert!(matches!(t.identity.create_api_key(&bad).await, Err(AdminError::Invalid(_))), "{bad:?}");
+        assert!(
+            matches!(t.identity.create_api_key(&Caller::server(), &bad).await, Err(AdminError::Invalid(_))),
+            "{bad:?}"
+        );
     }
-    let made = t.identity.create_api_key(&new(&admin, " ci ", None)).await.unwrap();
+    let made = t.identity.create_api_key(&Caller::server(), &new(&admin, " ci ", None)).await.unwrap();
     assert_eq!((made.row.name.as_str(), made.row.expires_at), ("ci", None));
     assert!(!format!("{made:?}").contains(&made.key.expose()[46..]));
-    assert!(matches!(t.identity.delete_api_key("other", &made.row.id).await, Err(AdminError::Storage(_))));
-    t.identity.delete_api_key(&org, &made.row.id).await.unwrap();
+    assert!(matches!(
+        t.identity.delete_api_key(&Caller::server(), "other", &made.row.id).await,
+        Err(AdminError::Storage(_))
+    ));
+    t.identity.delete_api_key(&Caller::server(), &org, &made.row.id).await.unwrap();
     assert!(t.identity.login_with_key(&made.key).await.is_err());
 }
 
@@ -151,21 +179,21 @@ async fn two_organizations_that_shut_somebody_out_at_once_end_everything() {
     let bob = t.add("bob@acme.example").await;
     let (slug, name, boss) = ("other".parse().unwrap(), "bob@acme.example".parse().unwrap(), "b@b".parse().unwrap());
     let new = NewOrg { slug: &slug, name: None, admin: Some((&boss, Some(&PASSWORD.into()))) };
-    let other = t.identity.create_org(&new).await.unwrap().org.id;
+    let other = t.identity.create_org(&Caller::server(), &new).await.unwrap().org.id;
     let new = NewUser { name: &name, kind: UserKind::Local, password: None };
-    t.identity.add_user(&other, &new).await.unwrap();
+    t.identity.add_user(&Caller::server(), &other, &new).await.unwrap();
     for _ in 0..20 {
         let before = t.identity.epochs(&bob).await.unwrap().unwrap();
         let out = [main.clone(), other.clone()].map(|org| {
             let (identity, bob) = (t.identity.clone(), bob.clone());
-            tokio::spawn(async move { identity.set_active(&org, &bob, false).await })
+            tokio::spawn(async move { identity.set_active(&Caller::server(), &org, &bob, false).await })
         });
         for done in out {
             done.await.unwrap().unwrap();
         }
         assert!(t.identity.epochs(&bob).await.unwrap().is_none());
         for org in [&main, &other] {
-            t.identity.set_active(org, &bob, true).await.unwrap();
+            t.identity.set_active(&Caller::server(), org, &bob, true).await.unwrap();
         }
         assert!(t.identity.epochs(&bob).await.unwrap().unwrap().user > before.user);
     }

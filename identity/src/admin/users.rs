@@ -1,9 +1,11 @@
 //! Users: adding them to an organization, shutting them out of it and letting them in again, and their passwords.
 
+use serde_json::json;
 use storage::memberships::{self, Member};
 use storage::{Tx, users};
 
 use super::{AdminError, keep_an_admin};
+use crate::audit::{Caller, Entry};
 use crate::core::Identity;
 use crate::login::Door;
 use crate::name::UserName;
@@ -63,10 +65,13 @@ impl Identity {
     /// # Errors
     /// [`AdminError::Invalid`], [`AdminError::Password`]; [`AdminError::Storage`] with a conflict where the user belongs to
     /// the organization already, or the name is another kind of user's.
-    pub async fn add_user(&self, org_id: &str, new: &NewUser<'_>) -> Result<AddedUser, AdminError> {
+    pub async fn add_user(&self, by: &Caller, org_id: &str, new: &NewUser<'_>) -> Result<AddedUser, AdminError> {
         let prepared = self.prepare(new).await?;
         let mut tx = self.db().begin().await?;
         let added = self.write_user(&mut tx, org_id, prepared).await?;
+        let detail = json!({"kind": added.member.kind});
+        let entry = Entry { org_id, action: "user.create", target: &added.member.name, detail, ..Entry::default() };
+        self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget(&added.member.user_id);
         Ok(added)
@@ -131,11 +136,9 @@ impl Identity {
     ///
     /// # Errors
     /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member.
-    pub async fn set_active(&self, org_id: &str, user_id: &str, active: bool) -> Result<(), AdminError> {
+    pub async fn set_active(&self, by: &Caller, org_id: &str, user_id: &str, active: bool) -> Result<(), AdminError> {
         let mut tx = self.db().begin().await?;
-        if memberships::find(&mut tx, org_id, user_id).await?.is_none() {
-            return Err(storage::Error::NotFound("user").into());
-        }
+        let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
         let changed = memberships::update_active(&mut tx, org_id, user_id, active).await?;
         if changed && !active {
             keep_an_admin(&mut tx, org_id).await?;
@@ -146,6 +149,8 @@ impl Identity {
                 users::bump_epoch(&mut tx, user_id).await?;
             }
         }
+        let action = if active { "user.activate" } else { "user.deactivate" };
+        self.record(&mut tx, by, &Entry { org_id, action, target: &member.name, ..Entry::default() }).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(())
@@ -157,14 +162,20 @@ impl Identity {
     /// # Errors
     /// [`AdminError::Login`] where the current one is not right; [`AdminError::Password`], [`AdminError::Invalid`];
     /// [`AdminError::Storage`] with a conflict where it was changed a moment before.
-    pub async fn change_password(&self, name: &str, current: &Secret, new: &Secret) -> Result<(), AdminError> {
+    pub async fn change_password(
+        &self,
+        by: &Caller,
+        name: &str,
+        current: &Secret,
+        new: &Secret,
+    ) -> Result<(), AdminError> {
         password::check(new)?;
         if current == new {
             return Err(AdminError::Invalid("the new password is the old one"));
         }
         let login = self.login(name, current, Door::Console).await?;
         // Only while the password that was checked still is the one: a reset that came in between stands.
-        self.write_password(&login.principal.user_id, new, None, Some(login.epochs.user)).await
+        self.write_password(by, "password.change", &login.principal.user_id, new, None, Some(login.epochs.user)).await
     }
 
     /// Gives somebody a new password, whoever they are, and lifts their lock: for the operator of the machine. Without
@@ -172,7 +183,12 @@ impl Identity {
     ///
     /// # Errors
     /// [`AdminError::Storage`] where there is no such user or they have no password; [`AdminError::Password`].
-    pub async fn reset_password(&self, name: &str, new: Option<&Secret>) -> Result<Option<Secret>, AdminError> {
+    pub async fn reset_password(
+        &self,
+        by: &Caller,
+        name: &str,
+        new: Option<&Secret>,
+    ) -> Result<Option<Secret>, AdminError> {
         let name = crate::name::normalise(name);
         let user = users::find_by_name(&mut self.db().read().await?, &name).await?;
         let user = user.ok_or(storage::Error::NotFound("user"))?;
@@ -182,10 +198,10 @@ impl Identity {
         let generated = if new.is_none() { Some(password::generate()) } else { None };
         if let Some(new) = new {
             password::check(new)?;
-            self.write_password(&user.id, new, None, None).await?;
+            self.write_password(by, "password.reset", &user.id, new, None, None).await?;
         } else if let Some(generated) = &generated {
             let until = self.now() + self.0.options.temporary_password_lifetime;
-            self.write_password(&user.id, generated, Some(until), None).await?;
+            self.write_password(by, "password.reset", &user.id, generated, Some(until), None).await?;
         }
         self.lift_lock(&name).await?;
         Ok(generated)
@@ -193,6 +209,8 @@ impl Identity {
 
     async fn write_password(
         &self,
+        by: &Caller,
+        action: &str,
         user_id: &str,
         new: &Secret,
         until: Option<i64>,
@@ -201,8 +219,28 @@ impl Identity {
         let hash = self.0.hasher.hash(new).await?;
         let mut tx = self.db().begin().await?;
         users::update_password(&mut tx, user_id, &hash, until, epoch).await?;
+        self.record_everywhere(&mut tx, by, user_id, action).await?;
         tx.commit().await?;
         self.forget(user_id);
+        Ok(())
+    }
+
+    /// Records what happened to a user in every organization of theirs, and on the platform where they run it.
+    pub(crate) async fn record_everywhere(
+        &self,
+        tx: &mut Tx,
+        by: &Caller,
+        user_id: &str,
+        action: &str,
+    ) -> storage::Result<()> {
+        let Some(user) = users::find(tx, user_id).await? else { return Ok(()) };
+        let mut orgs = memberships::orgs_of_user(tx, user_id).await?;
+        if user.operator {
+            orgs.insert(0, String::new());
+        }
+        for org_id in &orgs {
+            self.record(tx, by, &Entry { org_id, action, target: &user.name, ..Entry::default() }).await?;
+        }
         Ok(())
     }
 }

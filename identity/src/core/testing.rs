@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::{Identity, Options};
 use crate::MasterKey;
 use crate::admin::{NewApiKey, NewBinding, NewUser, UserKind};
+use crate::audit::Caller;
 use crate::bootstrap::Bootstrap;
 use crate::password::Cost;
 use crate::rbac::{Grant, Principal, Role};
@@ -85,7 +86,7 @@ impl Testing {
     pub(crate) async fn add(&self, name: &str) -> String {
         let (name, password) = (name.parse().unwrap(), Secret::new(PASSWORD));
         let new = NewUser { name: &name, kind: UserKind::Local, password: Some(&password) };
-        self.identity.add_user(&self.org("main").await, &new).await.unwrap().member.user_id
+        self.identity.add_user(&Caller::server(), &self.org("main").await, &new).await.unwrap().member.user_id
     }
 
     /// Gives a role in `main`, by somebody who may give any; returns the binding's id.
@@ -112,20 +113,20 @@ impl Testing {
             key_org: None,
             grants: vec![admin],
         };
-        self.identity.create_binding(&giver, &new).await.unwrap().id
+        self.identity.create_binding(&Caller::of(giver.into()), &new).await.unwrap().id
     }
 
     /// Makes an API key in `main`; returns its id and the key.
     pub(crate) async fn key_of(&self, name: &str) -> (String, Secret) {
         let (org_id, user_id) = (self.org("main").await, self.user(name).await);
         let new = NewApiKey { org_id: &org_id, user_id: &user_id, name: "test", valid_days: Some(1) };
-        let made = self.identity.create_api_key(&new).await.unwrap();
+        let made = self.identity.create_api_key(&Caller::server(), &new).await.unwrap();
         (made.row.id, made.key)
     }
 
     pub(crate) async fn deactivate(&self, user_id: &str) {
         let org = self.org("main").await;
         assert!(memberships::find(&mut self.db.read().await.unwrap(), &org, user_id).await.unwrap().is_some());
-        self.identity.set_active(&org, user_id, false).await.unwrap();
+        self.identity.set_active(&Caller::server(), &org, user_id, false).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::admin::{NewUser, UserKind};
+use crate::audit::Caller;
 use crate::core::testing::{self, PASSWORD, Testing};
 
 async fn try_login(t: &Testing, name: &str, secret: &str) -> Result<Login, LoginError> {
@@ -50,7 +51,7 @@ async fn a_success_in_between_forgets_the_failures_and_an_admin_unlocks() {
         assert!(try_login(&t, "admin@localhost", "wrong password").await.is_err());
     }
     assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Locked { .. })));
-    t.identity.unlock("Admin@Localhost").await.unwrap();
+    t.identity.unlock(&Caller::server(), &t.org("main").await, "Admin@Localhost").await.unwrap();
     assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
 }
 
@@ -95,7 +96,7 @@ async fn a_key_carries_its_organization_only_and_ends() {
     let name = "admin@localhost".parse().unwrap();
     let slug = "other".parse().unwrap();
     let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&name, None)) };
-    let other = t.identity.create_org(&new).await.unwrap();
+    let other = t.identity.create_org(&Caller::server(), &new).await.unwrap();
     assert!(other.admin.unwrap().temporary_password.is_none());
     let (id, key) = t.key_of("admin@localhost").await;
     let by_key = t.identity.login_with_key(&key).await.unwrap().principal;
@@ -116,7 +117,7 @@ async fn a_machine_has_no_password_and_no_console() {
     let t = testing::identity().await;
     let name = "ci-bot".parse().unwrap();
     let new = NewUser { name: &name, kind: UserKind::Machine, password: None };
-    t.identity.add_user(&t.org("main").await, &new).await.unwrap();
+    t.identity.add_user(&Caller::server(), &t.org("main").await, &new).await.unwrap();
     let (_, key) = t.key_of("ci-bot").await;
     assert!(t.identity.login("ci-bot", &key, Door::Registry).await.unwrap().principal.machine);
     assert!(matches!(t.identity.login("ci-bot", &"".into(), Door::Console).await, Err(LoginError::Refused)));
@@ -127,7 +128,8 @@ async fn a_temporary_password_opens_the_console_only_and_for_three_days() {
     let t = testing::identity().await;
     let name = "new@acme.example".parse().unwrap();
     let new = NewUser { name: &name, kind: UserKind::Local, password: None };
-    let temporary = t.identity.add_user(&t.org("main").await, &new).await.unwrap().temporary_password.unwrap();
+    let temporary =
+        t.identity.add_user(&Caller::server(), &t.org("main").await, &new).await.unwrap().temporary_password.unwrap();
     let docker = t.identity.login("new@acme.example", &temporary, Door::Registry).await;
     assert!(matches!(docker, Err(LoginError::MustChangePassword)));
     let console = t.identity.login("new@acme.example", &temporary, Door::Console).await.unwrap();
@@ -137,8 +139,8 @@ async fn a_temporary_password_opens_the_console_only_and_for_three_days() {
     t.advance(1);
     let late = t.identity.login("new@acme.example", &temporary, Door::Console).await;
     assert!(matches!(late, Err(LoginError::Refused)));
-    let reset = t.identity.reset_password("new@acme.example", None).await.unwrap().unwrap();
-    t.identity.change_password("new@acme.example", &reset, &PASSWORD.into()).await.unwrap();
+    let reset = t.identity.reset_password(&Caller::server(), "new@acme.example", None).await.unwrap().unwrap();
+    t.identity.change_password(&Caller::server(), "new@acme.example", &reset, &PASSWORD.into()).await.unwrap();
     assert!(try_login(&t, "new@acme.example", PASSWORD).await.is_ok());
 }
 
@@ -148,7 +150,7 @@ async fn a_remembered_password_is_forgotten_with_the_epoch() {
     assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
     let user = storage::users::find_by_name(&mut t.db.read().await.unwrap(), "admin@localhost").await.unwrap();
     assert!(t.identity.remembers(user.as_ref(), &PASSWORD.into()));
-    t.identity.reset_password("admin@localhost", Some(&"another good one".into())).await.unwrap();
+    t.identity.reset_password(&Caller::server(), "admin@localhost", Some(&"another good one".into())).await.unwrap();
     assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Refused)));
     assert!(try_login(&t, "admin@localhost", "another good one").await.is_ok());
 }
@@ -162,7 +164,7 @@ async fn somebody_shut_out_everywhere_is_refused_like_anybody_else() {
     t.deactivate(&bob).await;
     assert!(matches!(try_login(&t, "bob@acme.example", PASSWORD).await, Err(LoginError::Refused)));
     assert!(matches!(t.identity.login_with_key(&key).await, Err(LoginError::Refused)));
-    t.identity.set_active(&t.org("main").await, &bob, true).await.unwrap();
+    t.identity.set_active(&Caller::server(), &t.org("main").await, &bob, true).await.unwrap();
     assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
     assert!(t.identity.login_with_key(&key).await.is_ok());
 }
@@ -173,7 +175,7 @@ async fn a_log_in_costs_one_hash_whoever_it_is_until_it_is_remembered() {
     let t = testing::identity().await;
     let name = "ci-bot".parse().unwrap();
     let new = NewUser { name: &name, kind: UserKind::Machine, password: None };
-    t.identity.add_user(&t.org("main").await, &new).await.unwrap();
+    t.identity.add_user(&Caller::server(), &t.org("main").await, &new).await.unwrap();
     let cost = async |name: &str, secret: &str| {
         let before = t.identity.0.hasher.computed.load(Ordering::SeqCst);
         let _ = try_login(&t, name, secret).await;
@@ -241,7 +243,7 @@ async fn a_token_never_carries_older_rights_under_a_newer_epoch() {
     let first = replica.login("ann@acme.example", &PASSWORD.into(), Door::Registry).await.unwrap();
     assert_eq!(first.principal.grants.len(), 1);
     // The other process now remembers rights that are taken away here.
-    t.identity.delete_binding(&t.org("main").await, &binding).await.unwrap();
+    t.identity.delete_binding(&Caller::server(), &t.org("main").await, &binding).await.unwrap();
     let login = replica.login("ann@acme.example", &PASSWORD.into(), Door::Registry).await.unwrap();
     let scopes = crate::scope::Scope::parse_all(["repository:main/app:push,pull"]).unwrap();
     let issued = replica.issue(Some(&login), &scopes).await.unwrap();
@@ -256,18 +258,24 @@ async fn no_organization_unlocks_somebody_of_another() {
     t.add("ann@acme.example").await;
     let (slug, ann) = ("evil".parse().unwrap(), "ann@acme.example".parse().unwrap());
     let new = crate::admin::NewOrg { slug: &slug, name: None, admin: None };
-    let evil = t.identity.create_org(&new).await.unwrap().org;
+    let evil = t.identity.create_org(&Caller::server(), &new).await.unwrap().org;
     let new = NewUser { name: &ann, kind: UserKind::Local, password: None };
-    let member = t.identity.add_user(&evil.id, &new).await.unwrap().member;
+    let member = t.identity.add_user(&Caller::server(), &evil.id, &new).await.unwrap().member;
     for _ in 0..5 {
         assert!(try_login(&t, "ann@acme.example", "wrong password").await.is_err());
     }
     for active in [true, false] {
-        t.identity.set_active(&t.org("main").await, &member.user_id, active).await.unwrap();
-        assert!(t.identity.unlock("Ann@acme.example").await.unwrap_err().is_conflict());
+        t.identity.set_active(&Caller::server(), &t.org("main").await, &member.user_id, active).await.unwrap();
+        assert!(
+            t.identity
+                .unlock(&Caller::server(), &t.org("main").await, "Ann@acme.example")
+                .await
+                .unwrap_err()
+                .is_conflict()
+        );
     }
-    t.identity.set_active(&t.org("main").await, &member.user_id, true).await.unwrap();
+    t.identity.set_active(&Caller::server(), &t.org("main").await, &member.user_id, true).await.unwrap();
     assert!(matches!(try_login(&t, "ann@acme.example", PASSWORD).await, Err(LoginError::Locked { .. })));
-    t.identity.reset_password("ann@acme.example", Some(&"another good one".into())).await.unwrap();
+    t.identity.reset_password(&Caller::server(), "ann@acme.example", Some(&"another good one".into())).await.unwrap();
     assert!(try_login(&t, "ann@acme.example", "another good one").await.is_ok());
 }

@@ -92,17 +92,26 @@ impl World {
         self.identity.bootstrap(&first).await.unwrap().unwrap();
         let (other, dev) = ("other".parse().unwrap(), "dev@other.example".parse().unwrap());
         let new = NewOrg { slug: &other, name: None, admin: Some((&dev, Some(&secret))) };
-        self.identity.create_org(&new).await.unwrap();
+        self.identity.create_org(&identity::audit::Caller::server(), &new).await.unwrap();
         let acme = self.org_id("acme").await;
-        let web =
-            self.identity.create_project(&acme, &"web".parse().unwrap(), ProjectSettings::default()).await.unwrap();
+        let web = self
+            .identity
+            .create_project(
+                &identity::audit::Caller::server(),
+                &acme,
+                &"web".parse().unwrap(),
+                ProjectSettings::default(),
+            )
+            .await
+            .unwrap();
         let name = "web@acme.example".parse().unwrap();
         let new = NewUser { name: &name, kind: UserKind::Local, password: Some(&secret) };
-        let user = self.identity.add_user(&acme, &new).await.unwrap().member.user_id;
+        let user =
+            self.identity.add_user(&identity::audit::Caller::server(), &acme, &new).await.unwrap().member.user_id;
         let admin = self.identity.login(ADMIN, &secret, Door::Registry).await.unwrap();
         let role = Role::find("PROJECT_ADMIN").unwrap();
         let new = NewBinding { org_id: &acme, user_id: &user, role, project_id: Some(&web.id), namespaces: &[] };
-        self.identity.create_binding(&admin.principal, &new).await.unwrap();
+        self.identity.create_binding(&identity::audit::Caller::of(admin.principal.clone()), &new).await.unwrap();
     }
 
     async fn org_id(&self, slug: &str) -> String {
@@ -121,7 +130,7 @@ impl World {
         let mut session = self.db.read().await.unwrap();
         let id = storage::users::find_by_name(&mut session, user).await.unwrap().unwrap().id;
         drop(session);
-        self.identity.set_active(&org, &id, false).await.unwrap();
+        self.identity.set_active(&identity::audit::Caller::server(), &org, &id, false).await.unwrap();
     }
 
     /// Lets the project `web` take manifests whose layers are not here.
@@ -129,7 +138,14 @@ impl World {
         let mut session = self.db.read().await.unwrap();
         let web = storage::projects::find_by_path(&mut session, "acme", "web").await.unwrap().unwrap();
         drop(session);
-        self.identity.update_project(&web.id, &UpdateProject { public: None, sparse: Some(true) }).await.unwrap();
+        self.identity
+            .update_project(
+                &identity::audit::Caller::server(),
+                &web.id,
+                &UpdateProject { public: None, sparse: Some(true) },
+            )
+            .await
+            .unwrap();
     }
 
     pub(super) async fn collect(&self) {

@@ -1,0 +1,3 @@
+//! Wharfinger on the command line.
+
+fn main() {}
