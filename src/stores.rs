@@ -58,7 +58,7 @@ impl Content {
             upload_idle: config.upload_timeout.seconds().max(1),
             ..Lifetimes::default()
         };
-        Ok(Self { db, objects, clock: Clock::System, lifetimes })
+        Ok(Self { db, objects, clock: clock(), lifetimes })
     }
 }
 
@@ -70,11 +70,21 @@ impl Stores {
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let content = Content::open(config).await?;
         let master = master_key(&config.master_key_file, &content.db).await?;
-        let options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
+        let mut options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
+        options.clock = content.clock.clone();
         let identity =
             Identity::open(content.db.clone(), master, options).await.context("opening the identity core")?;
         Ok(Self { content, identity })
     }
+}
+
+/// The system's clock; in a debug build one that tests move, where they name the file that says by how much.
+fn clock() -> Clock {
+    #[cfg(debug_assertions)]
+    if let Some(file) = std::env::var_os("WHARFINGER_TEST_CLOCK_FILE") {
+        return Clock::Shifted(Path::new(&file).into());
+    }
+    Clock::System
 }
 
 /// [`Content::open`] for a command: nobody else sets the installation up meanwhile.

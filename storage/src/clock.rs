@@ -1,5 +1,7 @@
 //! The one place that reads the wall clock. Everything else is handed `now`.
 
+#[cfg(debug_assertions)]
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +14,10 @@ pub enum Clock {
     System,
     /// Stands still until [`Clock::advance`] moves it.
     Manual(Arc<AtomicI64>),
+    /// The system's and as many seconds more as stand in a file: tests of the whole program let days pass with it. A release
+    /// build has no such clock and cannot be told a false time.
+    #[cfg(debug_assertions)]
+    Shifted(Arc<Path>),
 }
 
 impl Clock {
@@ -27,6 +33,8 @@ impl Clock {
         match self {
             Self::System => system_millis() / 1000,
             Self::Manual(at) => at.load(Ordering::SeqCst),
+            #[cfg(debug_assertions)]
+            Self::Shifted(_) => self.now_ms() / 1000,
         }
     }
 
@@ -36,15 +44,23 @@ impl Clock {
         match self {
             Self::System => system_millis(),
             Self::Manual(at) => at.load(Ordering::SeqCst).saturating_mul(1000),
+            #[cfg(debug_assertions)]
+            Self::Shifted(file) => system_millis().saturating_add(shift(file).saturating_mul(1000)),
         }
     }
 
-    /// Moves a manual clock by `seconds`; does nothing to the system's.
+    /// Moves a manual clock by `seconds`; does nothing to the others.
     pub fn advance(&self, seconds: i64) {
         if let Self::Manual(at) = self {
             at.fetch_add(seconds, Ordering::SeqCst);
         }
     }
+}
+
+/// The seconds in a file; 0 while there are none.
+#[cfg(debug_assertions)]
+fn shift(file: &Path) -> i64 {
+    std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The system's time in unix milliseconds; 0 where the clock stands before 1970.
@@ -78,7 +94,20 @@ fn date(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    #![allow(clippy::unwrap_used)]
+    use super::{Clock, rfc3339};
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_shifted_clock_goes_on_by_what_the_file_says() {
+        let file = std::env::temp_dir().join(format!("clock-{}", crate::names::new_id()));
+        let clock = Clock::Shifted(file.clone().into());
+        let before = Clock::System.now();
+        assert!((before..before + 10).contains(&clock.now()));
+        std::fs::write(&file, "86400\n").unwrap();
+        assert!((before + 86_400..before + 86_410).contains(&clock.now()));
+        std::fs::remove_file(file).unwrap();
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("controller", &["identity", "storage"]),
     ("identity", &["storage"]),
     ("storage", &[]),
+    ("rctl", &[]),
     ("conformance", &[]),
 ];
 

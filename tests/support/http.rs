@@ -111,6 +111,10 @@ impl Call {
         self
     }
 
+    pub(crate) fn header_if(self, name: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value { self.header(name, value) } else { self }
+    }
+
     pub(crate) fn bearer(self, token: &str) -> Self {
         self.header("Authorization", format!("Bearer {token}"))
     }

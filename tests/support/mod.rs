@@ -6,10 +6,13 @@
 
 pub(crate) mod api;
 pub(crate) mod http;
+pub(crate) mod mail;
 pub(crate) mod oci;
 pub(crate) mod server;
+pub(crate) mod totp;
 
 pub(crate) use api::Api;
 pub(crate) use http::{Call, Reply};
+pub(crate) use mail::{Mail, Spool};
 pub(crate) use oci::{Image, sha256};
 pub(crate) use server::{Server, Setup};

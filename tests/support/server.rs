@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::api::Api;
 use super::http::{Call, Endpoint, Reply, trust};
+use super::mail::Spool;
 
 /// The Organization Admin that an unattended start makes, and the first organization.
 pub(crate) const ADMIN: &str = "admin@localhost";
@@ -27,12 +28,20 @@ pub(crate) struct Setup {
     data_dir: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    clock: bool,
 }
 
 impl Setup {
     /// Plain HTTP on `localhost`, as behind a proxy: what most tests want.
     pub(crate) fn plain() -> Self {
-        Self { tls: false, hostname: "localhost".into(), data_dir: None, args: Vec::new(), env: Vec::new() }
+        Self {
+            tls: false,
+            hostname: "localhost".into(),
+            data_dir: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            clock: false,
+        }
     }
 
     /// TLS with the private root that the server makes for `hostname`.
@@ -47,6 +56,12 @@ impl Setup {
 
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Gives the server a clock that [`Server::advance`] moves; a release build has none.
+    pub(crate) fn clock(mut self) -> Self {
+        self.clock = true;
         self
     }
 
@@ -193,9 +208,41 @@ impl Server {
                     format!("http://{}:{}", self.setup.hostname, self.ports.controller),
                 );
         }
+        if self.setup.clock {
+            command.env("WHARFINGER_TEST_CLOCK_FILE", self.clock_file());
+        }
         command.envs(self.setup.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.setup.args);
         command
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.scratch.path().join("clock")
+    }
+
+    /// Seconds by which the server's clock is ahead.
+    fn ahead(&self) -> i64 {
+        fs::read_to_string(self.clock_file()).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Moves the clock of a server of [`Setup::clock`].
+    pub(crate) fn advance(&self, seconds: i64) {
+        assert!(self.setup.clock, "the server has a clock of its own");
+        let next = self.clock_file().with_extension("next");
+        fs::write(&next, (self.ahead() + seconds).to_string()).expect("the clock's file");
+        fs::rename(next, self.clock_file()).expect("the clock's file");
+    }
+
+    /// What the server takes for the time, in unix seconds.
+    pub(crate) fn now(&self) -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time after 1970");
+        i64::try_from(now.as_secs()).expect("seconds") + self.ahead()
+    }
+
+    /// The mails that the server leaves because it has no mail server.
+    pub(crate) fn spool(&self) -> Spool {
+        let set = self.setup.env.iter().find(|(name, _)| name == "WHARFINGER_MAIL_DIR");
+        Spool::new(set.map_or_else(|| self.data_dir.join("mail"), |(_, dir)| PathBuf::from(dir)))
     }
 
     /// The database of this server, where it is a PostgreSQL.
@@ -352,14 +399,24 @@ impl Server {
         self.token(ADMIN, ADMIN_PASSWORD, &[&format!("repository:{repository}:pull,push,delete")])
     }
 
+    /// The REST API as somebody with a password.
+    pub(crate) fn login(&self, user: &str, password: &str) -> Api {
+        Api::login(self.controller(), user, password).with_spool(self.spool())
+    }
+
     /// The REST API as the Organization Admin.
     pub(crate) fn api(&self) -> Api {
-        Api::login(self.controller(), ADMIN, ADMIN_PASSWORD)
+        self.login(ADMIN, ADMIN_PASSWORD)
     }
 
     /// The REST API as the platform operator.
     pub(crate) fn operator(&self) -> Api {
-        Api::login(self.controller(), OPERATOR, OPERATOR_PASSWORD)
+        self.login(OPERATOR, OPERATOR_PASSWORD)
+    }
+
+    /// The REST API as a stranger.
+    pub(crate) fn stranger(&self) -> Api {
+        Api::stranger(self.controller()).with_spool(self.spool())
     }
 }
 

@@ -5,9 +5,12 @@
 #   install.sh debian       only the Debian packages (as root)
 #   install.sh check        only what `make check` needs
 #   install.sh fuzz         only cargo-fuzz
+#   install.sh python       only the Python packages
+#   install.sh node         only the packages of Node.js
 #
 # Programs that Debian lacks are built at the versions pinned below into target/tools/bin, one
-# after another at low priority. A second run finds them by their stamps and takes a second.
+# after another at low priority; Python packages go to target/tools/py, those of Node.js to
+# target/tools/node. A second run finds them by their stamps and takes a second.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -15,8 +18,17 @@ tools=${WHARFINGER_TOOLS:-$root/target/tools}
 mkdir -p "$tools/bin" "$tools/stamps" "$tools/log"
 
 debian_packages=(
-  buildah ca-certificates containerd curl docker-registry docker.io e2fsprogs fuse-overlayfs
-  gcc git iproute2 jq make mold mount openssl podman postgresql-15 procps runc skopeo util-linux xfsprogs
+  buildah ca-certificates chromium containerd curl docker-registry docker.io e2fsprogs fuse-overlayfs
+  gcc git iproute2 jq make mold mount openssl podman postgresql-15 procps python3 python3-venv runc skopeo
+  util-linux xfsprogs
+)
+
+python_packages=(
+  "aiosmtpd==1.4.6"
+)
+
+node_packages=(
+  "playwright-core@1.65.1"
 )
 
 # name  module-path@version
@@ -35,6 +47,9 @@ die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
 
 debian() {
   local missing=() package
+  # Node.js from wherever it is; Debian's where there is none.
+  command -v node >/dev/null || debian_packages+=(nodejs)
+  command -v npm >/dev/null || debian_packages+=(npm)
   for package in "${debian_packages[@]}"; do
     dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
   done
@@ -72,6 +87,29 @@ go_install() {
   rmdir "$scratch"
 }
 
+# fill FOLDER LIST COMMAND...: runs COMMAND unless FOLDER was made of the same LIST.
+fill() {
+  local folder=$1 list=$2
+  shift 2
+  if [ -d "$tools/$folder" ] && [ "$(cat "$tools/stamps/$folder" 2>/dev/null)" = "$list" ]; then return; fi
+  say "installing $list"
+  rm -rf "$tools/stamps/$folder" "${tools:?}/$folder"
+  "$@" >"$tools/log/$folder.log" 2>&1 || { tail -n 30 "$tools/log/$folder.log" >&2; die "$folder: not installed"; }
+  printf '%s\n' "$list" >"$tools/stamps/$folder"
+}
+
+python_programs() {
+  fill py "${python_packages[*]}" bash -euc \
+    '/usr/bin/python3 -m venv "$0" && "$0/bin/pip" install --quiet --disable-pip-version-check "$@"' \
+    "$tools/py" "${python_packages[@]}"
+}
+
+node_programs() {
+  fill node "${node_packages[*]}" bash -euc \
+    'mkdir "$0" && cd "$0" && npm init --yes && npm install --no-audit --no-fund --save-exact "$@"' \
+    "$tools/node" "${node_packages[@]}"
+}
+
 cargo_tool() {
   local name=$1 version=$2
   build "$name" "$version" env CARGO_TARGET_DIR="$tools/cargo-build" \
@@ -92,10 +130,12 @@ go_programs() {
 }
 
 case ${1:-all} in
-  all) debian; go_programs; cargo_tool cargo-deny 0.20.2 ;;
+  all) debian; python_programs; node_programs; go_programs; cargo_tool cargo-deny 0.20.2 ;;
   debian) debian ;;
+  python) python_programs ;;
+  node) node_programs ;;
   check) cargo_tool cargo-deny 0.20.2 ;;
   fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
-  *) die "unknown part '$1': all, debian, check or fuzz" ;;
+  *) die "unknown part '$1': all, debian, check, fuzz, python or node" ;;
 esac
 say "ready in $tools/bin"
