@@ -95,7 +95,7 @@ impl Service {
             .update_project(
                 &identity::audit::Caller::server(),
                 &found.unwrap().unwrap().id,
-                &UpdateProject { public: Some(public), sparse: None },
+                &UpdateProject { public: Some(public), sparse: None, ..UpdateProject::default() },
             )
             .await
             .unwrap();

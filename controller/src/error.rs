@@ -52,6 +52,12 @@ pub enum Error {
     /// A name is taken, or what is to be changed is not as it would have to be.
     #[error("{0}")]
     Conflict(String),
+    /// What is to be changed is no longer the version that the caller read.
+    #[error("it was changed since you read it: read it again, and send its new ETag as If-Match")]
+    Changed,
+    /// The first request with an `Idempotency-Key` still runs.
+    #[error("the first request with that Idempotency-Key still runs: ask again in a moment")]
+    InProgress,
     /// A request that cannot be read.
     #[error("{0}")]
     Malformed(String),
@@ -128,6 +134,8 @@ impl Error {
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No such path"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::Changed => (StatusCode::PRECONDITION_FAILED, "changed", "Changed meanwhile"),
+            Self::InProgress => (StatusCode::CONFLICT, "in-progress", "Request in progress"),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Unsupported media type"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large"),
@@ -164,7 +172,7 @@ impl IntoResponse for Error {
             Self::TryLater { seconds, .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::InProgress => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
             }
             _ => {}
@@ -183,6 +191,7 @@ impl From<storage::Error> for Error {
         match error {
             storage::Error::NotFound(what) => Self::NotFound(what),
             storage::Error::Conflict(what) => Self::Conflict(what.to_string()),
+            storage::Error::Version => Self::Changed,
             storage::Error::Unavailable(_) => {
                 tracing::error!(error = chain(&error), "the database did not answer in time");
                 Self::Unavailable("the database did not answer in time: try again")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
@@ -27,16 +28,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Error::NotJson);
         }
-        let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
-        let Ok(body) = tokio::time::timeout(PATIENCE, body).await else {
-            return Err(Error::Malformed("the body took too long to arrive".into()));
-        };
-        let body = body.map_err(|error| match find_limit(&error) {
-            true => Error::TooLarge,
-            false => Error::Malformed("the body broke off".into()),
-        })?;
+        let body = read_body(request.into_body()).await?;
         serde_json::from_slice(&body).map(Self).map_err(|error| Error::Malformed(format!("the body: {error}")))
     }
+}
+
+/// A body of at most [`MAX_BODY`] bytes that arrives in time.
+///
+/// # Errors
+/// 413, or 400 where it broke off or took too long.
+pub(crate) async fn read_body(body: Body) -> Result<Bytes> {
+    let Ok(body) = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, MAX_BODY)).await else {
+        return Err(Error::Malformed("the body took too long to arrive".into()));
+    };
+    body.map_err(|error| match find_limit(&error) {
+        true => Error::TooLarge,
+        false => Error::Malformed("the body broke off".into()),
+    })
 }
 
 fn find_limit(error: &axum::Error) -> bool {

@@ -8,7 +8,9 @@ mod actor;
 mod api_keys;
 mod bindings;
 pub mod error;
+mod etag;
 mod extract;
+mod idempotency;
 pub mod openapi;
 mod orgs;
 pub mod page;
@@ -72,7 +74,7 @@ impl State {
 /// The controller's routes.
 pub fn router(state: State) -> Router {
     Router::new()
-        .nest("/api/v1", routes::router())
+        .nest("/api/v1", routes::router(&state))
         .route("/", axum::routing::get(home))
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)

@@ -5,9 +5,13 @@
 use std::sync::LazyLock;
 
 use axum::Json;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, PathItem, Ref, RefOr, ResponseBuilder, ServerBuilder};
-use utoipa::openapi::{SecurityRequirement, extensions::ExtensionsBuilder, path::Operation};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, ServerBuilder,
+};
+use utoipa::openapi::{Required, SecurityRequirement, extensions::ExtensionsBuilder, path::Operation};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use crate::error::Problem;
@@ -75,10 +79,68 @@ fn complete(operation: &mut Operation, route: &Route) {
     if let Access::Needs(permission) = route.access {
         operation.extensions = Some(ExtensionsBuilder::new().add("x-permission", permission.as_str()).build());
     }
+    if route.idempotent {
+        operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
+    }
+    for (status, description) in failures(operation, route) {
+        let responses = &mut operation.responses.responses;
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+    }
+}
+
+/// The failures that an operation can answer with, by what it takes.
+fn failures(operation: &Operation, route: &Route) -> Vec<(&'static str, &'static str)> {
+    let parameters: Vec<&Parameter> = operation
+        .parameters
+        .iter()
+        .flatten()
+        .filter_map(|p| if let RefOr::T(p) = p { Some(p) } else { None })
+        .collect();
+    let takes = |place: ParameterIn| parameters.iter().any(|parameter| parameter.parameter_in == place);
+    let (has_path, has_query, has_body) =
+        (route.path.contains('{'), takes(ParameterIn::Query), operation.request_body.is_some());
+    let if_match = parameters.iter().any(|parameter| parameter.name == "If-Match");
+    let safe = route.method == "get";
+    let known = route.access != Access::Anyone;
+    let all = [
+        ("400", "The request cannot be read", has_query || has_body || route.idempotent || if_match || has_path),
+        ("401", "Credentials are missing or no longer good", known || has_body),
+        ("403", "The caller may see the thing, but not do this", known),
+        ("404", "There is no such thing that the caller may see", has_path || has_query || has_body),
+        ("409", "A name is taken, or the state of things does not allow it", !safe),
+        ("412", "It was changed since the version in If-Match", if_match),
+        ("413", "The body is too large", has_body || route.idempotent),
+        ("415", "The body is not JSON", has_body),
+        ("422", "A value cannot be", has_query || has_body || route.idempotent),
+        ("429", "Too many requests: wait as long as Retry-After says", known || has_body),
+        ("500", "Something of the server's broke; its log says what", true),
+        ("503", "Something that the server cannot do without does not answer", true),
+    ];
+    all.into_iter().filter(|(_, _, can)| *can).map(|(status, description, _)| (status, description)).collect()
+}
+
+fn problem(description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name(Problem::name())))).build();
-    let problem =
-        ResponseBuilder::new().description("What was wrong").content("application/problem+json", content).build();
-    operation.responses.responses.insert("default".to_owned(), RefOr::T(problem));
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+fn idempotency_key() -> Parameter {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(crate::idempotency::MAX_KEY))
+        .pattern(Some("^[!-~]+$"))
+        .build();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Made up by the caller, for one create: whoever repeats it with the same key within a day gets the first answer \
+             again. The same key with another request is 422; while the first one runs it is 409.",
+        ))
+        .schema(Some(text))
+        .build()
 }
 
 fn find<'a>(item: &'a mut PathItem, method: &str) -> Option<&'a mut Operation> {
@@ -103,7 +165,7 @@ mod tests {
         let mut documented: Vec<String> = Vec::new();
         for (path, item) in value["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                assert!(operation["responses"]["default"].is_object(), "{method} {path} is not in the routes' table");
+                assert!(operation["responses"]["500"].is_object(), "{method} {path} is not in the routes' table");
                 documented.push(format!("{method} {path}"));
             }
         }

@@ -28,22 +28,35 @@ pub(crate) struct Route {
     pub(crate) path: &'static str,
     /// Who may.
     pub(crate) access: Access,
+    /// Whether it honours `Idempotency-Key`: marked `, idempotent` behind its handler, as every create is.
+    pub(crate) idempotent: bool,
 }
 
 macro_rules! routes {
-    ($($method:ident $path:literal $access:expr => $($handler:ident)::+;)*) => {
+    ($($method:ident $path:literal $access:expr => $($handler:ident)::+ $(, $mark:ident)?;)*) => {
         /// The table.
-        pub(crate) const ROUTES: &[Route] = &[$(Route { method: stringify!($method), path: $path, access: $access },)*];
+        pub(crate) const ROUTES: &[Route] = &[$(Route {
+            method: stringify!($method),
+            path: $path,
+            access: $access,
+            idempotent: routes!(@marked $($mark)?),
+        },)*];
 
         /// The routes, to be nested under `/api/v1`.
-        pub(crate) fn router() -> Router<State> {
-            Router::new()$(.route($path, axum::routing::$method(crate::$($handler)::+)))*
+        pub(crate) fn router(state: &State) -> Router<State> {
+            Router::new()$(.route($path, routes!(@layer state, axum::routing::$method(crate::$($handler)::+) $(, $mark)?)))*
         }
 
         /// The paths of the document, as the handlers' attributes describe them.
         #[derive(utoipa::OpenApi)]
         #[openapi(paths($(crate::$($handler)::+),*))]
         pub(crate) struct Paths;
+    };
+    (@marked) => { false };
+    (@marked idempotent) => { true };
+    (@layer $state:ident, $handler:expr) => { $handler };
+    (@layer $state:ident, $handler:expr, idempotent) => {
+        $handler.layer(axum::middleware::from_fn_with_state($state.clone(), crate::idempotency::keep))
     };
 }
 
@@ -62,27 +75,27 @@ routes! {
     post   "/password"                            Session                  => sessions::api::change_password;
 
     get    "/orgs"                                LoggedIn                 => orgs::api::list_orgs;
-    post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org;
+    post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org, idempotent;
     get    "/orgs/{org}"                          Needs(OrgRead)           => orgs::api::get_org;
 
     get    "/orgs/{org}/projects"                 Needs(ProjectRead)       => projects::api::list_projects;
-    post   "/orgs/{org}/projects"                 Needs(ProjectCreate)     => projects::api::create_project;
+    post   "/orgs/{org}/projects"                 Needs(ProjectCreate)     => projects::api::create_project, idempotent;
     get    "/orgs/{org}/projects/{project}"       Needs(ProjectRead)       => projects::api::get_project;
     patch  "/orgs/{org}/projects/{project}"       Needs(ProjectUpdate)     => projects::api::update_project;
 
     get    "/orgs/{org}/users"                    Needs(UserRead)          => users::api::list_users;
-    post   "/orgs/{org}/users"                    Needs(UserWrite)         => users::api::create_user;
+    post   "/orgs/{org}/users"                    Needs(UserWrite)         => users::api::create_user, idempotent;
     get    "/orgs/{org}/users/{name}"             Needs(UserRead)          => users::api::get_user;
     post   "/orgs/{org}/users/{name}/deactivate"  Needs(UserWrite)         => users::api::deactivate_user;
     post   "/orgs/{org}/users/{name}/activate"    Needs(UserWrite)         => users::api::activate_user;
     post   "/orgs/{org}/users/{name}/unlock"      Needs(UserWrite)         => users::api::unlock_user;
 
     get    "/orgs/{org}/bindings"                 Needs(MemberRead)        => bindings::api::list_bindings;
-    post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding;
+    post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding, idempotent;
     delete "/orgs/{org}/bindings/{id}"            Needs(MemberWrite)       => bindings::api::delete_binding;
 
     get    "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::list_api_keys;
-    post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key;
+    post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key, idempotent;
     delete "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::delete_api_key;
 
     get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;

@@ -85,12 +85,27 @@ impl Controller {
 
     /// Sends JSON (or nothing, where that is null) to a path below `/api/v1`.
     pub(crate) async fn call(&self, caller: &Caller, method: Method, path: &str, body: &Value) -> Reply {
+        self.call_with(caller, method, path, body, &[]).await
+    }
+
+    /// As [`Controller::call`], with more headers.
+    pub(crate) async fn call_with(
+        &self,
+        caller: &Caller,
+        method: Method,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Reply {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         request = match caller {
             Caller::Nobody => request,
             Caller::Session { cookie, csrf } => request.header(header::COOKIE, cookie).header("x-csrf-token", csrf),
             Caller::Key(key) => request.header("x-api-key", key),
         };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let body = if body.is_null() {
             Body::empty()
         } else {

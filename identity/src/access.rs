@@ -118,7 +118,7 @@ impl Identity {
             None => Resource::ProjectToCreate { org_id: &org.id },
         };
         let may = |permission| who.is_some_and(|who| authorize(who, permission, &resource).is_allowed());
-        let public = project.as_ref().is_some_and(|project| project.public);
+        let public = project.as_ref().is_some_and(|project| project.public && org.public_allowed && org.is_active());
         let mut granted = nothing;
         // In the order that they were asked for, `*` being all of them.
         let asked =

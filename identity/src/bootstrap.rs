@@ -129,7 +129,7 @@ pub(crate) async fn create_default_project(tx: &mut storage::Tx, org_id: &str, n
         DEFAULT_PROJECT.parse().map_err(|_| storage::Error::Config("the default project's name is no slug".into()))?;
     projects::create(
         tx,
-        &projects::NewProject { org_id, slug: &slug, settings: projects::ProjectSettings::default() },
+        &projects::NewProject { org_id, slug: &slug, settings: projects::ProjectSettings::default(), description: "" },
         now,
     )
     .await?;

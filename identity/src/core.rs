@@ -4,13 +4,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use moka::sync::Cache;
 use storage::login_failures::LockoutRule;
-use storage::{Clock, Db, login_failures, refresh_tokens, sessions, signing_keys};
+use storage::{Clock, Db, idempotency, login_failures, refresh_tokens, sessions, signing_keys};
+use zeroize::Zeroizing;
 
 use crate::keys::{KeysError, Ring};
 use crate::login::Turns;
-use crate::master::{MacKey, MasterKey};
+use crate::master::{MacKey, MasterKey, OpenSealedError};
 use crate::password::{Cost, Hasher};
 use crate::principal::Caches;
 use crate::rbac::{Role, RolesError};
@@ -164,6 +167,7 @@ impl Identity {
         refresh_tokens::purge(&mut tx, now - REFRESH_UNUSED).await?;
         login_failures::purge(&mut tx, self.0.options.lockout, now).await?;
         signing_keys::purge(&mut tx, now).await?;
+        idempotency::purge(&mut tx, now).await?;
         tx.commit().await
     }
 
@@ -189,6 +193,20 @@ impl Identity {
     #[must_use]
     pub fn mac(&self, purpose: &'static str, data: &[u8]) -> [u8; 32] {
         self.0.caches.mac_key(purpose, &self.0.master).mac(data)
+    }
+
+    /// Encrypts under a key of the master key for this purpose; the same `context` opens it again ([`Identity::unseal`]).
+    #[must_use]
+    pub fn seal(&self, purpose: &str, context: &str, plain: &[u8]) -> String {
+        BASE64.encode(self.0.master.seal(purpose, context, plain))
+    }
+
+    /// Opens what [`Identity::seal`] made.
+    ///
+    /// # Errors
+    /// [`OpenSealedError`] for another key, purpose or context, and for text that was changed.
+    pub fn unseal(&self, purpose: &str, context: &str, sealed: &str) -> Result<Zeroizing<Vec<u8>>, OpenSealedError> {
+        self.0.master.open(purpose, context, &BASE64.decode(sealed).map_err(|_| OpenSealedError)?)
     }
 
     pub(crate) fn db(&self) -> &Db {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use storage::api_keys::{self, ApiKey};
 use storage::users::User;
-use storage::{bindings, memberships, projects, users};
+use storage::{bindings, memberships, orgs, projects, users};
 
 use crate::core::Identity;
 use crate::keys::KeysError;
@@ -233,8 +233,11 @@ impl Identity {
             return Ok(known);
         }
         let generation = self.0.generation.load(Ordering::SeqCst);
-        let found = projects::find_by_path(&mut self.db().read().await?, name.org(), name.project()).await?;
-        let public = found.is_some_and(|project| project.public);
+        let mut session = self.db().read().await?;
+        let org = orgs::find_by_slug(&mut session, name.org()).await?;
+        let found = projects::find_by_path(&mut session, name.org(), name.project()).await?;
+        let allowed = org.is_some_and(|org| org.public_allowed && org.is_active());
+        let public = allowed && found.is_some_and(|project| project.public);
         if self.0.generation.load(Ordering::SeqCst) == generation {
             self.0.caches.public.insert(path, public);
         }

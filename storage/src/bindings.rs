@@ -180,7 +180,12 @@ mod tests {
         let mut tx = db.begin().await.unwrap();
         let slug = "acme".parse().unwrap();
         let org = orgs::create(&mut tx, &NewOrg { slug: &slug, name: "A" }, 1).await.unwrap();
-        let new = NewProject { org_id: &org.id, slug: &slug, settings: crate::projects::ProjectSettings::default() };
+        let new = NewProject {
+            org_id: &org.id,
+            slug: &slug,
+            settings: crate::projects::ProjectSettings::default(),
+            description: "",
+        };
         let project = projects::create(&mut tx, &new, 1).await.unwrap();
         let new = NewUser { name: "ci", kind: "machine", operator: false, password_hash: None, temporary_until: None };
         let user = users::create(&mut tx, &new, 1).await.unwrap();

@@ -11,6 +11,9 @@ pub enum Error {
     /// A unique name is taken, or the thing changed since it was read.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The thing is no longer the version that the caller read.
+    #[error("it was changed since it was read")]
+    Version,
     /// There is no room left for rows or bytes. Nothing was half-written; the caller may try again once there is.
     #[error("no space left for {0}")]
     NoSpace(&'static str),

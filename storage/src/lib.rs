@@ -14,6 +14,7 @@ pub mod db;
 pub mod digest;
 pub mod error;
 pub mod gc;
+pub mod idempotency;
 pub mod login_failures;
 pub mod manifests;
 pub mod memberships;

@@ -1,9 +1,20 @@
 //! Organizations: the tenants. A slug is unique for ever and never changes.
 
+mod settings;
+
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Slug, new_id};
 use crate::{execute, query_all, query_opt};
+
+pub use settings::{OrgSettings, settings, settings_of_user, update_settings};
+
+/// [`Org::status`] of one that lives.
+pub const ACTIVE: &str = "active";
+/// [`Org::status`] of one that no door opens for, until it is resumed.
+pub const SUSPENDED: &str = "suspended";
+/// [`Org::status`] of one that is to be deleted: no door opens, and after [`Org::delete_after`] everything goes.
+pub const DELETING: &str = "deleting";
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -16,6 +27,22 @@ pub struct Org {
     pub name: String,
     /// When it was created (unix seconds).
     pub created_at: i64,
+    /// [`ACTIVE`], [`SUSPENDED`] or [`DELETING`].
+    pub status: String,
+    /// When a deletion that was asked for takes everything away (unix seconds).
+    pub delete_after: Option<i64>,
+    /// Moves with every change of the organization or its settings.
+    pub version: i64,
+    /// Whether its projects may be public: where not, none is, whatever it says of itself.
+    pub public_allowed: bool,
+}
+
+impl Org {
+    /// Whether its doors are open.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.status == ACTIVE
+    }
 }
 
 /// What a new organization needs.
@@ -67,7 +94,8 @@ pub async fn list_of_user(session: &mut Session, user_id: &str, after: &str, lim
     query_all!(
         session,
         Org,
-        "SELECT o.id, o.slug, o.name, o.created_at FROM orgs o JOIN memberships m ON m.org_id = o.id
+        "SELECT o.id, o.slug, o.name, o.created_at, o.status, o.delete_after, o.version, o.public_allowed
+         FROM orgs o JOIN memberships m ON m.org_id = o.id
          WHERE m.user_id = $1 AND m.active = TRUE AND o.slug > $2 ORDER BY o.slug LIMIT $3",
         user_id,
         after,
@@ -80,7 +108,16 @@ pub async fn list_of_user(session: &mut Session, user_id: &str, after: &str, lim
 /// # Errors
 /// [`Error::Conflict`] where the slug is taken, else those of the database.
 pub async fn create(tx: &mut Tx, new: &NewOrg<'_>, now: i64) -> Result<Org> {
-    let org = Org { id: new_id(), slug: new.slug.as_str().to_owned(), name: new.name.to_owned(), created_at: now };
+    let org = Org {
+        id: new_id(),
+        slug: new.slug.as_str().to_owned(),
+        name: new.name.to_owned(),
+        created_at: now,
+        status: ACTIVE.to_owned(),
+        delete_after: None,
+        version: 1,
+        public_allowed: true,
+    };
     let made = execute!(
         tx,
         "INSERT INTO orgs (id, slug, name, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (slug) DO NOTHING",
@@ -93,6 +130,37 @@ pub async fn create(tx: &mut Tx, new: &NewOrg<'_>, now: i64) -> Result<Org> {
         return Err(Error::Conflict("an organization of that name exists already"));
     }
     Ok(org)
+}
+
+/// Gives an organization another name and returns it as it is then. `expected` is the version that was read, if that matters.
+///
+/// # Errors
+/// [`Error::Version`] where it changed since, [`Error::NotFound`], else those of the database.
+pub async fn rename(tx: &mut Tx, id: &str, name: &str, expected: Option<i64>) -> Result<Org> {
+    let touched = execute!(
+        tx,
+        "UPDATE orgs SET name = $2, version = version + 1 WHERE id = $1 AND version = COALESCE($3, version)",
+        id,
+        name,
+        expected,
+    )?;
+    let org = get(tx, id).await?;
+    if touched == 0 { Err(Error::Version) } else { Ok(org) }
+}
+
+/// Sets an organization's status and when it is to be deleted, and returns it as it is then. No change where its status is
+/// none of `from`.
+///
+/// # Errors
+/// [`Error::Conflict`] where its status is another, [`Error::NotFound`], else those of the database.
+pub async fn set_status(tx: &mut Tx, id: &str, from: &[&str], to: &str, delete_after: Option<i64>) -> Result<Org> {
+    execute!(tx, "UPDATE orgs SET version = version + 1 WHERE id = $1", id)?;
+    let org = get(tx, id).await?;
+    if !from.contains(&org.status.as_str()) {
+        return Err(Error::Conflict("the organization is not in a state for that"));
+    }
+    execute!(tx, "UPDATE orgs SET status = $2, delete_after = $3 WHERE id = $1", id, to, delete_after)?;
+    Ok(Org { status: to.to_owned(), delete_after, ..org })
 }
 
 #[cfg(test)]
@@ -121,5 +189,22 @@ mod tests {
         assert_eq!(get(&mut s, &acme.id).await.unwrap(), acme);
         assert!(matches!(get(&mut s, "nope").await, Err(Error::NotFound(_))));
         assert!(list_of_user(&mut s, "nobody", "", 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_change_needs_the_version_that_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let org = create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
+        let renamed = rename(&mut tx, &org.id, "B", Some(1)).await.unwrap();
+        assert_eq!((renamed.name.as_str(), renamed.version), ("B", 2));
+        assert!(matches!(rename(&mut tx, &org.id, "C", Some(1)).await, Err(Error::Version)));
+        assert!(matches!(rename(&mut tx, "nope", "C", Some(1)).await, Err(Error::NotFound(_))));
+        assert_eq!(rename(&mut tx, &org.id, "C", None).await.unwrap().version, 3);
+        let gone = set_status(&mut tx, &org.id, &[ACTIVE], DELETING, Some(9)).await.unwrap();
+        assert_eq!((gone.status.as_str(), gone.delete_after, gone.is_active()), (DELETING, Some(9), false));
+        assert_eq!(get(&mut tx, &org.id).await.unwrap(), gone);
+        assert!(set_status(&mut tx, &org.id, &[ACTIVE], SUSPENDED, None).await.unwrap_err().is_conflict());
     }
 }

@@ -20,6 +20,10 @@ pub struct Project {
     pub sparse: bool,
     /// When it was created (unix seconds).
     pub created_at: i64,
+    /// What it is for, in its people's words.
+    pub description: String,
+    /// Moves with every change.
+    pub version: i64,
 }
 
 /// What a new project needs.
@@ -31,6 +35,8 @@ pub struct NewProject<'a> {
     pub slug: &'a Slug,
     /// Its switches.
     pub settings: ProjectSettings,
+    /// What it is for.
+    pub description: &'a str,
 }
 
 /// The switches of a project, all off by default.
@@ -49,6 +55,10 @@ pub struct UpdateProject {
     pub public: Option<bool>,
     /// Whether image manifests are taken although layers of theirs are not here.
     pub sparse: Option<bool>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The version that the change was made for, if that matters.
+    pub expected: Option<i64>,
 }
 
 /// Finds a project of an organization by its slug.
@@ -83,8 +93,8 @@ pub async fn find_by_path(session: &mut Session, org: &str, project: &str) -> Re
     query_opt!(
         session,
         Project,
-        "SELECT p.id, p.org_id, p.slug, p.public, p.sparse, p.created_at FROM projects p JOIN orgs o ON o.id = p.org_id
-         WHERE o.slug = $1 AND p.slug = $2",
+        "SELECT p.id, p.org_id, p.slug, p.public, p.sparse, p.created_at, p.description, p.version
+         FROM projects p JOIN orgs o ON o.id = p.org_id WHERE o.slug = $1 AND p.slug = $2",
         org,
         project,
     )
@@ -117,10 +127,12 @@ pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Proje
         public: new.settings.public,
         sparse: new.settings.sparse,
         created_at: now,
+        description: new.description.to_owned(),
+        version: 1,
     };
     let made = execute!(
         tx,
-        "INSERT INTO projects (id, org_id, slug, public, sparse, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO projects (id, org_id, slug, public, sparse, created_at, description) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (org_id, slug) DO NOTHING",
         project.id.as_str(),
         project.org_id.as_str(),
@@ -128,6 +140,7 @@ pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Proje
         project.public,
         project.sparse,
         now,
+        project.description.as_str(),
     )?;
     if made == 0 {
         return Err(Error::Conflict("a project of that name exists already"));
@@ -138,15 +151,21 @@ pub async fn create(tx: &mut Tx, new: &NewProject<'_>, now: i64) -> Result<Proje
 /// Changes a project and returns it as it is then.
 ///
 /// # Errors
-/// [`Error::NotFound`] where there is none, else those of the database.
+/// [`Error::Version`] where it is not the expected one, [`Error::NotFound`] where there is none, else those of the database.
 pub async fn update(tx: &mut Tx, id: &str, change: &UpdateProject) -> Result<Project> {
-    if let Some(public) = change.public {
-        execute!(tx, "UPDATE projects SET public = $2 WHERE id = $1", id, public)?;
-    }
-    if let Some(sparse) = change.sparse {
-        execute!(tx, "UPDATE projects SET sparse = $2 WHERE id = $1", id, sparse)?;
-    }
-    get(tx, id).await
+    let touched = execute!(
+        tx,
+        "UPDATE projects SET version = version + 1, public = COALESCE($3, public), sparse = COALESCE($4, sparse),
+                description = COALESCE($5, description)
+         WHERE id = $1 AND version = COALESCE($2, version)",
+        id,
+        change.expected,
+        change.public,
+        change.sparse,
+        change.description.as_deref(),
+    )?;
+    let project = get(tx, id).await?;
+    if touched == 0 { Err(Error::Version) } else { Ok(project) }
 }
 
 #[cfg(test)]
@@ -164,26 +183,43 @@ mod tests {
         let a = orgs::create(&mut tx, &NewOrg { slug: &"aa".parse().unwrap(), name: "A" }, 1).await.unwrap();
         let b = orgs::create(&mut tx, &NewOrg { slug: &"bb".parse().unwrap(), name: "B" }, 1).await.unwrap();
         let slug: Slug = "web".parse().unwrap();
-        let in_a = create(&mut tx, &NewProject { org_id: &a.id, slug: &slug, settings: ProjectSettings::default() }, 2)
-            .await
-            .unwrap();
+        let in_a = create(
+            &mut tx,
+            &NewProject { org_id: &a.id, slug: &slug, settings: ProjectSettings::default(), description: "" },
+            2,
+        )
+        .await
+        .unwrap();
         create(
             &mut tx,
-            &NewProject { org_id: &b.id, slug: &slug, settings: ProjectSettings { public: true, sparse: false } },
+            &NewProject {
+                org_id: &b.id,
+                slug: &slug,
+                settings: ProjectSettings { public: true, sparse: false },
+                description: "",
+            },
             2,
         )
         .await
         .unwrap();
         let again = create(
             &mut tx,
-            &NewProject { org_id: &a.id, slug: &slug, settings: ProjectSettings { public: true, sparse: false } },
+            &NewProject {
+                org_id: &a.id,
+                slug: &slug,
+                settings: ProjectSettings { public: true, sparse: false },
+                description: "",
+            },
             3,
         )
         .await;
         assert!(again.unwrap_err().is_conflict());
-        let change = UpdateProject { public: Some(true), sparse: Some(true) };
+        let change =
+            UpdateProject { public: Some(true), sparse: Some(true), description: Some("x".into()), expected: Some(1) };
         let changed = update(&mut tx, &in_a.id, &change).await.unwrap();
         assert!(changed.public && changed.sparse);
+        assert_eq!((changed.description.as_str(), changed.version), ("x", 2));
+        assert!(matches!(update(&mut tx, &in_a.id, &change).await, Err(Error::Version)));
         assert!(update(&mut tx, &in_a.id, &UpdateProject::default()).await.unwrap().public);
         assert!(matches!(update(&mut tx, "nope", &UpdateProject::default()).await, Err(Error::NotFound(_))));
         tx.commit().await.unwrap();

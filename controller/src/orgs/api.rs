@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
-use http::StatusCode;
 use identity::Secret;
 use identity::admin::NewOrg;
 use identity::name::UserName;
@@ -15,6 +14,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::etag::{Created, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -111,7 +111,7 @@ pub(crate) async fn create_org(
     actor: Actor,
     Shared(state): Shared<State>,
     extract::Json(new): extract::Json<OrgToCreate>,
-) -> Result<(StatusCode, Json<CreatedOrgView>)> {
+) -> Result<Created<CreatedOrgView>> {
     actor.can(Permission::PlatformOrgCreate, &Resource::Platform)?;
     let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let admin = match &new.admin {
@@ -124,8 +124,10 @@ pub(crate) async fn create_org(
     let admin = admin.as_ref().map(|(name, password)| (name, *password));
     let created =
         state.identity().create_org(&actor.caller, &NewOrg { slug: &slug, name: new.name.as_deref(), admin }).await?;
-    let view = CreatedOrgView { org: created.org.into(), admin: created.admin.map(CreatedUser::from) };
-    Ok((StatusCode::CREATED, Json(view)))
+    let at = format!("/orgs/{}", created.org.slug);
+    let version = Some(created.org.version);
+    let body = CreatedOrgView { org: created.org.into(), admin: created.admin.map(CreatedUser::from) };
+    Ok(Created { at, version, body })
 }
 
 /// An organization
@@ -135,6 +137,7 @@ pub(crate) async fn get_org(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(slug): Path<String>,
-) -> Result<Json<OrgView>> {
-    Ok(Json(actor.sees_org(&state, &slug).await?.into()))
+) -> Result<Versioned<OrgView>> {
+    let org = actor.sees_org(&state, &slug).await?;
+    Ok(Versioned(org.version, org.into()))
 }

@@ -2,17 +2,17 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
-use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::names::Slug;
 use storage::orgs::Org;
-use storage::projects::{self, Project, ProjectSettings, UpdateProject};
+use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProject};
 use utoipa::ToSchema;
 
 use crate::State;
 use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
 use crate::extract::{self, Path, Query};
 use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
@@ -26,6 +26,8 @@ pub(crate) struct ProjectView {
     public: bool,
     /// Whether image manifests are taken although layers of theirs are not here, as a partial mirror needs it.
     sparse: bool,
+    /// What it is for.
+    description: String,
     /// When it was created.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
@@ -34,7 +36,13 @@ pub(crate) struct ProjectView {
 
 impl From<Project> for ProjectView {
     fn from(project: Project) -> Self {
-        Self { slug: project.slug, public: project.public, sparse: project.sparse, created_at: project.created_at }
+        Self {
+            slug: project.slug,
+            public: project.public,
+            sparse: project.sparse,
+            description: project.description,
+            created_at: project.created_at,
+        }
     }
 }
 
@@ -51,6 +59,20 @@ pub(crate) struct ProjectToCreate {
     /// Whether image manifests are taken although layers of theirs are not here.
     #[serde(default)]
     sparse: bool,
+    /// What it is for.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    description: String,
+}
+
+/// Longest description of a project, in characters.
+const MAX_DESCRIPTION: usize = 512;
+
+fn checked_description(text: &str) -> Result<&str> {
+    if text.chars().count() > MAX_DESCRIPTION || text.chars().any(|c| c.is_control() && c != '\n') {
+        return Err(Error::invalid("description", &format!("at most {MAX_DESCRIPTION} characters, no controls")));
+    }
+    Ok(text)
 }
 
 /// What of a project changes; what is not given stays.
@@ -61,6 +83,9 @@ pub(crate) struct ProjectChange {
     public: Option<bool>,
     /// Whether image manifests are taken although layers of theirs are not here.
     sparse: Option<bool>,
+    /// What it is for.
+    #[schema(max_length = 512)]
+    description: Option<String>,
 }
 
 /// Projects that the caller may see
@@ -109,12 +134,15 @@ pub(crate) async fn create_project(
     Shared(state): Shared<State>,
     Path(org): Path<String>,
     extract::Json(new): extract::Json<ProjectToCreate>,
-) -> Result<(StatusCode, Json<ProjectView>)> {
+) -> Result<Created<ProjectView>> {
     let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
     let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let settings = ProjectSettings { public: new.public, sparse: new.sparse };
-    let project = state.identity().create_project(&actor.caller, &org.id, &slug, settings).await?;
-    Ok((StatusCode::CREATED, Json(project.into())))
+    let description = checked_description(&new.description)?;
+    let new = NewProject { org_id: &org.id, slug: &slug, settings, description };
+    let project = state.identity().create_project(&actor.caller, &new).await?;
+    let at = format!("/orgs/{}/projects/{}", org.slug, segment(&project.slug));
+    Ok(Created { at, version: Some(project.version), body: project.into() })
 }
 
 /// A project
@@ -125,26 +153,32 @@ pub(crate) async fn get_project(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, project)): Path<(String, String)>,
-) -> Result<Json<ProjectView>> {
+) -> Result<Versioned<ProjectView>> {
     let (_, project) = actor.can_in_project(Permission::ProjectRead, &state, &org, &project).await?;
-    Ok(Json(project.into()))
+    Ok(Versioned(project.version, project.into()))
 }
 
 /// Change a project
 ///
 /// One that is no longer public closes at once, to tokens that were already given too.
 #[utoipa::path(patch, path = "/orgs/{org}/projects/{project}", tag = "projects", request_body = ProjectChange,
-    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project")),
+    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project"), IfMatchHeader),
     responses((status = 200, description = "The project as it is now", body = ProjectView)))]
 pub(crate) async fn update_project(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, project)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
     extract::Json(change): extract::Json<ProjectChange>,
-) -> Result<Json<ProjectView>> {
+) -> Result<Versioned<ProjectView>> {
     let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
-    let change = UpdateProject { public: change.public, sparse: change.sparse };
-    Ok(Json(state.identity().update_project(&actor.caller, &project.id, &change).await?.into()))
+    if let Some(text) = &change.description {
+        checked_description(text)?;
+    }
+    let change =
+        UpdateProject { public: change.public, sparse: change.sparse, description: change.description, expected };
+    let project = state.identity().update_project(&actor.caller, &project.id, &change).await?;
+    Ok(Versioned(project.version, project.into()))
 }
 
 #[cfg(test)]

@@ -71,7 +71,11 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "catalog="]);
     let project = t.project("main", "defaultproject").await;
     t.identity
-        .update_project(&Caller::server(), &project, &UpdateProject { public: Some(true), sparse: None })
+        .update_project(
+            &Caller::server(),
+            &project,
+            &UpdateProject { public: Some(true), sparse: None, ..UpdateProject::default() },
+        )
         .await
         .unwrap();
     assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull", "catalog="]);
@@ -82,7 +86,11 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
     let open = t.identity.issue(None, &parsed).await.unwrap().token;
     let by_right = t.identity.issue(Some(&login(&t, "admin@localhost").await), &parsed).await.unwrap().token;
     t.identity
-        .update_project(&Caller::server(), &project, &UpdateProject { public: Some(false), sparse: None })
+        .update_project(
+            &Caller::server(),
+            &project,
+            &UpdateProject { public: Some(false), sparse: None, ..UpdateProject::default() },
+        )
         .await
         .unwrap();
     assert!(matches!(t.identity.verify_bearer(&open).await, Err(BearerError::Revoked)));
@@ -170,9 +178,12 @@ async fn a_project_is_not_its_neighbour_whose_name_begins_alike() {
         t.identity
             .create_project(
                 &Caller::server(),
-                &org,
-                &slug.parse().unwrap(),
-                storage::projects::ProjectSettings::default(),
+                &storage::projects::NewProject {
+                    org_id: &org,
+                    slug: &slug.parse().unwrap(),
+                    settings: storage::projects::ProjectSettings::default(),
+                    description: "",
+                },
             )
             .await
             .unwrap();

@@ -3,7 +3,7 @@
 use serde_json::json;
 use storage::names::Slug;
 use storage::orgs::{self, Org};
-use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProject};
+use storage::projects::{self, NewProject, Project, UpdateProject};
 
 use super::{AddedUser, AdminError, NewUser, UserKind};
 use crate::audit::{Caller, Entry};
@@ -80,16 +80,11 @@ impl Identity {
     ///
     /// # Errors
     /// [`storage::Error::Conflict`] where the slug is taken in that organization, else those of the database.
-    pub async fn create_project(
-        &self,
-        by: &Caller,
-        org_id: &str,
-        slug: &Slug,
-        settings: ProjectSettings,
-    ) -> storage::Result<Project> {
+    pub async fn create_project(&self, by: &Caller, new: &NewProject<'_>) -> storage::Result<Project> {
+        let org_id = new.org_id;
         let mut tx = self.db().begin().await?;
-        let project = projects::create(&mut tx, &NewProject { org_id, slug, settings }, self.now()).await?;
-        let detail = json!({"public": project.public, "sparse": project.sparse});
+        let project = projects::create(&mut tx, new, self.now()).await?;
+        let detail = project_state(&project);
         let (target, project_slug) = (project.slug.as_str(), project.slug.as_str());
         let entry =
             Entry { org_id, action: "project.create", target, project: project_slug, detail, ..Entry::default() };
@@ -107,13 +102,12 @@ impl Identity {
         let mut tx = self.db().begin().await?;
         let before = projects::find(&mut tx, id).await?.ok_or(storage::Error::NotFound("project"))?;
         let project = projects::update(&mut tx, id, change).await?;
-        let state = |project: &Project| json!({"public": project.public, "sparse": project.sparse});
         let entry = Entry {
             org_id: &project.org_id,
             action: "project.update",
             target: &project.slug,
             project: &project.slug,
-            detail: json!({"before": state(&before), "after": state(&project)}),
+            detail: json!({"before": project_state(&before), "after": project_state(&project)}),
             ..Entry::default()
         };
         self.record(&mut tx, by, &entry).await?;
@@ -121,4 +115,8 @@ impl Identity {
         self.forget_public();
         Ok(project)
     }
+}
+
+fn project_state(project: &Project) -> serde_json::Value {
+    json!({"public": project.public, "sparse": project.sparse, "description": project.description})
 }

@@ -21,7 +21,7 @@ use storage::digest::digest_of;
 use storage::gc::Collector;
 use storage::names::Algorithm;
 use storage::objects::Objects;
-use storage::projects::{ProjectSettings, UpdateProject};
+use storage::projects::UpdateProject;
 use storage::uploads::{Lifetimes, Uploads};
 use storage::{Clock, Db};
 use tower::ServiceExt;
@@ -98,9 +98,12 @@ impl World {
             .identity
             .create_project(
                 &identity::audit::Caller::server(),
-                &acme,
-                &"web".parse().unwrap(),
-                ProjectSettings::default(),
+                &storage::projects::NewProject {
+                    org_id: &acme,
+                    slug: &"web".parse().unwrap(),
+                    settings: storage::projects::ProjectSettings::default(),
+                    description: "",
+                },
             )
             .await
             .unwrap();
@@ -142,7 +145,7 @@ impl World {
             .update_project(
                 &identity::audit::Caller::server(),
                 &web.id,
-                &UpdateProject { public: None, sparse: Some(true) },
+                &UpdateProject { public: None, sparse: Some(true), ..UpdateProject::default() },
             )
             .await
             .unwrap();
