@@ -4,93 +4,11 @@
 //! moved without breaking the chain. [`append`] comes last in a transaction: it locks the head of the chain until the
 //! commit, and whoever locked rows before it in the same order cannot meet it the other way round.
 
-use serde::{Deserialize, Serialize};
+pub use auditchain::{Event, GENESIS, NewEvent};
 
 use crate::db::Tx;
-use crate::digest::digest_of;
 use crate::error::Result;
-use crate::names::Algorithm;
 use crate::{execute, query_one};
-
-/// The anchor of a chain that has not begun: what the first event names as the one before it.
-pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-/// What happened, before it has a place in the chain. Empty text stands for "nothing to say".
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
-pub struct NewEvent {
-    /// The organization, by its id; empty for the platform.
-    pub org_id: String,
-    /// When (unix milliseconds).
-    pub at_ms: i64,
-    /// Who: id of the user.
-    pub actor_id: String,
-    /// Who: name of the user, or what was typed as one.
-    pub actor: String,
-    /// What they showed: `password`, `session:<id>`, `api-key:<id>`, `token`, …
-    pub credential: String,
-    /// By which kind of client: `browser`, `cli`, `api`, `docker` or `server`.
-    pub client: String,
-    /// What: `user.create`, `image.push`, …
-    pub action: String,
-    /// To what.
-    pub target: String,
-    /// Slug of the project, where it lies in one.
-    pub project: String,
-    /// `ok`, `denied` or `error`.
-    pub outcome: String,
-    /// Why not, where it was not.
-    pub reason: String,
-    /// The client's address.
-    pub address: String,
-    /// What the client calls itself.
-    pub agent: String,
-    /// The request's id in the logs.
-    pub request_id: String,
-    /// What changed, before and after, as JSON text. Never a secret.
-    pub detail: String,
-}
-
-/// An event of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
-pub struct Event {
-    /// Place in the chain, from 1 on without gaps.
-    pub seq: i64,
-    /// What happened.
-    #[serde(flatten)]
-    #[sqlx(flatten)]
-    pub event: NewEvent,
-    /// Hash of the event before this one.
-    pub prev_hash: String,
-    /// Hash of this event.
-    pub hash: String,
-}
-
-impl Event {
-    /// What [`Event::hash`] must be: SHA-256 (hexadecimal) of the hash before it and the event's fields as a JSON array in
-    /// the order of [`NewEvent`].
-    #[must_use]
-    pub fn expected_hash(&self) -> String {
-        let e = &self.event;
-        let texts = [
-            &e.org_id,
-            &e.actor_id,
-            &e.actor,
-            &e.credential,
-            &e.client,
-            &e.action,
-            &e.target,
-            &e.project,
-            &e.outcome,
-            &e.reason,
-            &e.address,
-            &e.agent,
-            &e.request_id,
-            &e.detail,
-        ];
-        let text = serde_json::json!([self.prev_hash, self.seq, e.at_ms, texts]).to_string();
-        digest_of(Algorithm::Sha256, text.as_bytes()).hex().to_owned()
-    }
-}
 
 /// Appends an event to the chain of its organization, with what `tx` changes: both happen or neither. To be called last in a
 /// transaction, and for several organizations in the order of their ids.
@@ -111,8 +29,7 @@ pub async fn append(tx: &mut Tx, event: NewEvent) -> Result<Event> {
         "UPDATE audit_heads SET seq = seq + 1 WHERE org_id = $1 RETURNING seq, hash",
         event.org_id.as_str(),
     )?;
-    let mut event = Event { seq, event, prev_hash, hash: String::new() };
-    event.hash = event.expected_hash();
+    let event = Event::chained(event, seq, prev_hash);
     let e = &event.event;
     execute!(
         tx,

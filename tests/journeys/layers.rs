@@ -5,13 +5,14 @@ use std::process::Command;
 
 /// Each crate with what it may stand on, directly.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("wharfinger", &["registry", "authsvc", "controller", "identity", "storage"]),
+    ("wharfinger", &["registry", "authsvc", "controller", "identity", "storage", "auditchain"]),
     ("registry", &["identity", "storage"]),
     ("authsvc", &["identity", "storage"]),
-    ("controller", &["identity", "storage"]),
-    ("identity", &["storage"]),
-    ("storage", &[]),
-    ("rctl", &[]),
+    ("controller", &["identity", "storage", "auditchain"]),
+    ("identity", &["storage", "auditchain"]),
+    ("storage", &["auditchain"]),
+    ("auditchain", &[]),
+    ("rctl", &["auditchain"]),
     ("conformance", &[]),
 ];
 
