@@ -2,7 +2,7 @@
 //! one line in the log and the metrics when the last byte is out.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use tracing::Instrument;
 
 use crate::health::Health;
 use crate::metrics::{Answered, InFlight, Metrics};
+use crate::proxies::Proxies;
 use crate::request_id::{self, X_REQUEST_ID};
 
 /// Longest path with query. Names, digests, ten tags and an upload's URL need a tenth of it.
@@ -46,6 +47,7 @@ struct Inner {
     router: Router,
     health: Health,
     metrics: Metrics,
+    proxies: Proxies,
 }
 
 /// In a response's extensions: the pattern of the route that matched.
@@ -55,8 +57,19 @@ struct RouteLabel(MatchedPath);
 impl Surface {
     /// A service of that name.
     pub(crate) fn new(name: &'static str, router: Router, health: Health, metrics: Metrics) -> Self {
+        Self::behind(Proxies::default(), name, router, health, metrics)
+    }
+
+    /// A service of that name, behind proxies that are believed.
+    pub(crate) fn behind(
+        proxies: Proxies,
+        name: &'static str,
+        router: Router,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
         let router = router.layer(axum::middleware::from_fn(label));
-        Self(Arc::new(Inner { name, router, health, metrics }))
+        Self(Arc::new(Inner { name, router, health, metrics, proxies }))
     }
 
     /// Its name in logs and metrics.
@@ -70,19 +83,20 @@ impl Surface {
     }
 
     /// Answers one request. Never fails: a handler that panics is a 500.
-    pub(crate) async fn answer<B>(self, peer: SocketAddr, request: Request<B>) -> Result<Response, Infallible>
+    pub(crate) async fn answer<B>(self, peer: SocketAddr, mut request: Request<B>) -> Result<Response, Infallible>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let id = request_id::of(request.headers());
         let received = Arc::new(AtomicU64::new(0));
-        let mut record = Record::begin(&self, peer, &request, &id, Arc::clone(&received));
+        let client = self.0.proxies.client(peer.ip(), request.headers_mut());
+        let mut record = Record::begin(&self, client, peer, &request, &id, Arc::clone(&received));
         let mut request = request.map(|body| Body::new(Counted { body, count: received }));
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(Origin {
             client: if self.0.name == "controller" { Client::Api } else { Client::Docker },
-            address: Some(peer.ip().to_canonical()),
+            address: Some(client),
             agent: record.agent.clone(),
             request_id: record_id(&id),
         });
@@ -203,6 +217,9 @@ impl Drop for Recorded {
 /// What is known of a request; writes its line when dropped, so that one whose client went away is seen as well.
 struct Record {
     surface: Surface,
+    /// Who asks.
+    client: IpAddr,
+    /// Who is connected: the client, or a trusted proxy.
     peer: SocketAddr,
     id: HeaderValue,
     method: Method,
@@ -220,6 +237,7 @@ struct Record {
 impl Record {
     fn begin<B>(
         surface: &Surface,
+        client: IpAddr,
         peer: SocketAddr,
         request: &Request<B>,
         id: &HeaderValue,
@@ -227,6 +245,7 @@ impl Record {
     ) -> Self {
         Self {
             surface: surface.clone(),
+            client,
             peer,
             id: id.clone(),
             method: request.method().clone(),
@@ -276,8 +295,9 @@ impl Drop for Record {
                 tracing::$level!(
                     service.name = self.surface.0.name,
                     request.id = self.id.to_str().unwrap_or_default(),
-                    client.address = %self.peer.ip().to_canonical(),
-                    client.port = self.peer.port(),
+                    client.address = %self.client,
+                    peer.address = %self.peer.ip().to_canonical(),
+                    peer.port = self.peer.port(),
                     http.method = method,
                     url.path = self.path,
                     http.route = self.route,

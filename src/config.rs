@@ -21,6 +21,7 @@ pub(crate) use settings::{LogFormat, Secret, Settings, Source};
 pub(crate) use units::{Size, Span};
 
 use crate::cli::{Cli, Command, Service};
+use crate::proxies::Proxies;
 
 /// What the command line, the environment and the file said.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) auth_external_url: Option<Url>,
     /// What clients reach the controller at, where that was said.
     pub(crate) controller_external_url: Option<Url>,
+    /// Proxies that are believed about whom they ask for.
+    pub(crate) trusted_proxies: Proxies,
     /// How logs are written.
     pub(crate) log_format: LogFormat,
     /// What is logged.
@@ -200,6 +203,7 @@ impl Config {
             registry_external_url: external(said.registry_external_url, "registry_external_url")?,
             auth_external_url: external(said.auth_external_url, "auth_external_url")?,
             controller_external_url: external(said.controller_external_url, "controller_external_url")?,
+            trusted_proxies: said.trusted_proxies.unwrap_or_default(),
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log_level: said.log_level.unwrap_or_else(|| "info".into()),
             master_key_file: said.master_key_file.unwrap_or_else(|| under("master.key")),

@@ -19,6 +19,7 @@ mod logs;
 mod metrics;
 mod monitor;
 mod pki;
+mod proxies;
 mod request_id;
 mod serve;
 mod stores;

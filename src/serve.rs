@@ -23,6 +23,7 @@ use crate::first_start::{self, Welcome};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
+use crate::proxies::Proxies;
 use crate::stores::{Content, ServeLock, SetupLock, Stores, TOKEN_SERVICE};
 use crate::tls::{Certificate, Protocols, server_config};
 use crate::{bind, monitor};
@@ -60,7 +61,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     if exclusive.is_some() {
         uploads.forget_claims().await.context("taking over the uploads of the last run")?;
     }
-    let process = Process::new(&stores);
+    let process = Process::new(config, &stores);
     let parts = Parts { config, stores: &stores, uploads };
     for ((service, socket), tls) in sockets.services.into_iter().zip(acceptors) {
         process.listen(socket, service.name(), router(&parts, service), tls, config.max_connections);
@@ -191,20 +192,22 @@ struct Process {
     metrics: Metrics,
     stop: Stop,
     connections: TaskTracker,
+    proxies: Proxies,
 }
 
 impl Process {
-    fn new(stores: &Stores) -> Self {
+    fn new(config: &Config, stores: &Stores) -> Self {
         Self {
             health: Health::new(stores.content.db.clone()),
             metrics: Metrics::new(stores.content.clock.now()),
             stop: Stop::new(),
             connections: TaskTracker::new(),
+            proxies: config.trusted_proxies.clone(),
         }
     }
 
     fn listen(&self, socket: TcpListener, name: &'static str, router: Router, tls: Option<TlsAcceptor>, most: u32) {
-        let surface = Surface::new(name, router, self.health.clone(), self.metrics.clone());
+        let surface = Surface::behind(self.proxies.clone(), name, router, self.health.clone(), self.metrics.clone());
         announce(name, socket.local_addr().ok(), tls.is_some());
         let listener = Listener { socket, tls, surface, max_connections: most, first_request: FIRST_REQUEST };
         self.connections.spawn(listener.run(self.stop.clone(), self.connections.clone()));

@@ -197,6 +197,9 @@ impl Realm {
                     .and_then(|asked| hosts.iter().find(|known| known.eq_ignore_ascii_case(asked)))
                     .or(hosts.first())
                     .map_or("localhost", String::as_str);
+                // The server leaves this header only where a trusted proxy says it.
+                let forwarded = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+                let scheme = if forwarded { "https" } else { scheme };
                 if host.contains(':') {
                     format!("{scheme}://[{host}]:{port}/token")
                 } else {

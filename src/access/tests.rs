@@ -94,3 +94,23 @@ fn the_capability_of_an_upload_is_not_logged() {
     assert_eq!(loggable("/v2/a.b/c/manifests/v1.2"), "/v2/a.b/c/manifests/v1.2");
     assert_eq!(loggable(&"é".repeat(2000)).chars().count(), MAX_LOGGED);
 }
+
+#[tokio::test]
+async fn the_address_is_the_clients_and_a_strangers_word_is_dropped() {
+    async fn seen(request: Request<Body>) -> String {
+        let origin = request.extensions().get::<Origin>().unwrap();
+        let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        format!("{} {}", origin.address.unwrap(), proto.unwrap_or("-"))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
+    for (proxies, answer) in [("127.0.0.0/8", "198.51.100.1 https"), ("10.0.0.0/8", "127.0.0.1 -")] {
+        let router = Router::new().route("/", get(seen));
+        let (health, metrics) = (Health::new(db.clone()), Metrics::new(0));
+        let surface = Surface::behind(proxies.parse().unwrap(), "test", router, health, metrics);
+        let mut request = get_request("/");
+        request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("8.8.8.8, 198.51.100.1"));
+        request.headers_mut().insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        assert_eq!(call(&surface, request).await.2, answer);
+    }
+}

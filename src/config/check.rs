@@ -85,6 +85,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("registry_external_url", url(Service::Registry)),
         ("auth_external_url", url(Service::Authsvc)),
         ("controller_external_url", url(Service::Controller)),
+        ("trusted_proxies", quoted(&config.trusted_proxies)),
         ("log_format", format!("\"{:?}\"", config.log_format).to_lowercase()),
         ("log_level", quoted(&config.log_level)),
         ("master_key_file", path(&config.master_key_file)),

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::units::{Size, Span};
+use crate::proxies::Proxies;
 
 /// A secret of the configuration; neither `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -181,6 +182,8 @@ settings! {
         auth_external_url: Url = "WHARFINGER_AUTH_EXTERNAL_URL", "URL";
         /// URL that clients reach the REST API at
         controller_external_url: Url = "WHARFINGER_CONTROLLER_EXTERNAL_URL", "URL";
+        /// Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between [default: none]
+        trusted_proxies: Proxies = "WHARFINGER_TRUSTED_PROXIES", "NETWORKS";
         /// How logs are written [default: auto]
         log_format: LogFormat = "WHARFINGER_LOG_FORMAT", "auto|human|json";
         /// What is logged: error, warn, info, debug or trace, or directives such as info,registry=debug [default: info]
