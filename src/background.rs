@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cli::Service;
 use crate::config::{Config, Tls};
+use crate::mail::Postman;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
 use crate::stores::{Content, SetupLock, Stores};
@@ -18,6 +19,8 @@ use crate::tls::Certificate;
 
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
 const IDENTITY: Duration = Duration::from_secs(5);
+/// How often the outbox is looked into.
+const MAIL: Duration = Duration::from_millis(500);
 /// How often the private CA's certificate is looked at.
 const CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
 
@@ -30,13 +33,16 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts what the named services need.
+    ///
+    /// # Errors
+    /// Where mails cannot go out as configured.
     pub(crate) fn start(
         config: &Config,
         stores: &Stores,
         metrics: &Metrics,
         certificate: Option<Arc<Certificate>>,
         services: &[Service],
-    ) -> Self {
+    ) -> Result<Self> {
         let this = Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), metrics: metrics.clone() };
         if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {
             this.collect_garbage(stores, config.gc_interval.duration());
@@ -46,13 +52,21 @@ impl Background {
             let identity = identity.clone();
             async move { Ok(identity.tick().await?) }
         });
+        if services.contains(&Service::Controller) {
+            let postman = Arc::new(Postman::new(&config.mail)?);
+            let identity = stores.identity.clone();
+            this.every("mail", MAIL, move || {
+                let (postman, identity) = (Arc::clone(&postman), identity.clone());
+                async move { postman.round(&identity).await }
+            });
+        }
         if let Some(certificate) = certificate {
             this.tasks.spawn(certificate.watch(this.stop.clone()));
         }
         if config.tls == Tls::Private {
             this.renew_certificate(config, stores);
         }
-        this
+        Ok(this)
     }
 
     fn collect_garbage(&self, stores: &Stores, interval: Duration) {

@@ -4,6 +4,7 @@
 
 mod check;
 mod file;
+mod mail;
 mod settings;
 mod units;
 
@@ -16,6 +17,7 @@ use clap::{CommandFactory, FromArgMatches};
 use url::Url;
 
 pub(crate) use check::{report, unknown_variables};
+pub(crate) use mail::{Mailer, Security, Smtp};
 use settings::TlsMode;
 pub(crate) use settings::{LogFormat, Secret, Settings, Source};
 pub(crate) use units::{Size, Span};
@@ -87,6 +89,8 @@ pub(crate) struct Config {
     pub(crate) gc_interval: Span,
     /// How long uploads without progress are kept.
     pub(crate) upload_timeout: Span,
+    /// How mails go out.
+    pub(crate) mail: Mailer,
     /// The first accounts.
     pub(crate) first: First,
 }
@@ -188,9 +192,16 @@ impl Config {
         let data_dir = said.data_dir.unwrap_or_else(|| "./data".into());
         let under = |name: &str| data_dir.join(name);
         let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let hostname = hostname(said.hostname.as_deref().unwrap_or("localhost"))?;
+        let mail = Mailer {
+            smtp: said.smtp_url.as_ref().map(|url| Smtp::parse(url, said.smtp_ca_file.clone())).transpose()?,
+            from: mail::sender(said.mail_from.as_deref(), &hostname)?,
+            dir: said.mail_dir.unwrap_or_else(|| under("mail")),
+        };
         Ok(Self {
             file,
-            hostname: hostname(said.hostname.as_deref().unwrap_or("localhost"))?,
+            hostname,
+            mail,
             registry_listen: said.registry_listen.unwrap_or(any(6000)),
             auth_listen: said.auth_listen.unwrap_or(any(5001)),
             controller_listen: said.controller_listen.unwrap_or(any(443)),

@@ -16,6 +16,7 @@ mod files;
 mod first_start;
 mod health;
 mod logs;
+mod mail;
 mod metrics;
 mod monitor;
 mod pki;

@@ -67,7 +67,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
         process.listen(socket, service.name(), router(&parts, service), tls, config.max_connections);
     }
     let monitor = process.monitor(sockets.monitor);
-    let background = Background::start(config, &stores, &process.metrics, certificate, &services);
+    let background = Background::start(config, &stores, &process.metrics, certificate, &services)?;
     tracing::info!(services = ?services.iter().map(|s| s.name()).collect::<Vec<_>>(), "serving");
     signals.next().await;
     let code = process.drain(config, &mut signals).await;

@@ -72,6 +72,7 @@ impl Stores {
         let master = master_key(&config.master_key_file, &content.db).await?;
         let mut options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
         options.clock = content.clock.clone();
+        options.controller_url = config.external_url(Service::Controller);
         let identity =
             Identity::open(content.db.clone(), master, options).await.context("opening the identity core")?;
         Ok(Self { content, identity })

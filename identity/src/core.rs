@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use moka::sync::Cache;
 use storage::login_failures::LockoutRule;
-use storage::{Clock, Db, idempotency, login_failures, refresh_tokens, sessions, signing_keys};
+use storage::{Clock, Db, idempotency, login_failures, mails, refresh_tokens, sessions, signing_keys};
 use zeroize::Zeroizing;
 
 use crate::keys::{KeysError, Ring};
@@ -36,6 +36,8 @@ pub struct Options {
     pub issuer: String,
     /// `aud` of access tokens: the registry's `service`.
     pub service: String,
+    /// URL that people reach the controller at: mails point there.
+    pub controller_url: String,
     /// Life of an access token in seconds, at least 60.
     pub token_lifetime: i64,
     /// Life of a console session in seconds.
@@ -62,6 +64,7 @@ impl Options {
         Self {
             issuer: issuer.into(),
             service: service.into(),
+            controller_url: "https://localhost".into(),
             token_lifetime: 300,
             session_lifetime: 86_400,
             temporary_password_lifetime: 72 * 3600,
@@ -168,6 +171,7 @@ impl Identity {
         login_failures::purge(&mut tx, self.0.options.lockout, now).await?;
         signing_keys::purge(&mut tx, now).await?;
         idempotency::purge(&mut tx, now).await?;
+        mails::purge(&mut tx, now - crate::mail::KEEP).await?;
         tx.commit().await
     }
 

@@ -15,6 +15,7 @@ pub mod bootstrap;
 mod core;
 pub mod keys;
 pub mod login;
+pub mod mail;
 pub mod master;
 pub mod name;
 pub mod password;

@@ -70,6 +70,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         Password::Given(_) => "***".to_owned(),
         Password::File(file) => format!("(in {})", file.display()),
     };
+    let smtp = config.mail.smtp.as_ref();
     vec![
         ("data_dir", path(&config.data_dir)),
         ("hostname", quoted(&config.hostname)),
@@ -97,6 +98,10 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("gc_grace", quoted(&config.gc_grace)),
         ("gc_interval", quoted(&config.gc_interval)),
         ("upload_timeout", quoted(&config.upload_timeout)),
+        ("mail_from", quoted(&config.mail.from)),
+        ("mail_dir", path(&config.mail.dir)),
+        ("smtp_ca_file", smtp.and_then(|smtp| smtp.ca_file.as_deref()).map_or("(none)".to_owned(), path)),
+        ("smtp_url", smtp.map_or("(none: mails go to mail_dir)".to_owned(), |smtp| quoted(&smtp))),
         ("org", quoted(&config.first.org)),
         ("admin_email", quoted(&config.first.admin_email)),
         ("admin_password", password(&config.first.admin_password)),
@@ -134,6 +139,10 @@ fn problems(config: &Config) -> Vec<String> {
         [("admin_password", &config.first.admin_password), ("operator_password", &config.first.operator_password)]
     {
         note(password.read().err().map(|error| format!("{name}_file: {error:#}")));
+    }
+    match &config.mail.smtp {
+        Some(smtp) => note(smtp.ca().err().map(|error| format!("smtp_ca_file: {error:#}"))),
+        None => note(folder(&config.mail.dir, "mail_dir")),
     }
     if config.master_key_file.exists() {
         let read = crate::files::read_bounded(&config.master_key_file, 4096);

@@ -34,7 +34,9 @@ fn explain(message: &str, line: &str) -> String {
         return format!("unknown key `{key}`: keys are the options of `wharfinger --help` with underscores");
     }
     match line.split_once('=') {
-        Some((key, _)) if !key.contains("password") => format!("`{}`: {message}", key.trim()),
+        Some((key, _)) if !key.contains("password") && !key.contains("smtp_url") => {
+            format!("`{}`: {message}", key.trim())
+        }
         Some((key, _)) => format!("`{}`: expected text", key.trim()),
         None => message.to_owned(),
     }

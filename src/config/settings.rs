@@ -206,6 +206,12 @@ settings! {
         gc_interval: Span = "WHARFINGER_GC_INTERVAL", "TIME";
         /// How long an upload that makes no progress is kept [default: 1d]
         upload_timeout: Span = "WHARFINGER_UPLOAD_TIMEOUT", "TIME";
+        /// Sender of mails, `Name <address>` or an address [default: wharfinger@HOSTNAME]
+        mail_from: String = "WHARFINGER_MAIL_FROM", "ADDRESS";
+        /// Folder that mails are written to where no SMTP server is configured (smtp_url) [default: DATA_DIR/mail]
+        mail_dir: PathBuf = "WHARFINGER_MAIL_DIR", "DIR";
+        /// CA certificates (PEM) that the SMTP server's is checked against, besides the system's
+        smtp_ca_file: PathBuf = "WHARFINGER_SMTP_CA_FILE", "FILE";
     }
     secrets {
         /// E-mail of the first Organization Admin.
@@ -222,5 +228,7 @@ settings! {
         operator_password: Secret = "WHARFINGER_OPERATOR_PASSWORD";
         /// File that holds that password.
         operator_password_file: PathBuf = "WHARFINGER_OPERATOR_PASSWORD_FILE";
+        /// SMTP server for mails: smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465.
+        smtp_url: Secret = "WHARFINGER_SMTP_URL";
     }
 }

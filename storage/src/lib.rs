@@ -16,6 +16,7 @@ pub mod error;
 pub mod gc;
 pub mod idempotency;
 pub mod login_failures;
+pub mod mails;
 pub mod manifests;
 pub mod memberships;
 pub mod names;

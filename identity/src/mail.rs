@@ -1,0 +1,86 @@
+//! Mails: what they say, and the outbox in which they wait.
+//!
+//! A mail is written in the transaction of what it is about ([`Identity::enqueue_mail`]): both happen or neither. Its row
+//! holds the text sealed under the master key, since it may carry a temporary password, and goes once the mail was
+//! delivered. Who delivers claims mails ([`Identity::claim_mails`]) and tells what became of each.
+
+mod letter;
+mod outbox;
+
+pub(crate) use outbox::KEEP;
+pub use outbox::{ClaimedMail, Letter};
+
+use crate::secret::Secret;
+
+/// What a mail is about.
+#[derive(Debug, Clone)]
+pub enum Mail<'a> {
+    /// Somebody new: a temporary password.
+    Invitation {
+        /// Name of the organization.
+        org: &'a str,
+        /// The temporary password.
+        password: &'a Secret,
+        /// When it ends (unix seconds).
+        until: i64,
+    },
+    /// Somebody who has an account already was added to an organization.
+    Added {
+        /// Name of the organization.
+        org: &'a str,
+    },
+    /// The link to choose a new password.
+    Reset {
+        /// The link's secret.
+        token: &'a Secret,
+        /// When it ends (unix seconds).
+        until: i64,
+    },
+    /// The password was changed.
+    PasswordChanged {
+        /// When (unix seconds).
+        at: i64,
+    },
+    /// An API key ends soon.
+    KeyExpiring {
+        /// Name of the organization.
+        org: &'a str,
+        /// Whose key it is, as people know them.
+        user: &'a str,
+        /// What its maker called it.
+        name: &'a str,
+        /// Its public part.
+        id: &'a str,
+        /// When it ends (unix seconds).
+        until: i64,
+    },
+    /// An administrator took the second factor off.
+    MfaReset {
+        /// Name of the organization.
+        org: &'a str,
+    },
+    /// Failed log-ins locked the name.
+    Locked {
+        /// When the lock ends (unix seconds).
+        until: i64,
+    },
+}
+
+impl Mail<'_> {
+    /// As rows spell the kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invitation { .. } => "invitation",
+            Self::Added { .. } => "added",
+            Self::Reset { .. } => "reset",
+            Self::PasswordChanged { .. } => "password-changed",
+            Self::KeyExpiring { .. } => "key-expiring",
+            Self::MfaReset { .. } => "mfa-reset",
+            Self::Locked { .. } => "locked",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
