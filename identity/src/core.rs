@@ -8,7 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use moka::sync::Cache;
 use storage::login_failures::LockoutRule;
-use storage::{Clock, Db, idempotency, login_failures, mails, refresh_tokens, sessions, signing_keys};
+use storage::{
+    Clock, Db, challenges, device_grants, idempotency, login_failures, mails, refresh_tokens, sessions, signing_keys,
+};
 use zeroize::Zeroizing;
 
 use crate::keys::{KeysError, Ring};
@@ -167,6 +169,8 @@ impl Identity {
     async fn purge(&self, now: i64) -> storage::Result<()> {
         let mut tx = self.db().begin().await?;
         sessions::purge(&mut tx, now).await?;
+        challenges::purge(&mut tx, now).await?;
+        device_grants::purge(&mut tx, now).await?;
         refresh_tokens::purge(&mut tx, now - REFRESH_UNUSED).await?;
         login_failures::purge(&mut tx, self.0.options.lockout, now).await?;
         signing_keys::purge(&mut tx, now).await?;

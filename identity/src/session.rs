@@ -67,7 +67,13 @@ impl Identity {
             token_hash: sha256_hex(token.expose()),
             user_id: login.principal.user_id.clone(),
             epoch: login.epochs.user,
+            kind: "browser".to_owned(),
+            org_id: None,
+            second_factor: false,
+            address: String::new(),
+            agent: String::new(),
             created_at: now,
+            last_seen_at: now,
             expires_at: now + self.0.options.session_lifetime,
         };
         let mut tx = self.db().begin().await?;

@@ -16,7 +16,7 @@ pub struct LoginFailures {
 }
 
 /// When failures lock a name, and for how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockoutRule {
     /// Failures in a row that lock.
     pub failures: i64,
