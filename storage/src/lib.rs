@@ -29,6 +29,7 @@ pub mod projects;
 pub mod recovery_codes;
 pub mod referrers;
 pub mod refresh_tokens;
+pub mod removal;
 pub mod repositories;
 pub mod sessions;
 pub mod signing_keys;

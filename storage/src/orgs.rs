@@ -5,7 +5,7 @@ mod settings;
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Slug, new_id};
-use crate::{execute, query_all, query_opt};
+use crate::{execute, query_all, query_one, query_opt};
 
 pub use settings::{OrgSettings, settings, settings_of_user, update_settings};
 
@@ -15,6 +15,10 @@ pub const ACTIVE: &str = "active";
 pub const SUSPENDED: &str = "suspended";
 /// [`Org::status`] of one that is to be deleted: no door opens, and after [`Org::delete_after`] everything goes.
 pub const DELETING: &str = "deleting";
+/// [`Org::status`] of one whose time is over and whose rows and bytes go ([`crate::removal`]).
+pub const REMOVING: &str = "removing";
+/// [`Org::status`] of one of which only the slug is left. No function here returns it.
+pub const DELETED: &str = "deleted";
 
 /// An organization.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -27,7 +31,7 @@ pub struct Org {
     pub name: String,
     /// When it was created (unix seconds).
     pub created_at: i64,
-    /// [`ACTIVE`], [`SUSPENDED`] or [`DELETING`].
+    /// [`ACTIVE`], [`SUSPENDED`], [`DELETING`] or [`REMOVING`].
     pub status: String,
     /// When a deletion that was asked for takes everything away (unix seconds).
     pub delete_after: Option<i64>,
@@ -59,7 +63,7 @@ pub struct NewOrg<'a> {
 /// # Errors
 /// Those of the database.
 pub async fn find_by_slug(session: &mut Session, slug: &str) -> Result<Option<Org>> {
-    query_opt!(session, Org, "SELECT * FROM orgs WHERE slug = $1", slug)
+    query_opt!(session, Org, "SELECT * FROM orgs WHERE slug = $1 AND status <> 'deleted'", slug)
 }
 
 /// Finds an organization by its id.
@@ -67,7 +71,7 @@ pub async fn find_by_slug(session: &mut Session, slug: &str) -> Result<Option<Or
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, id: &str) -> Result<Option<Org>> {
-    query_opt!(session, Org, "SELECT * FROM orgs WHERE id = $1", id)
+    query_opt!(session, Org, "SELECT * FROM orgs WHERE id = $1 AND status <> 'deleted'", id)
 }
 
 /// The organization of that id.
@@ -83,10 +87,16 @@ pub async fn get(session: &mut Session, id: &str) -> Result<Org> {
 /// # Errors
 /// Those of the database.
 pub async fn list(session: &mut Session, after: &str, limit: i64) -> Result<Vec<Org>> {
-    query_all!(session, Org, "SELECT * FROM orgs WHERE slug > $1 ORDER BY slug LIMIT $2", after, limit)
+    query_all!(
+        session,
+        Org,
+        "SELECT * FROM orgs WHERE slug > $1 AND status <> 'deleted' ORDER BY slug LIMIT $2",
+        after,
+        limit
+    )
 }
 
-/// As [`list`], but only those in which the user is an active member.
+/// As [`list`], but only living ones in which the user is an active member.
 ///
 /// # Errors
 /// Those of the database.
@@ -96,7 +106,7 @@ pub async fn list_of_user(session: &mut Session, user_id: &str, after: &str, lim
         Org,
         "SELECT o.id, o.slug, o.name, o.created_at, o.status, o.delete_after, o.version, o.public_allowed
          FROM orgs o JOIN memberships m ON m.org_id = o.id
-         WHERE m.user_id = $1 AND m.active = TRUE AND o.slug > $2 ORDER BY o.slug LIMIT $3",
+         WHERE m.user_id = $1 AND m.active = TRUE AND o.status = 'active' AND o.slug > $2 ORDER BY o.slug LIMIT $3",
         user_id,
         after,
         limit,
@@ -130,6 +140,45 @@ pub async fn create(tx: &mut Tx, new: &NewOrg<'_>, now: i64) -> Result<Org> {
         return Err(Error::Conflict("an organization of that name exists already"));
     }
     Ok(org)
+}
+
+/// Ids of organizations that were to be deleted by now, at most 100.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_due(session: &mut Session, now: i64) -> Result<Vec<Org>> {
+    query_all!(
+        session,
+        Org,
+        "SELECT * FROM orgs WHERE status = 'deleting' AND delete_after <= $1 ORDER BY id LIMIT 100",
+        now
+    )
+}
+
+/// How much of the platform an organization uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Usage {
+    /// Members, active or not.
+    pub users: i64,
+    /// Repositories.
+    pub repositories: i64,
+    /// Bytes of blobs, each counted once however many repositories share it.
+    pub bytes: i64,
+}
+
+/// What an organization uses.
+///
+/// # Errors
+/// Those of the database.
+pub async fn usage(session: &mut Session, org_id: &str) -> Result<Usage> {
+    query_one!(
+        session,
+        Usage,
+        "SELECT (SELECT COUNT(*) FROM memberships WHERE org_id = $1) AS users,
+                (SELECT COUNT(*) FROM repositories WHERE org_id = $1 AND name > '/') AS repositories,
+                (SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs WHERE org_id = $1) AS bytes",
+        org_id,
+    )
 }
 
 /// Gives an organization another name and returns it as it is then. `expected` is the version that was read, if that matters.

@@ -3,6 +3,7 @@
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Slug, new_id};
+use crate::removal::FIRST;
 use crate::{execute, query_all, query_opt};
 
 /// A project.
@@ -66,7 +67,15 @@ pub struct UpdateProject {
 /// # Errors
 /// Those of the database.
 pub async fn find_by_slug(session: &mut Session, org_id: &str, slug: &str) -> Result<Option<Project>> {
-    query_opt!(session, Project, "SELECT * FROM projects WHERE org_id = $1 AND slug = $2", org_id, slug)
+    // A buried project goes by no name.
+    query_opt!(
+        session,
+        Project,
+        "SELECT * FROM projects WHERE org_id = $1 AND slug = $2 AND slug > $3",
+        org_id,
+        slug,
+        FIRST,
+    )
 }
 
 /// Finds a project by its id.
@@ -74,7 +83,7 @@ pub async fn find_by_slug(session: &mut Session, org_id: &str, slug: &str) -> Re
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, id: &str) -> Result<Option<Project>> {
-    query_opt!(session, Project, "SELECT * FROM projects WHERE id = $1", id)
+    query_opt!(session, Project, "SELECT * FROM projects WHERE id = $1 AND slug > $2", id, FIRST)
 }
 
 /// The project of that id.
@@ -110,7 +119,7 @@ pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) 
         Project,
         "SELECT * FROM projects WHERE org_id = $1 AND slug > $2 ORDER BY slug LIMIT $3",
         org_id,
-        after,
+        after.max(FIRST),
         limit,
     )
 }

@@ -3,6 +3,7 @@
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{RepoName, new_id};
+use crate::removal::FIRST;
 use crate::{execute, query_all, query_one, query_opt};
 
 /// A repository.
@@ -79,6 +80,8 @@ pub async fn list(
     after: &str,
     limit: i64,
 ) -> Result<Vec<Repository>> {
+    // Buried ones sort before it.
+    let after = after.max(FIRST);
     match (filter.project_id, filter.org_id) {
         (Some(project), _) => query_all!(
             session,
