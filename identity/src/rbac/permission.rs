@@ -37,16 +37,32 @@ permissions! {
     RegistryManage = "registry.manage",
     /// See that an organization exists, and its name.
     OrgRead = "org.read",
+    /// Change an organization's name.
+    OrgUpdate = "org.update",
+    /// See an organization's settings.
+    SettingsRead = "settings.read",
+    /// Change an organization's settings.
+    SettingsWrite = "settings.write",
     /// See a project.
     ProjectRead = "project.read",
     /// Create projects.
     ProjectCreate = "project.create",
     /// Change a project, such as making it public.
     ProjectUpdate = "project.update",
+    /// Delete projects, with every image in them.
+    ProjectDelete = "project.delete",
     /// See the users of an organization.
     UserRead = "user.read",
     /// Add, deactivate and unlock users of an organization.
     UserWrite = "user.write",
+    /// See groups and who is in them.
+    GroupRead = "group.read",
+    /// Make, change and delete groups, and say who is in them.
+    GroupWrite = "group.write",
+    /// See roles, an organization's own ones included.
+    RoleRead = "role.read",
+    /// Make, change and delete an organization's own roles.
+    RoleWrite = "role.write",
     /// See who holds which role.
     MemberRead = "member.read",
     /// Give roles and take them away.
@@ -55,12 +71,22 @@ permissions! {
     ApikeyOwn = "apikey.own",
     /// See, make and revoke anybody's API keys.
     ApikeyManage = "apikey.manage",
+    /// See which issuers' tokens stand for a machine.
+    IssuerRead = "issuer.read",
+    /// Say which issuers' tokens stand for a machine.
+    IssuerWrite = "issuer.write",
     /// Read the audit log.
     AuditRead = "audit.read",
     /// See every organization of the platform, not what is in it.
     PlatformOrgRead = "platform.org.read",
     /// Create organizations.
     PlatformOrgCreate = "platform.org.create",
+    /// Suspend, resume and delete organizations.
+    PlatformOrgManage = "platform.org.manage",
+    /// See how the platform is.
+    PlatformHealth = "platform.health",
+    /// Read the platform's own audit log.
+    PlatformAudit = "platform.audit",
 }
 
 /// A text that names no permission.
