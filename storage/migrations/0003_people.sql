@@ -266,6 +266,8 @@ CREATE TABLE audit_events (
     credential  TEXT   NOT NULL,
     client      TEXT   NOT NULL,
     action      TEXT   NOT NULL,
+    -- The action's part before the dot, to be found by.
+    noun        TEXT   NOT NULL,
     target      TEXT   NOT NULL,
     project     TEXT   NOT NULL,
     outcome     TEXT   NOT NULL,
@@ -279,8 +281,21 @@ CREATE TABLE audit_events (
     hash        TEXT   NOT NULL,
     PRIMARY KEY (org_id, seq)
 );
-CREATE INDEX audit_events_by_time ON audit_events (org_id, at_ms);
 CREATE INDEX audit_events_by_actor ON audit_events (org_id, actor, seq);
 CREATE INDEX audit_events_by_action ON audit_events (org_id, action, seq);
+CREATE INDEX audit_events_by_noun ON audit_events (org_id, noun, seq);
 CREATE INDEX audit_events_by_project ON audit_events (org_id, project, seq);
 CREATE INDEX audit_events_by_outcome ON audit_events (org_id, outcome, seq);
+CREATE INDEX audit_events_by_client ON audit_events (org_id, client, seq);
+CREATE INDEX audit_events_by_address ON audit_events (org_id, address, seq);
+
+-- The oldest and the youngest time of every 1024 events of a chain, whose order is not quite that of time: what is of a
+-- time is found by them.
+CREATE TABLE audit_spans (
+    org_id      TEXT   NOT NULL,
+    -- seq / 1024
+    span        BIGINT NOT NULL,
+    min_ms      BIGINT NOT NULL,
+    max_ms      BIGINT NOT NULL,
+    PRIMARY KEY (org_id, span)
+);

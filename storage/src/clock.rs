@@ -92,6 +92,14 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// The beginning, in UTC, of the month that a time lies in (both unix milliseconds).
+#[must_use]
+pub fn month_of(unix_ms: i64) -> i64 {
+    let days = unix_ms.div_euclid(86_400_000);
+    let (_, _, day) = date(days);
+    (days - (day - 1)) * 86_400_000
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -122,6 +130,19 @@ mod tests {
             (-1, "1969-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(at), text);
+        }
+    }
+
+    #[test]
+    fn months_begin_with_their_first_day() {
+        for (at, begin) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-01T00:00:00Z"),
+            (1_735_689_600, "2025-01-01T00:00:00Z"),
+            (-1, "1969-12-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(super::month_of(at * 1000 + 999) / 1000), begin);
         }
     }
 }

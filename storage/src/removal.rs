@@ -271,6 +271,7 @@ impl Remover {
                 return Ok(false);
             }
         }
+        execute!(tx, "DELETE FROM audit_spans WHERE org_id = $1", org_id)?;
         execute!(tx, "DELETE FROM audit_heads WHERE org_id = $1", org_id)?;
         let done = execute!(
             tx,

@@ -1,0 +1,209 @@
+//! The audit log on both databases.
+#![allow(clippy::unwrap_used)]
+
+use super::check::{Checked, check};
+use super::retention::{Cut, cut};
+use super::*;
+use crate::db::Db;
+use crate::db::testing::fresh;
+
+const DAY: i64 = 86_400_000;
+
+type Case<'a> = (Filter<'a>, Box<dyn Fn(&NewEvent) -> bool>);
+
+fn event(org: &str, n: i64) -> NewEvent {
+    NewEvent {
+        org_id: org.into(),
+        at_ms: 1000 * n,
+        actor: format!("u{}", n % 3),
+        client: if n % 2 == 0 { "docker" } else { "api" }.into(),
+        action: ["image.pull", "image.push", "user.create", "login"][usize::try_from(n % 4).unwrap()].into(),
+        project: ["", "a", "b", "a_"][usize::try_from(n % 4).unwrap()].into(),
+        outcome: if n % 10 == 0 { "denied" } else { "ok" }.into(),
+        address: format!("10.0.0.{}", n % 5),
+        detail: "{\"é\":\"\\u0000\"}".into(),
+        ..NewEvent::default()
+    }
+}
+
+async fn filled(db: &Db, org: &str, n: i64) {
+    let mut tx = db.begin().await.unwrap();
+    append_all(&mut tx, org, (1..=n).map(|n| event(org, n)).collect()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn seqs(db: &Db, filter: &Filter<'_>, direction: Direction, limit: i64) -> Vec<i64> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut session = db.read().await.unwrap();
+        let found = list(&mut session, "o", filter, direction, cursor, limit).await.unwrap();
+        assert!(i64::try_from(found.events.len()).unwrap() <= limit);
+        all.extend(found.events.iter().map(|e| e.seq));
+        cursor = found.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_filter_finds_what_it_says_in_both_directions_and_any_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    filled(&db, "o", 60).await;
+    filled(&db, "other", 7).await;
+    let projects = ["a".to_owned(), "b".to_owned()];
+    let one = ["b".to_owned()];
+    let all = Filter::default();
+    let cases: Vec<Case<'_>> = vec![
+        (all.clone(), Box::new(|_| true)),
+        (Filter { actor: "u1", ..all.clone() }, Box::new(|e| e.actor == "u1")),
+        (Filter { action: "image.pull", ..all.clone() }, Box::new(|e| e.action == "image.pull")),
+        (Filter { action: "image.*", ..all.clone() }, Box::new(|e| e.action.starts_with("image."))),
+        (Filter { action: "login.*", ..all.clone() }, Box::new(|e| e.action == "login")),
+        (Filter { project: "a", ..all.clone() }, Box::new(|e| e.project == "a")),
+        (Filter { projects: Some(&projects), ..all.clone() }, Box::new(|e| e.project == "a" || e.project == "b")),
+        (Filter { projects: Some(&one), ..all.clone() }, Box::new(|e| e.project == "b")),
+        (Filter { projects: Some(&[]), ..all.clone() }, Box::new(|_| false)),
+        (Filter { project: "a_", projects: Some(&projects), ..all.clone() }, Box::new(|_| false)),
+        (Filter { outcome: "denied", ..all.clone() }, Box::new(|e| e.outcome == "denied")),
+        (Filter { outcome: "ok", client: "api", ..all.clone() }, Box::new(|e| e.outcome == "ok" && e.client == "api")),
+        (Filter { address: "10.0.0.4", ..all.clone() }, Box::new(|e| e.address == "10.0.0.4")),
+        (
+            Filter { since: Some(5000), until: Some(20_000), actor: "u2", ..all.clone() },
+            Box::new(|e| e.at_ms >= 5000 && e.at_ms < 20_000 && e.actor == "u2"),
+        ),
+        (Filter { since: Some(61_000), ..all.clone() }, Box::new(|_| false)),
+        (Filter { until: Some(1), ..all.clone() }, Box::new(|_| false)),
+        (Filter { actor: "' OR 1=1 --", ..all.clone() }, Box::new(|_| false)),
+    ];
+    for (filter, pass) in cases {
+        let expected: Vec<i64> = (1..=60).filter(|n| pass(&event("o", *n))).collect();
+        for limit in [1, 7, 100] {
+            assert_eq!(seqs(&db, &filter, Direction::Oldest, limit).await, expected, "{filter:?}");
+            let newest: Vec<i64> = expected.iter().rev().copied().collect();
+            assert_eq!(seqs(&db, &filter, Direction::Newest, limit).await, newest, "{filter:?}");
+        }
+    }
+    let mut session = db.read().await.unwrap();
+    let found = find(&mut session, "o", 13).await.unwrap().unwrap();
+    assert_eq!(found.event, event("o", 13));
+    assert!(find(&mut session, "o", 61).await.unwrap().is_none());
+    assert_eq!(chains(&mut session, None, 10).await.unwrap(), ["o", "other"]);
+    assert_eq!(chains(&mut session, Some("o"), 10).await.unwrap(), ["other"]);
+    assert_eq!(head(&mut session, "nobody").await.unwrap(), Head::default());
+}
+
+#[tokio::test]
+async fn a_page_looks_at_a_bounded_number_of_events_and_goes_on_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    let n = list::SCAN + 500;
+    filled(&db, "o", n).await;
+    let mut rare = event("o", 1);
+    rare.client = "server".into();
+    rare.at_ms = n * 1000;
+    // By a filter that leads, it is found at once; by one that does not, after a page that is empty and has a cursor.
+    let odd = Filter { until: Some(1500), ..Filter::default() };
+    assert_eq!(seqs(&db, &odd, Direction::Newest, 10).await, [1]);
+    let both = Filter { client: "api", outcome: "ok", since: Some(0), until: Some(3500), ..Filter::default() };
+    assert_eq!(seqs(&db, &both, Direction::Newest, 10).await, [3, 1]);
+    let mut session = db.read().await.unwrap();
+    let nobody = ["x".to_owned(), "y".to_owned()];
+    let none = Filter { projects: Some(&nobody), ..Filter::default() };
+    let found = list(&mut session, "o", &none, Direction::Newest, None, 10).await.unwrap();
+    assert_eq!((found.events.len(), found.next), (0, Some(501)));
+    let found = list(&mut session, "o", &none, Direction::Newest, found.next, 10).await.unwrap();
+    assert_eq!((found.events.len(), found.next), (0, None));
+}
+
+#[tokio::test]
+async fn events_that_are_not_in_the_order_of_time_are_found_by_time_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    let mut events: Vec<NewEvent> = (1..=3000).map(|n| event("o", n)).collect();
+    // A replica with a wrong clock, and one that was late.
+    events[10].at_ms = 900_000_000;
+    events[2900].at_ms = 500;
+    let mut tx = db.begin().await.unwrap();
+    append_all(&mut tx, "o", events).await.unwrap();
+    tx.commit().await.unwrap();
+    let early = Filter { until: Some(1001), ..Filter::default() };
+    assert_eq!(seqs(&db, &early, Direction::Newest, 10).await, [2901, 1]);
+    let late = Filter { since: Some(2_999_000), ..Filter::default() };
+    assert_eq!(seqs(&db, &late, Direction::Oldest, 10).await, [11, 2999, 3000]);
+}
+
+#[tokio::test]
+async fn a_stored_chain_is_proven_and_what_was_done_to_it_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    filled(&db, "o", 2100).await;
+    for n in 1..=3 {
+        let mut tx = db.begin().await.unwrap();
+        append(&mut tx, event("o", n)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(check(&db, "o").await.unwrap(), Checked { events: 2103, flaw: None });
+    assert_eq!(check(&db, "nothing").await.unwrap(), Checked { events: 0, flaw: None });
+    for (damage, repair) in [
+        (
+            "UPDATE audit_events SET actor = 'someone' WHERE seq = 1500",
+            "UPDATE audit_events SET actor = 'u0' WHERE seq = 1500",
+        ),
+        ("UPDATE audit_events SET seq = 5000 WHERE seq = 7", "UPDATE audit_events SET seq = 7 WHERE seq = 5000"),
+        ("UPDATE audit_events SET seq = 5000 WHERE seq = 2103", "UPDATE audit_events SET seq = 2103 WHERE seq = 5000"),
+        ("UPDATE audit_events SET seq = 0 WHERE seq = 1", "UPDATE audit_events SET seq = 1 WHERE seq = 0"),
+        ("UPDATE audit_heads SET seq = 2104", "UPDATE audit_heads SET seq = 2103"),
+    ] {
+        let mut tx = db.begin().await.unwrap();
+        execute!(tx, damage).unwrap();
+        tx.commit().await.unwrap();
+        assert!(check(&db, "o").await.unwrap().flaw.is_some(), "{damage}");
+        let mut tx = db.begin().await.unwrap();
+        execute!(tx, repair).unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(check(&db, "o").await.unwrap().flaw, None);
+}
+
+#[tokio::test]
+async fn old_months_go_and_the_chain_has_no_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    // From 2026-01-01 on, 30 events a day.
+    let begin = 1_767_225_600_000;
+    let events = (0..3000).map(|n| NewEvent { at_ms: begin + n * DAY / 30, ..event("o", n) });
+    let mut tx = db.begin().await.unwrap();
+    append_all(&mut tx, "o", events.collect()).await.unwrap();
+    tx.commit().await.unwrap();
+    let made = |cut: &Cut| NewEvent {
+        org_id: "o".into(),
+        at_ms: begin + 101 * DAY,
+        action: "audit.cut".into(),
+        detail: cut.until_seq.to_string(),
+        ..NewEvent::default()
+    };
+    // On 2026-04-10 with 30 days, March must stay: it ended ten days ago.
+    let now = begin + 99 * DAY;
+    let done = cut(&db, "o", 30, now, made).await.unwrap().unwrap();
+    let february = 30 * 59;
+    assert_eq!((done.first_seq, done.until_seq), (1, february + 1));
+    assert_eq!(done.older_than_ms, begin + 59 * DAY);
+    let mut session = db.read().await.unwrap();
+    let kept = head(&mut session, "o").await.unwrap();
+    assert_eq!((kept.first_seq, kept.seq), (february + 1, 3001));
+    assert!(find(&mut session, "o", february).await.unwrap().is_none());
+    let first = find(&mut session, "o", february + 1).await.unwrap().unwrap();
+    assert_eq!((first.prev_hash, first.event.at_ms), (kept.anchor, begin + 59 * DAY));
+    assert_eq!(find(&mut session, "o", 3001).await.unwrap().unwrap().event.action, "audit.cut");
+    drop(session);
+    assert_eq!(check(&db, "o").await.unwrap(), Checked { events: 1231, flaw: None });
+    // Again: nothing to do. Much later: everything but what records it.
+    assert!(cut(&db, "o", 30, now, made).await.unwrap().is_none());
+    cut(&db, "o", 30, now + 400 * DAY, made).await.unwrap().unwrap();
+    assert_eq!(check(&db, "o").await.unwrap(), Checked { events: 1, flaw: None });
+    let old = Filter { since: Some(0), until: Some(begin), ..Filter::default() };
+    assert!(seqs(&db, &old, Direction::Newest, 10).await.is_empty());
+    assert!(cut(&db, "nobody", 1, now, made).await.unwrap().is_none());
+}
