@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::http::{Call, Endpoint, Reply};
-use super::mail::{Mail, Spool};
+use super::mail::{INVITED, Mail, RESET, Spool};
 use super::totp;
 
 /// What is sent along with every request.
@@ -172,7 +172,7 @@ impl Api {
     /// An organization with an admin of its own, who has chosen `password`.
     #[track_caller]
     pub(crate) fn create_org(&self, slug: &str, email: &str, password: &str) {
-        let seen = self.spool().to(email).len();
+        let seen = self.spool().count(email, INVITED);
         let reply = self.post("/orgs", &json!({"slug": slug, "admin": {"email": email}})).expect(201);
         self.first_login(email, password, seen, reply.json()["admin"]["temporary_password"].as_str());
     }
@@ -181,18 +181,26 @@ impl Api {
         self.post(&format!("/orgs/{org}/projects"), &json!({"slug": slug, "public": public})).expect(201);
     }
 
-    /// Invites a person; the mail that they get.
+    /// Asks for a link that resets the password of `email`; its token.
+    #[track_caller]
+    pub(crate) fn forget_password(&self, email: &str) -> String {
+        let seen = self.spool().count(email, RESET);
+        self.post("/password/forgot", &json!({"email": email})).expect(202);
+        self.spool().next(email, RESET, seen).reset_token()
+    }
+
+    /// Invites a person; the mail with their temporary password.
     #[track_caller]
     pub(crate) fn invite(&self, org: &str, name: &str) -> Mail {
-        let seen = self.spool().to(name).len();
+        let seen = self.spool().count(name, INVITED);
         self.post(&format!("/orgs/{org}/users"), &json!({"name": name, "kind": "local"})).expect(201);
-        self.spool().next(name, seen)
+        self.spool().next(name, INVITED, seen)
     }
 
     /// A person who was invited and has chosen `password`.
     #[track_caller]
     pub(crate) fn create_user(&self, org: &str, name: &str, password: &str) {
-        let seen = self.spool().to(name).len();
+        let seen = self.spool().count(name, INVITED);
         let reply = self.post(&format!("/orgs/{org}/users"), &json!({"name": name, "kind": "local"})).expect(201);
         self.first_login(name, password, seen, reply.json()["temporary_password"].as_str());
     }
@@ -205,10 +213,30 @@ impl Api {
 
     #[track_caller]
     fn first_login(&self, name: &str, password: &str, seen: usize, shown: Option<&str>) {
-        let mailed = || self.spool().next(name, seen).temporary_password();
+        let mailed = || self.spool().next(name, INVITED, seen).temporary_password();
         let temporary = shown.map_or_else(mailed, str::to_owned);
         let session = Self::login(self.endpoint.clone(), name, &temporary);
         session.post("/password", &json!({"current": temporary, "new": password})).expect(204);
+    }
+
+    #[track_caller]
+    pub(crate) fn create_group(&self, org: &str, name: &str) {
+        self.post(&format!("/orgs/{org}/groups"), &json!({"name": name})).expect(201);
+    }
+
+    #[track_caller]
+    pub(crate) fn add_member(&self, org: &str, group: &str, user: &str) {
+        let reply = self.post(&format!("/orgs/{org}/groups/{}/members", segment(group)), &json!({"user": user}));
+        assert!(matches!(reply.status, 201 | 204), "{} {}", reply.status, reply.text());
+    }
+
+    /// A custom role; `change` alters what is sent.
+    pub(crate) fn try_role(&self, org: &str, name: &str, base: &str, change: &Value) -> Reply {
+        let mut body = json!({"name": name, "base": base});
+        for (key, value) in change.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        self.post(&format!("/orgs/{org}/roles"), &body)
     }
 
     /// Gives `user` a role in the organization, or in one project of it; the binding's id.
@@ -245,4 +273,10 @@ impl Api {
         let reply = self.get(&format!("/orgs/{org}/audit?limit=500&{query}")).expect(200).json();
         reply["items"].as_array().expect("events").clone()
     }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 
+/// Words of the mail that brings a temporary password.
+pub(crate) const INVITED: &str = "Temporary password";
+/// Words of the mail to somebody who has an account already.
+pub(crate) const ADDED: &str = "You were added to";
+/// Words of the mail with a link that resets a password.
+pub(crate) const RESET: &str = "password-reset#token=";
+
 /// A mail as its recipient sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
@@ -172,22 +179,24 @@ impl Spool {
         files.into_iter().filter_map(read).filter(addressed).collect()
     }
 
-    /// The mail to `recipient` after the `seen` that came before; waits for it.
-    #[track_caller]
-    pub(crate) fn next(&self, recipient: &str, seen: usize) -> Mail {
-        self.try_next(recipient, seen, Duration::from_secs(20))
-            .unwrap_or_else(|| panic!("no mail to {recipient} after {seen} in {}", self.dir.display()))
+    /// How many mails with `words` in their text came to `recipient`.
+    pub(crate) fn count(&self, recipient: &str, words: &str) -> usize {
+        self.to(recipient).iter().filter(|mail| mail.text.contains(words)).count()
     }
 
-    pub(crate) fn try_next(&self, recipient: &str, seen: usize, patience: Duration) -> Option<Mail> {
+    /// The mail to `recipient` with `words` in its text that comes after `seen` others of the kind; waits for it.
+    #[track_caller]
+    pub(crate) fn next(&self, recipient: &str, words: &str, seen: usize) -> Mail {
+        let found = self.try_next(recipient, words, seen, Duration::from_secs(20));
+        found.unwrap_or_else(|| panic!("no mail to {recipient} with {words:?} after {seen} in {}", self.dir.display()))
+    }
+
+    pub(crate) fn try_next(&self, recipient: &str, words: &str, seen: usize, patience: Duration) -> Option<Mail> {
         let deadline = Instant::now() + patience;
         loop {
-            let mut mails = self.to(recipient);
-            if mails.len() > seen {
-                return Some(mails.swap_remove(seen));
-            }
-            if Instant::now() > deadline {
-                return None;
+            let found = self.to(recipient).into_iter().filter(|mail| mail.text.contains(words)).nth(seen);
+            if found.is_some() || Instant::now() > deadline {
+                return found;
             }
             thread::sleep(Duration::from_millis(20));
         }
