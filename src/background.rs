@@ -21,6 +21,8 @@ use crate::tls::Certificate;
 const IDENTITY: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
 const MAIL: Duration = Duration::from_millis(500);
+/// How often audit events are looked at that are older than their organization keeps them.
+const AUDIT: Duration = Duration::from_secs(600);
 /// How often the private CA's certificate is looked at.
 const CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
 
@@ -60,6 +62,11 @@ impl Background {
                 async move { postman.round(&identity).await }
             });
         }
+        let identity = stores.identity.clone();
+        this.every("audit", AUDIT, move || {
+            let identity = identity.clone();
+            async move { Ok(identity.cut_audit().await?) }
+        });
         if let Some(certificate) = certificate {
             this.tasks.spawn(certificate.watch(this.stop.clone()));
         }

@@ -30,6 +30,8 @@ use crate::{bind, monitor};
 
 /// How long closing the database may take.
 const LAST: Duration = Duration::from_secs(5);
+/// How long writing the last audit events may take.
+const AUDIT: Duration = Duration::from_secs(10);
 /// Connections of the admin listener.
 const MONITOR_CONNECTIONS: u32 = 64;
 
@@ -73,6 +75,10 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     let code = process.drain(config, &mut signals).await;
     background.stop().await;
     monitor.gently.cancel();
+    // No request runs any more: what they noted is written while the database is still open.
+    if !stores.identity.close_journal(AUDIT).await {
+        tracing::error!("the database did not take the last audit events");
+    }
     // What is cut off may hold a connection for ever; the database is as safe as after a crash.
     if tokio::time::timeout(LAST, db.close()).await.is_err() {
         tracing::warn!("the database's connections are cut off");

@@ -3,6 +3,10 @@
 //! Every change takes the [`Caller`] that makes it and records an [`Entry`] in its own transaction, last of all. What
 //! changes nothing (pulls, token grants, denials) is recorded apart.
 
+pub mod export;
+pub(crate) mod journal;
+mod retention;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use storage::{
 };
 use zeroize::Zeroizing;
 
+use crate::audit::journal::Journal;
 use crate::keys::{KeysError, Ring};
 use crate::login::Turns;
 use crate::master::{MacKey, MasterKey, OpenSealedError};
@@ -113,6 +114,7 @@ pub(crate) struct Inner {
     /// Tokens whose signature was checked, by hash.
     pub(crate) checked: Cache<[u8; 32], Arc<(Arc<Claims>, String)>>,
     pub(crate) generation: AtomicU64,
+    pub(crate) journal: Journal,
     purged_at: AtomicI64,
 }
 
@@ -141,6 +143,7 @@ impl Identity {
                 .time_to_live(token_life)
                 .build(),
             generation: AtomicU64::new(0),
+            journal: Journal::default(),
             purged_at: AtomicI64::new(0),
             db,
             master,

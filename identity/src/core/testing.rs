@@ -129,4 +129,12 @@ impl Testing {
         assert!(memberships::find(&mut self.db.read().await.unwrap(), &org, user_id).await.unwrap().is_some());
         self.identity.set_active(&Caller::server(), &org, user_id, false).await.unwrap();
     }
+
+    pub(crate) async fn keep_audit_for(&self, org_id: &str, days: i64) {
+        let mut tx = self.db.begin().await.unwrap();
+        let mut settings = orgs::settings(&mut tx, org_id).await.unwrap();
+        settings.audit_days = Some(days);
+        orgs::update_settings(&mut tx, org_id, &settings, None).await.unwrap();
+        tx.commit().await.unwrap();
+    }
 }

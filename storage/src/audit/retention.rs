@@ -5,9 +5,9 @@
 
 use super::{Head, NewEvent, SPAN, append, head};
 use crate::clock::month_of;
-use crate::db::{Db, Tx};
+use crate::db::{Db, Session, Tx};
 use crate::error::Result;
-use crate::{execute, query_opt};
+use crate::{execute, query_all, query_opt};
 
 /// Most events that one transaction deletes.
 const BATCH: i64 = 1_000;
@@ -112,4 +112,19 @@ async fn delete_some(tx: &mut Tx, org_id: &str, first_seq: i64, until_seq: i64) 
         anchor.as_str(),
     )?;
     Ok(())
+}
+
+/// Organizations that keep their events for so many days, and not for ever: at most `limit` after the id `after`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn limits(session: &mut Session, after: &str, limit: i64) -> Result<Vec<(String, i64)>> {
+    query_all!(
+        session,
+        (String, i64),
+        "SELECT id, audit_days FROM orgs
+         WHERE audit_days IS NOT NULL AND id > $1 AND status <> 'deleted' ORDER BY id LIMIT $2",
+        after,
+        limit,
+    )
 }

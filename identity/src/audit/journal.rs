@@ -1,0 +1,343 @@
+//! Events without a change: pulls, token grants, denials. A bounded queue takes them, and a task writes them in batches,
+//! each within a fifth of a second, so that reading costs no commit of its own.
+//!
+//! Nothing is dropped: where the queue is full, requests wait, and where the database does not answer, the task tries again.
+//! What a process has not written when it is killed is lost; an orderly end writes it ([`Identity::close_journal`]).
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use storage::audit::{NewEvent, append_all};
+use storage::{Db, orgs};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Caller, Entry, Outcome};
+use crate::core::Identity;
+
+/// Events that wait to be written.
+const QUEUE: usize = if cfg!(test) { 16 } else { 4096 };
+/// Most events of one transaction.
+const BATCH: usize = if cfg!(test) { 8 } else { 512 };
+/// How long the first event of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(100);
+/// How long the task waits after a failure, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Denials of strangers that a process records one by one in a minute; the rest is counted.
+const STRANGERS: u64 = if cfg!(test) { 5 } else { 600 };
+
+/// What goes through the queue.
+enum Note {
+    Event(Box<NewEvent>),
+    /// To be answered once everything before it is written.
+    Settle(oneshot::Sender<()>),
+}
+
+/// The queue's end that requests see.
+#[derive(Default)]
+pub(crate) struct Journal {
+    /// The task begins with the first event.
+    queue: OnceLock<mpsc::Sender<Note>>,
+    strangers: Strangers,
+}
+
+/// How many denials of strangers the current minute has seen.
+#[derive(Default)]
+struct Strangers {
+    minute: AtomicI64,
+    seen: AtomicU64,
+}
+
+impl Strangers {
+    /// Counts one; whether it is recorded by itself, and how many of the minute before were not.
+    fn count(&self, now: i64) -> (bool, u64) {
+        let minute = now / 60;
+        let mut skipped = 0;
+        if self.minute.swap(minute, Ordering::Relaxed) != minute {
+            skipped = self.seen.swap(0, Ordering::Relaxed).saturating_sub(STRANGERS);
+        }
+        (self.seen.fetch_add(1, Ordering::Relaxed) < STRANGERS, skipped)
+    }
+}
+
+impl Identity {
+    /// Notes what changed nothing. Waits only where the queue is full.
+    pub async fn note(&self, by: &Caller, entry: &Entry<'_>) {
+        self.send(Note::Event(Box::new(by.event(entry, self.now_ms())))).await;
+    }
+
+    /// Notes that something was denied, in the chain of the organization of that slug where the caller belongs to it, else
+    /// in the platform's: no organization learns of other people by it. `entry.org_id` is not read.
+    pub async fn note_denial(&self, by: &Caller, org: &str, entry: &Entry<'_>) {
+        let theirs = match self.chain_of_member(by, org).await {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up whose audit log a denial belongs to; it goes to the platform's");
+                None
+            }
+        };
+        match theirs {
+            Some(org_id) => self.note(by, &Entry { org_id: &org_id, outcome: Outcome::Denied, ..entry.clone() }).await,
+            None => self.note_stranger(by, entry).await,
+        }
+    }
+
+    /// Notes a denial in the platform's chain: one by one as long as they are few, else by their number. Anybody can cause
+    /// any number of them.
+    pub async fn note_stranger(&self, by: &Caller, entry: &Entry<'_>) {
+        if self.admit_stranger().await {
+            self.note(by, &Entry { org_id: "", outcome: Outcome::Denied, ..entry.clone() }).await;
+        }
+    }
+
+    /// Whether a denial that goes to the platform's chain is to be recorded by itself. Where not, it is counted, and the
+    /// number is recorded once the minute is over and another comes.
+    pub(crate) async fn admit_stranger(&self) -> bool {
+        let (recorded, skipped) = self.0.journal.strangers.count(self.now());
+        if skipped > 0 {
+            let detail = serde_json::json!({ "events": skipped });
+            let reason = "too many in a minute to be recorded one by one";
+            let entry = Entry { action: "access.denied", outcome: Outcome::Denied, reason, detail, ..Entry::default() };
+            self.note(&Caller::server(), &entry).await;
+        }
+        recorded
+    }
+
+    /// Id of the organization of that slug, where the caller belongs to it; or of the one that the caller's API key is of.
+    async fn chain_of_member(&self, by: &Caller, slug: &str) -> storage::Result<Option<String>> {
+        if by.principal.user_id.is_empty() {
+            return Ok(None);
+        }
+        let org = orgs::find_by_slug(&mut self.db().read().await?, slug).await?;
+        let subject = self.subject(&by.principal.user_id).await?;
+        let member = org.filter(|org| subject.is_some_and(|subject| subject.orgs.contains(&org.id)));
+        Ok(match (&by.principal.key_org, member) {
+            (Some(key_org), _) => Some(key_org.clone()),
+            (None, member) => member.map(|org| org.id),
+        })
+    }
+
+    /// Waits until everything that was noted before is written.
+    pub async fn settle(&self) {
+        let (done, written) = oneshot::channel();
+        if self.0.journal.queue.get().is_some() && self.send(Note::Settle(done)).await {
+            // An error means that the runtime ends: nothing waits any more.
+            let _ = written.await;
+        }
+    }
+
+    /// Writes what is still to be written, for no longer than `patience`; returns whether that was enough. To be called at
+    /// the end, when no request runs any more and the database is still open.
+    pub async fn close_journal(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.settle()).await.is_ok()
+    }
+
+    async fn send(&self, note: Note) -> bool {
+        let queue = self.0.journal.queue.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            tokio::spawn(write_all(self.db().clone(), receiver));
+            sender
+        });
+        match queue.send(note).await {
+            Ok(()) => true,
+            Err(refused) => {
+                // The runtime ends: what is in the log is all that is left.
+                if let Note::Event(event) = refused.0 {
+                    log_lost(&event);
+                }
+                false
+            }
+        }
+    }
+}
+
+fn log_lost(event: &NewEvent) {
+    let text = serde_json::to_string(event).unwrap_or_default();
+    tracing::error!(audit.event = text, "an audit event could not be written");
+}
+
+/// Writes batches until the queue's other end is gone and it is empty.
+async fn write_all(db: Db, mut queue: mpsc::Receiver<Note>) {
+    let mut waiting = Vec::new();
+    while let Some(first) = queue.recv().await {
+        let (mut events, deadline) = (Vec::new(), Instant::now() + GATHER);
+        let mut next = Some(first);
+        while let Some(note) = next {
+            match note {
+                Note::Event(event) => events.push(*event),
+                Note::Settle(done) => waiting.push(done),
+            }
+            // Whoever waits for the end waits for no one else.
+            let patience = if waiting.is_empty() { deadline } else { Instant::now() };
+            let more = events.len() < BATCH;
+            next = if more { timeout_at(patience, queue.recv()).await.ok().flatten() } else { None };
+        }
+        if !events.is_empty() {
+            write(&db, by_org(events)).await;
+        }
+        for done in waiting.drain(..) {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Batches of several organizations lock their chains in the order of the ids, as everybody does.
+fn by_org(events: Vec<NewEvent>) -> BTreeMap<String, Vec<NewEvent>> {
+    let mut batches: BTreeMap<String, Vec<NewEvent>> = BTreeMap::new();
+    for event in events {
+        batches.entry(event.org_id.clone()).or_default().push(event);
+    }
+    batches
+}
+
+/// Writes a batch in one transaction, again and again until that worked. Where it is not known whether a commit took place
+/// the batch is written again: better twice than never.
+async fn write(db: &Db, batch: BTreeMap<String, Vec<NewEvent>>) {
+    let mut pause = RETRY.0;
+    loop {
+        match try_write(db, &batch).await {
+            Ok(()) => return,
+            Err(error @ storage::Error::Database(_)) => {
+                tracing::error!(%error, "a batch of audit events cannot be written; trying them one by one");
+                break;
+            }
+            Err(error) => tracing::error!(%error, "audit events cannot be written at this moment; trying again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+    for event in batch.into_values().flatten() {
+        write_one(db, event).await;
+    }
+}
+
+async fn write_one(db: &Db, event: NewEvent) {
+    let one = by_org(vec![event.clone()]);
+    let mut pause = RETRY.0;
+    loop {
+        match try_write(db, &one).await {
+            Ok(()) => return,
+            // The database will never take this one: it must not keep the others out.
+            Err(storage::Error::Database(_)) => return log_lost(&event),
+            Err(error) => tracing::error!(%error, "an audit event cannot be written at this moment; trying again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage::Result<()> {
+    let mut tx = db.begin().await?;
+    for (org_id, events) in batch {
+        append_all(&mut tx, org_id, events.clone()).await?;
+    }
+    tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use storage::audit::{self, Direction, Event, Filter};
+
+    use super::{BATCH, QUEUE, STRANGERS};
+    use crate::audit::{Caller, Entry};
+    use crate::core::testing::{self, Testing};
+
+    async fn events(t: &Testing, org_id: &str, action: &str) -> Vec<Event> {
+        let mut session = t.db.read().await.unwrap();
+        let filter = Filter { action, ..Filter::default() };
+        audit::list(&mut session, org_id, &filter, Direction::Oldest, None, 500).await.unwrap().events
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_is_in_the_chain_within_a_fifth_of_a_second() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        let entry = Entry { org_id: &org, action: "image.pull", target: "main/app:v1", ..Entry::default() };
+        t.identity.note(&Caller::server(), &entry).await;
+        let begun = std::time::Instant::now();
+        while events(&t, &org, "image.pull").await.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let checked = audit::check::check(&t.db, &org).await.unwrap();
+        assert!(checked.flaw.is_none() && checked.events > 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_callers_wait_and_nothing_is_lost() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        // Somebody holds the chain: nothing can be written.
+        let mut tx = t.db.begin().await.unwrap();
+        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        let all = QUEUE + BATCH + 10;
+        let (identity, id) = (t.identity.clone(), org.clone());
+        let noting = tokio::spawn(async move {
+            for n in 0..all {
+                let target = n.to_string();
+                let entry = Entry { org_id: &id, action: "image.pull", target: &target, ..Entry::default() };
+                identity.note(&Caller::server(), &entry).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(!noting.is_finished(), "the queue has no room for so many");
+        drop(tx);
+        noting.await.unwrap();
+        assert!(t.identity.close_journal(Duration::from_secs(30)).await);
+        let targets: Vec<String> = events(&t, &org, "image.pull").await.into_iter().map(|e| e.event.target).collect();
+        assert_eq!(targets, (0..all).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_not_put_off_for_ever() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        assert!(t.identity.close_journal(Duration::from_millis(1)).await, "there was nothing to write");
+        let tx = t.db.begin().await.unwrap();
+        let mut tx = tx;
+        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        t.identity.note(&Caller::server(), &Entry { org_id: &org, action: "image.pull", ..Entry::default() }).await;
+        assert!(!t.identity.close_journal(Duration::from_millis(200)).await);
+        drop(tx);
+        assert!(t.identity.close_journal(Duration::from_secs(30)).await);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_no_database_takes_does_not_keep_the_others_out() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        for target in ["a", "b"] {
+            // `PostgreSQL` takes no NUL; where a database does, it is just another event.
+            let action = if target == "a" { "image.\0" } else { "image.pull" };
+            t.identity.note(&Caller::server(), &Entry { org_id: &org, action, target, ..Entry::default() }).await;
+        }
+        t.identity.settle().await;
+        assert_eq!(events(&t, &org, "image.pull").await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn strangers_go_to_the_platforms_chain_and_cannot_fill_it() {
+        let t = testing::identity().await;
+        let member = t.add("new@example.com").await;
+        let member = Caller::of(t.identity.principal(&member, None).await.unwrap().unwrap());
+        let entry = Entry { action: "access.denied", target: "x", ..Entry::default() };
+        t.identity.note_denial(&member, "main", &entry).await;
+        t.identity.note_denial(&member, "nowhere", &entry).await;
+        for _ in 0..STRANGERS + 20 {
+            t.identity.note_denial(&Caller::server(), "main", &entry).await;
+        }
+        t.advance(60);
+        t.identity.note_denial(&Caller::server(), "main", &entry).await;
+        t.identity.settle().await;
+        assert_eq!(events(&t, &t.org("main").await, "access.denied").await.len(), 1);
+        let platform = events(&t, "", "access.denied").await;
+        assert_eq!(platform.len() as u64, STRANGERS + 2);
+        assert_eq!(platform[platform.len() - 2].event.detail, "{\"events\":21}");
+        assert!(platform.iter().all(|e| e.event.outcome == "denied"));
+    }
+}
