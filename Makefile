@@ -10,8 +10,8 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the release binary
-	$(CARGO) build --release
+build: ## Build the release binaries
+	$(CARGO) build --release -p wharfinger -p rctl
 
 fmt: ## Format the sources
 	$(CARGO) fmt --all
