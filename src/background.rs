@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use storage::gc::Collector;
+use storage::removal::Remover;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,11 +79,26 @@ impl Background {
 
     fn collect_garbage(&self, stores: &Stores, interval: Duration) {
         let Content { db, objects, clock, lifetimes } = stores.content.clone();
+        let remover = Remover::new(db.clone(), clock.clone());
         let collector = Collector::new(db, objects, clock, lifetimes);
+        let identity = stores.identity.clone();
         let metrics = self.metrics.clone();
         self.every("gc", interval, move || {
             let (collector, metrics) = (collector.clone(), metrics.clone());
+            let (remover, identity) = (remover.clone(), identity.clone());
             async move {
+                // What was deleted makes the collector's work.
+                identity.end_due_orgs().await?;
+                let removed = remover.run().await?;
+                if !removed.is_idle() {
+                    tracing::info!(
+                        removed.repositories = removed.repositories,
+                        removed.projects = removed.projects,
+                        removed.orgs = removed.orgs,
+                        removed.users = removed.users,
+                        "what was deleted is gone"
+                    );
+                }
                 let report = collector.run().await?;
                 metrics.collected(report.blobs_removed, report.bytes_freed);
                 if !report.is_idle() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use storage::gc::Collector;
+use storage::removal::Remover;
 use storage::uploads::Lifetimes;
 use storage::verify::Verifier;
 
@@ -53,6 +54,10 @@ pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
 pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
     let Content { db, objects, clock, lifetimes } = stores::content(config).await?;
     let grace = arguments.grace.map_or(lifetimes.grace, |grace| grace.seconds());
+    if !arguments.dry_run {
+        // What was deleted makes the collector's work.
+        Remover::new(db.clone(), clock.clone()).run().await.context("taking away what was deleted")?;
+    }
     let collector = Collector::new(db.clone(), objects, clock, Lifetimes { grace, ..lifetimes });
     let report = if arguments.dry_run { collector.dry_run().await } else { collector.run().await };
     print_json(&report.context("collecting garbage")?)?;

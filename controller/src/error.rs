@@ -224,6 +224,7 @@ impl From<AdminError> for Error {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Invalid(reason) => Self::Unacceptable(reason.to_owned()),
+            AdminError::Field { field, reason } => Self::Invalid { field, reason: reason.to_owned() },
             AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
             AdminError::LastAdmin => Self::Conflict(error.to_string()),

@@ -33,6 +33,36 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
+/// A JSON body, or none at all.
+#[derive(Debug)]
+pub(crate) struct MaybeJson<T>(pub(crate) Option<T>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeJson<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(body).await?;
+        if body.is_empty() {
+            return Ok(Self(None));
+        }
+        if !is_json(&parts.headers) {
+            return Err(Error::NotJson);
+        }
+        let read = serde_json::from_slice(&body);
+        read.map(|value| Self(Some(value))).map_err(|error| Error::Malformed(format!("the body: {error}")))
+    }
+}
+
+/// The name of what is to be deleted, typed once more.
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirmation {
+    /// Its name.
+    #[schema(example = "backend")]
+    pub(crate) confirm: String,
+}
+
 /// A body of at most [`MAX_BODY`] bytes that arrives in time.
 ///
 /// # Errors

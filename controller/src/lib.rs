@@ -14,10 +14,12 @@ mod idempotency;
 pub mod openapi;
 mod orgs;
 pub mod page;
+mod platform;
 mod projects;
 mod repositories;
 mod routes;
 mod sessions;
+mod settings;
 mod time;
 mod users;
 
@@ -104,6 +106,10 @@ async fn harden(request: Request, next: Next) -> Response {
 }
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tries;

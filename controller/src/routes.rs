@@ -62,8 +62,9 @@ macro_rules! routes {
 
 use Access::{Anyone, LoggedIn, Needs, Session};
 use Permission::{
-    ApikeyOwn, MemberRead, MemberWrite, OrgRead, PlatformOrgCreate, ProjectCreate, ProjectRead, ProjectUpdate,
-    RegistryPull, UserRead, UserWrite,
+    ApikeyOwn, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth, PlatformOrgCreate, PlatformOrgManage,
+    PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate, RegistryDelete, RegistryPull,
+    SettingsRead, SettingsWrite, UserRead, UserWrite,
 };
 
 routes! {
@@ -77,11 +78,22 @@ routes! {
     get    "/orgs"                                LoggedIn                 => orgs::api::list_orgs;
     post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org, idempotent;
     get    "/orgs/{org}"                          Needs(OrgRead)           => orgs::api::get_org;
+    patch  "/orgs/{org}"                          Needs(OrgUpdate)         => orgs::api::update_org;
+    get    "/orgs/{org}/settings"                 Needs(SettingsRead)      => settings::api::get_settings;
+    patch  "/orgs/{org}/settings"                 Needs(SettingsWrite)     => settings::api::update_settings;
+
+    get    "/platform/health"                     Needs(PlatformHealth)    => platform::api::get_platform_health;
+    get    "/platform/orgs"                       Needs(PlatformOrgRead)   => platform::api::list_platform_orgs;
+    post   "/platform/orgs/{org}/suspend"         Needs(PlatformOrgManage) => platform::api::suspend_org;
+    post   "/platform/orgs/{org}/resume"          Needs(PlatformOrgManage) => platform::api::resume_org;
+    post   "/platform/orgs/{org}/delete"          Needs(PlatformOrgManage) => platform::api::delete_org;
+    post   "/platform/orgs/{org}/undelete"        Needs(PlatformOrgManage) => platform::api::undelete_org;
 
     get    "/orgs/{org}/projects"                 Needs(ProjectRead)       => projects::api::list_projects;
     post   "/orgs/{org}/projects"                 Needs(ProjectCreate)     => projects::api::create_project, idempotent;
     get    "/orgs/{org}/projects/{project}"       Needs(ProjectRead)       => projects::api::get_project;
     patch  "/orgs/{org}/projects/{project}"       Needs(ProjectUpdate)     => projects::api::update_project;
+    delete "/orgs/{org}/projects/{project}"       Needs(ProjectDelete)     => projects::api::delete_project;
 
     get    "/orgs/{org}/users"                    Needs(UserRead)          => users::api::list_users;
     post   "/orgs/{org}/users"                    Needs(UserWrite)         => users::api::create_user, idempotent;
@@ -100,4 +112,7 @@ routes! {
 
     get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;
+    delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::api::delete_repository;
+    delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
+    get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => repositories::api::get_manifest;
 }

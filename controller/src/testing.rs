@@ -9,8 +9,11 @@ use identity::bootstrap::Bootstrap;
 use identity::password::Cost;
 use identity::{Identity, MasterKey, Options, Secret};
 use serde_json::{Value, json};
-use storage::db::testing::fresh;
-use storage::{Clock, Db};
+use storage::db::testing::{fresh, fresh_sqlite};
+use storage::digest::digest_of;
+use storage::manifests::{self, NewManifest};
+use storage::names::{Algorithm, RepoName};
+use storage::{Clock, Db, orgs, projects, repositories};
 use tower::ServiceExt;
 
 use crate::{Settings, State};
@@ -58,11 +61,25 @@ impl Controller {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = fresh(dir.path()).await;
-        let clock = Clock::manual(1_790_000_000);
+        Self::with(db, dir, MasterKey::generate(), Clock::manual(1_790_000_000)).await
+    }
+
+    /// On `SQLite` in a folder that stays, to be copied.
+    pub(crate) async fn open(dir: &std::path::Path, master: MasterKey, clock: Clock) -> Self {
+        Self::with(fresh_sqlite(dir).await, tempfile::tempdir().unwrap(), master, clock).await
+    }
+
+    /// Over a folder that [`Controller::open`] filled.
+    pub(crate) async fn over(dir: tempfile::TempDir, master: MasterKey, clock: Clock) -> Self {
+        let db = Db::connect(&format!("sqlite://{}", dir.path().join("test.db").display())).await.unwrap();
+        Self::with(db, dir, master, clock).await
+    }
+
+    async fn with(db: Db, dir: tempfile::TempDir, master: MasterKey, clock: Clock) -> Self {
         let mut options = Options::new("https://localhost:5001", "wharfinger");
         options.clock = clock.clone();
         options.cost = Cost { memory: 64, passes: 1 };
-        let identity = Identity::open(db.clone(), MasterKey::generate(), options).await.unwrap();
+        let identity = Identity::open(db.clone(), master, options).await.unwrap();
         let wanted = Bootstrap {
             org: "main".parse().unwrap(),
             admin: ADMIN.parse().unwrap(),
@@ -70,7 +87,8 @@ impl Controller {
             operator: OPERATOR.parse().unwrap(),
             operator_password: Some(Secret::new(PASSWORD)),
         };
-        identity.bootstrap(&wanted).await.unwrap().unwrap();
+        // Nothing where it was done already.
+        identity.bootstrap(&wanted).await.unwrap();
         let router = crate::router(State::new(db.clone(), identity, Settings { secure_cookies: true }));
         Self { router, clock, db, _dir: dir }
     }
@@ -131,6 +149,30 @@ impl Controller {
         let reply = self.try_login(name, PASSWORD).await.expect(200);
         let cookie = reply.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
         Caller::Session { cookie, csrf: reply.text("csrf_token") }
+    }
+
+    /// A repository, as if somebody had pushed to it: with a manifest that the tag `v1` points at.
+    pub(crate) async fn push(&self, name: &str) {
+        let name: RepoName = name.parse().unwrap();
+        let mut tx = self.db.begin().await.unwrap();
+        let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
+        let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
+        let repository = repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
+        let payload = br#"{"schemaVersion":2}"#;
+        let new = NewManifest {
+            digest: &digest_of(Algorithm::Sha256, payload),
+            media_type: "application/vnd.oci.image.manifest.v1+json",
+            payload,
+            blobs: Vec::new(),
+            children: Vec::new(),
+            subject: None,
+            artifact_type: None,
+            annotations: None,
+            pushed_by: ADMIN,
+            tags: &["v1".parse().unwrap()],
+        };
+        manifests::put(&mut tx, &repository, &new, 1, 1).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// The organization `other` with an admin of its own, who is returned.

@@ -4,15 +4,23 @@
 
 mod api_keys;
 mod bindings;
+mod images;
 mod orgs;
+mod platform;
+mod projects;
+mod settings;
 mod users;
 
 pub use api_keys::{MadeApiKey, NewApiKey};
 pub use bindings::NewBinding;
 pub use orgs::{CreatedOrg, NewOrg};
+pub use platform::GRACE_DAYS;
+pub use settings::UpdateSettings;
 pub use users::{AddedUser, NewUser, UserKind};
 
 use storage::{Tx, memberships};
+
+use orgs::checked_org_name;
 
 use crate::password::{Busy, PasswordError};
 use crate::rbac::{Denial, Role};
@@ -23,6 +31,14 @@ pub enum AdminError {
     /// It makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// A field's value cannot be.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What would be accepted.
+        reason: &'static str,
+    },
     /// The password may not be one.
     #[error(transparent)]
     Password(#[from] PasswordError),

@@ -256,6 +256,14 @@ impl Identity {
         self.0.caches.keys.invalidate(key);
     }
 
+    /// Drops what this process remembers of anybody: after changes that many may feel.
+    pub(crate) fn forget_everything(&self) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+        self.0.caches.subjects.invalidate_all();
+        self.0.caches.keys.invalidate_all();
+        self.0.caches.public.invalidate_all();
+    }
+
     /// Drops what this process remembers of which projects are public.
     pub(crate) fn forget_public(&self) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);

@@ -16,6 +16,7 @@ pub mod device_grants;
 pub mod digest;
 pub mod error;
 pub mod gc;
+pub mod health;
 pub mod idempotency;
 pub mod login_failures;
 pub mod mails;

@@ -82,6 +82,15 @@ pub async fn get(session: &mut Session, id: &str) -> Result<Org> {
     find(session, id).await?.ok_or(Error::NotFound("organization"))
 }
 
+/// The organization of that id, its row locked until the transaction ends where the engine has row locks.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none, else those of the database.
+pub async fn lock(tx: &mut Tx, id: &str) -> Result<Org> {
+    execute!(tx, "UPDATE orgs SET version = version WHERE id = $1", id)?;
+    get(tx, id).await
+}
+
 /// At most `limit` organizations after the slug `after`, in byte order of the slug.
 ///
 /// # Errors
@@ -246,6 +255,7 @@ mod tests {
         let db = testing::fresh(dir.path()).await;
         let mut tx = db.begin().await.unwrap();
         let org = create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
+        assert_eq!(lock(&mut tx, &org.id).await.unwrap(), org);
         let renamed = rename(&mut tx, &org.id, "B", Some(1)).await.unwrap();
         assert_eq!((renamed.name.as_str(), renamed.version), ("B", 2));
         assert!(matches!(rename(&mut tx, &org.id, "C", Some(1)).await, Err(Error::Version)));

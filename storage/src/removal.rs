@@ -62,15 +62,7 @@ pub async fn bury_repository(tx: &mut Tx, id: &str) -> Result<bool> {
 /// # Errors
 /// Those of the database.
 pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
-    // Users before anything else: the order in which everybody locks.
-    execute!(
-        tx,
-        "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (
-             SELECT user_id FROM bindings WHERE project_id = $1 AND user_id IS NOT NULL
-             UNION SELECT g.user_id FROM bindings b JOIN group_members g ON g.group_id = b.group_id
-             WHERE b.project_id = $1)",
-        id,
-    )?;
+    judge_holders_again(tx, id).await?;
     let buried = execute!(
         tx,
         "UPDATE projects SET slug = '!' || id, version = version + 1 WHERE id = $1 AND slug > $2",
@@ -84,6 +76,23 @@ pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
     execute!(tx, "UPDATE repositories SET name = '!' || id WHERE project_id = $1 AND name > $2", id, FIRST)?;
     execute!(tx, "UPDATE uploads SET expires_at = 0 WHERE project_id = $1", id)?;
     Ok(true)
+}
+
+/// Lets every access token of those who hold a role on a project be judged again. Comes before anything else in a
+/// transaction: users are what everybody locks first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn judge_holders_again(tx: &mut Tx, project_id: &str) -> Result<()> {
+    execute!(
+        tx,
+        "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (
+             SELECT user_id FROM bindings WHERE project_id = $1 AND user_id IS NOT NULL
+             UNION SELECT g.user_id FROM bindings b JOIN group_members g ON g.group_id = b.group_id
+             WHERE b.project_id = $1)",
+        project_id,
+    )?;
+    Ok(())
 }
 
 /// Lets every access token of an organization's members be judged again. The caller makes the process forget their rights.

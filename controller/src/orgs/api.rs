@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::etag::{Created, Versioned};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -72,6 +72,16 @@ pub(crate) struct CreatedOrgView {
     /// Its first Organization Admin.
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<CreatedUser>,
+}
+
+/// What of an organization changes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Acme International"}))]
+pub(crate) struct OrgChange {
+    /// What people call it. Its slug never changes.
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
 }
 
 /// Organizations that the caller may see
@@ -139,5 +149,21 @@ pub(crate) async fn get_org(
     Path(slug): Path<String>,
 ) -> Result<Versioned<OrgView>> {
     let org = actor.sees_org(&state, &slug).await?;
+    Ok(Versioned(org.version, org.into()))
+}
+
+/// Change an organization's name
+#[utoipa::path(patch, path = "/orgs/{org}", tag = "organizations", request_body = OrgChange,
+    params(("org", description = "Slug of the organization"), IfMatchHeader),
+    responses((status = 200, description = "The organization as it is now", body = OrgView)))]
+pub(crate) async fn update_org(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    IfMatch(expected): IfMatch,
+    extract::Json(change): extract::Json<OrgChange>,
+) -> Result<Versioned<OrgView>> {
+    let org = actor.can_in_org(Permission::OrgUpdate, &state, &slug).await?;
+    let org = state.identity().rename_org(&actor.caller, &org.id, &change.name, expected).await?;
     Ok(Versioned(org.version, org.into()))
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
+use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::names::Slug;
@@ -181,6 +182,29 @@ pub(crate) async fn update_project(
     Ok(Versioned(project.version, project.into()))
 }
 
+/// Delete a project
+///
+/// With the roles that were given on it. One that holds repositories goes only with `confirm`, its slug, and takes every
+/// image along.
+#[utoipa::path(delete, path = "/orgs/{org}/projects/{project}", tag = "projects",
+    request_body(content = Option<extract::Confirmation>),
+    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project"), IfMatchHeader),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_project(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, project)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
+    extract::MaybeJson(confirmation): extract::MaybeJson<extract::Confirmation>,
+) -> Result<StatusCode> {
+    let (_, project) = actor.can_in_project(Permission::ProjectDelete, &state, &org, &project).await?;
+    if confirmation.as_ref().is_some_and(|given| given.confirm != project.slug) {
+        return Err(Error::invalid("confirm", "type the project's slug"));
+    }
+    state.identity().delete_project(&actor.caller, &project.id, confirmation.is_some(), expected).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -207,6 +231,32 @@ mod tests {
         let change = json!({"public": true});
         let changed = controller.call(&admin, Method::PATCH, "/orgs/main/projects/alpha", &change).await.expect(200);
         assert_eq!(changed.body["public"], true);
+    }
+
+    #[tokio::test]
+    async fn a_project_goes_empty_or_by_its_name() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let path = "/orgs/main/projects/alpha";
+        let made = controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
+        assert_eq!(made.headers["location"], "/api/v1/orgs/main/projects/alpha");
+        assert_eq!(made.headers["etag"], "\"1\"");
+        controller.push("main/alpha/app").await;
+        let lead = controller.member("lead@example.com", Some(("PROJECT_ADMIN", Some("alpha")))).await;
+        controller.call(&lead, Method::DELETE, path, &json!({"confirm": "alpha"})).await.expect(403);
+        controller.call(&admin, Method::DELETE, path, &json!(null)).await.expect(409);
+        controller.call(&admin, Method::DELETE, path, &json!({"confirm": "beta"})).await.expect(422);
+        let stale = [("if-match", "\"9\"")];
+        controller.call_with(&admin, Method::DELETE, path, &json!({"confirm": "alpha"}), &stale).await.expect(412);
+        controller.call(&admin, Method::DELETE, path, &json!({"confirm": "alpha"})).await.expect(204);
+        controller.get(&admin, path).await.expect(404);
+        controller.get(&lead, "/orgs/main").await.expect(404);
+        let left = controller.get(&admin, "/orgs/main/repositories").await.expect(200);
+        assert_eq!(left.body["items"], json!([]));
+        // The slug is free again, and the old roles are not back with it.
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
+        controller.get(&lead, path).await.expect(404);
+        controller.call(&admin, Method::DELETE, path, &json!(null)).await.expect(204);
     }
 
     #[tokio::test]

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State as Shared;
+use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
-use storage::names::RepoName;
+use storage::manifests;
+use storage::names::{Reference, RepoName, Tag};
 use storage::orgs::Org;
 use storage::projects;
 use storage::repositories::{self, Repository, RepositoryFilter};
@@ -16,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::State;
 use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
-use crate::extract::{Path, Query};
+use crate::extract::{self, Path, Query};
 use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
 
@@ -74,6 +76,55 @@ pub(crate) struct TagsQuery {
     limit: Option<i64>,
     /// The `next` of the page before.
     after: Option<String>,
+}
+
+/// Which manifest.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ManifestQuery {
+    /// Full name of the repository.
+    #[param(example = "acme/web/shop")]
+    repository: String,
+    /// A tag or a digest.
+    #[param(example = "v1")]
+    reference: String,
+}
+
+/// Which tag.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TagQuery {
+    /// Full name of the repository.
+    #[param(example = "acme/web/shop")]
+    repository: String,
+    /// The tag.
+    #[param(example = "v1")]
+    tag: String,
+}
+
+/// Which repository.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RepositoryQuery {
+    /// Full name of the repository.
+    #[param(example = "acme/web/shop")]
+    repository: String,
+}
+
+/// A manifest.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ManifestView {
+    /// Full name of its repository.
+    repository: String,
+    /// Its digest.
+    digest: String,
+    /// Its media type.
+    media_type: String,
+    /// Length in bytes.
+    size: i64,
+    /// Its content. The exact bytes are what the registry serves.
+    #[schema(value_type = Object)]
+    manifest: serde_json::Value,
 }
 
 /// Repositories that the caller may pull from
@@ -153,37 +204,106 @@ pub(crate) async fn list_tags(
     Path(slug): Path<String>,
     Query(query): Query<TagsQuery>,
 ) -> Result<Json<Page<TagView>>> {
-    let org = actor.sees_org(&state, &slug).await?;
-    let name: RepoName = query.repository.parse().map_err(|error| Error::invalid("repository", &error))?;
+    let (name, _) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryPull).await?;
     let mut session = state.db().read().await?;
-    let project = projects::find_by_slug(&mut session, &org.id, name.project()).await?;
-    let seen = project.filter(|p| name.org() == org.slug && actor.may(Permission::ProjectRead, &in_project(p)));
-    let project = seen.ok_or(Error::NotFound("repository"))?;
-    actor.can(Permission::RegistryPull, &in_project(&project))?;
-    repositories::find(&mut session, &name).await?.ok_or(Error::NotFound("repository"))?;
     let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
     let rows = tags::list(&mut session, &name, &bounds.after, bounds.fetch()).await?;
     let view = |row: tags::TagRow| TagView { name: row.name, digest: row.digest, updated_at: row.updated_at };
     Ok(Json(bounds.page(rows, |row| &row.name, view)))
 }
 
+/// The repository of that name in an organization, and a permission on its project.
+async fn repository(
+    actor: &Actor,
+    state: &State,
+    slug: &str,
+    name: &str,
+    permission: Permission,
+) -> Result<(RepoName, Repository)> {
+    let org = actor.sees_org(state, slug).await?;
+    let name: RepoName = name.parse().map_err(|error| Error::invalid("repository", &error))?;
+    let mut session = state.db().read().await?;
+    let project = projects::find_by_slug(&mut session, &org.id, name.project()).await?;
+    let seen = project.filter(|p| name.org() == org.slug && actor.may(Permission::ProjectRead, &in_project(p)));
+    let project = seen.ok_or(Error::NotFound("repository"))?;
+    actor.can(Permission::RegistryPull, &in_project(&project))?;
+    let found = repositories::find(&mut session, &name).await?.ok_or(Error::NotFound("repository"))?;
+    actor.can(permission, &in_project(&project))?;
+    Ok((name, found))
+}
+
+/// A manifest of a repository
+///
+/// What a tag points at, or what has that digest.
+#[utoipa::path(get, path = "/orgs/{org}/manifest", tag = "repositories",
+    params(("org", description = "Slug of the organization"), ManifestQuery),
+    responses((status = 200, description = "The manifest", body = ManifestView)))]
+pub(crate) async fn get_manifest(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<ManifestQuery>,
+) -> Result<Json<ManifestView>> {
+    let (name, _) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryPull).await?;
+    let reference: Reference = query.reference.parse().map_err(|error| Error::invalid("reference", &error))?;
+    let found = manifests::find(&mut state.db().read().await?, &name, &reference).await?;
+    let found = found.ok_or(Error::NotFound("manifest"))?;
+    Ok(Json(ManifestView {
+        repository: name.canonical().to_owned(),
+        digest: found.digest,
+        media_type: found.media_type,
+        size: found.size,
+        manifest: serde_json::from_slice(&found.payload).map_err(Error::internal)?,
+    }))
+}
+
+/// Delete a tag
+///
+/// Its manifest and the manifest's other tags stay.
+#[utoipa::path(delete, path = "/orgs/{org}/tags", tag = "repositories",
+    params(("org", description = "Slug of the organization"), TagQuery),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_tag(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<TagQuery>,
+) -> Result<StatusCode> {
+    let (_, found) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryDelete).await?;
+    let tag: Tag = query.tag.parse().map_err(|error| Error::invalid("tag", &error))?;
+    state.identity().delete_tag(&actor.caller, &found, &tag).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Delete a repository
+///
+/// With every image in it; `confirm` is its name once more. Its bytes go by garbage collection, where no other repository of
+/// the organization shares them.
+#[utoipa::path(delete, path = "/orgs/{org}/repositories", tag = "repositories", request_body = extract::Confirmation,
+    params(("org", description = "Slug of the organization"), RepositoryQuery),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_repository(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<RepositoryQuery>,
+    extract::Json(confirmation): extract::Json<extract::Confirmation>,
+) -> Result<StatusCode> {
+    let (_, found) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryDelete).await?;
+    if confirmation.confirm != query.repository {
+        return Err(Error::invalid("confirm", "type the repository's full name"));
+    }
+    state.identity().delete_repository(&actor.caller, &found).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http::Method;
     use serde_json::json;
-    use storage::names::RepoName;
-    use storage::{orgs, projects, repositories};
 
     use crate::testing::{ADMIN, Controller};
-
-    async fn push(controller: &Controller, name: &str) {
-        let name: RepoName = name.parse().unwrap();
-        let mut tx = controller.db.begin().await.unwrap();
-        let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
-        let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
-        repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
-        tx.commit().await.unwrap();
-    }
 
     #[tokio::test]
     async fn repositories_are_those_that_the_caller_may_pull_from() {
@@ -193,7 +313,7 @@ mod tests {
             controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
         }
         for name in ["main/app", "main/alpha/a", "main/beta/b", "main/alpha/c"] {
-            push(&controller, name).await;
+            controller.push(name).await;
         }
         let names = |body: &serde_json::Value| {
             let items = body["items"].as_array().unwrap();
@@ -215,5 +335,29 @@ mod tests {
         }
         let auditor = controller.member("a@example.com", Some(("AUDITOR", None))).await;
         controller.get(&auditor, "/orgs/main/repositories").await.expect(403);
+    }
+
+    #[tokio::test]
+    async fn tags_and_repositories_are_deleted_by_those_who_may() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.push("main/app").await;
+        let read = controller.get(&admin, "/orgs/main/manifest?repository=main/app&reference=v1").await.expect(200);
+        assert_eq!((&read.body["size"], &read.body["manifest"]["schemaVersion"]), (&json!(19), &json!(2)));
+        controller.get(&admin, "/orgs/main/manifest?repository=main/app&reference=v2").await.expect(404);
+        let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("defaultproject")))).await;
+        let (tag, repository) =
+            ("/orgs/main/tags?repository=main/app&tag=v1", "/orgs/main/repositories?repository=main/app");
+        let confirm = json!({"confirm": "main/app"});
+        controller.call(&reader, Method::DELETE, tag, &json!(null)).await.expect(403);
+        controller.call(&reader, Method::DELETE, repository, &confirm).await.expect(403);
+        controller.call(&admin, Method::DELETE, tag, &json!(null)).await.expect(204);
+        controller.call(&admin, Method::DELETE, tag, &json!(null)).await.expect(404);
+        let by_digest = format!("/orgs/main/manifest?repository=main/app&reference={}", read.text("digest"));
+        controller.get(&admin, &by_digest).await.expect(200);
+        controller.call(&admin, Method::DELETE, repository, &json!({"confirm": "app"})).await.expect(422);
+        controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(204);
+        controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(404);
+        controller.get(&admin, &by_digest).await.expect(404);
     }
 }

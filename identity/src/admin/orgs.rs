@@ -1,9 +1,8 @@
-//! Organizations and their projects.
+//! Organizations.
 
 use serde_json::json;
 use storage::names::Slug;
 use storage::orgs::{self, Org};
-use storage::projects::{self, NewProject, Project, UpdateProject};
 
 use super::{AddedUser, AdminError, NewUser, UserKind};
 use crate::audit::{Caller, Entry};
@@ -41,10 +40,7 @@ impl Identity {
     /// # Errors
     /// [`AdminError::Storage`] with a conflict where the slug is taken; [`AdminError::Password`], [`AdminError::Invalid`].
     pub async fn create_org(&self, by: &Caller, new: &NewOrg<'_>) -> Result<CreatedOrg, AdminError> {
-        let name = new.name.unwrap_or(new.slug.as_str()).trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(AdminError::Invalid("an organization's name has 1 to 128 characters, none of them a control"));
-        }
+        let name = checked_org_name(new.name.unwrap_or(new.slug.as_str()))?;
         let admin = match new.admin {
             Some((name, password)) => Some(self.prepare(&NewUser { name, kind: UserKind::Local, password }).await?),
             None => None,
@@ -75,48 +71,13 @@ impl Identity {
         }
         Ok(CreatedOrg { org, admin })
     }
-
-    /// Creates a project.
-    ///
-    /// # Errors
-    /// [`storage::Error::Conflict`] where the slug is taken in that organization, else those of the database.
-    pub async fn create_project(&self, by: &Caller, new: &NewProject<'_>) -> storage::Result<Project> {
-        let org_id = new.org_id;
-        let mut tx = self.db().begin().await?;
-        let project = projects::create(&mut tx, new, self.now()).await?;
-        let detail = project_state(&project);
-        let (target, project_slug) = (project.slug.as_str(), project.slug.as_str());
-        let entry =
-            Entry { org_id, action: "project.create", target, project: project_slug, detail, ..Entry::default() };
-        self.record(&mut tx, by, &entry).await?;
-        tx.commit().await?;
-        self.forget_public();
-        Ok(project)
-    }
-
-    /// Changes a project. One that is no longer public closes at once, to tokens already issued too.
-    ///
-    /// # Errors
-    /// [`storage::Error::NotFound`], else those of the database.
-    pub async fn update_project(&self, by: &Caller, id: &str, change: &UpdateProject) -> storage::Result<Project> {
-        let mut tx = self.db().begin().await?;
-        let before = projects::find(&mut tx, id).await?.ok_or(storage::Error::NotFound("project"))?;
-        let project = projects::update(&mut tx, id, change).await?;
-        let entry = Entry {
-            org_id: &project.org_id,
-            action: "project.update",
-            target: &project.slug,
-            project: &project.slug,
-            detail: json!({"before": project_state(&before), "after": project_state(&project)}),
-            ..Entry::default()
-        };
-        self.record(&mut tx, by, &entry).await?;
-        tx.commit().await?;
-        self.forget_public();
-        Ok(project)
-    }
 }
 
-fn project_state(project: &Project) -> serde_json::Value {
-    json!({"public": project.public, "sparse": project.sparse, "description": project.description})
+/// A name that people call an organization.
+pub(super) fn checked_org_name(name: &str) -> Result<&str, AdminError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(AdminError::Field { field: "name", reason: "1 to 128 characters, none of them a control" });
+    }
+    Ok(name)
 }

@@ -1,0 +1,3 @@
+//! The platform, as its operators see it.
+
+pub(crate) mod api;

@@ -1,0 +1,3 @@
+//! Settings of organizations.
+
+pub(crate) mod api;

@@ -1,0 +1,89 @@
+//! A try of every route: something that it would take from somebody who may. The tests over all routes are made of these; a
+//! route without one fails them.
+
+use serde_json::Value;
+
+use crate::routes::Route;
+
+/// Somebody of `main` to do things to.
+pub(crate) const TARGET: &str = "target@example.com";
+/// An id that nothing has.
+pub(crate) const NO_ID: &str = "01m873zmf5zd6b8zx74pqyqnqs";
+
+/// Method and path of a route, query, body. In query and body, `{org}` is the organization that the try is made on.
+const TRIES: &[(&str, &str, &str)] = &[
+    ("get /openapi.json", "", ""),
+    ("post /login", "", r#"{"username": "nobody@example.com", "password": "wrong"}"#),
+    ("post /logout", "", ""),
+    ("get /session", "", ""),
+    ("post /password", "", r#"{"current": "wrong", "new": "another good password"}"#),
+    ("get /orgs", "", ""),
+    ("post /orgs", "", r#"{"slug": "fresh"}"#),
+    ("get /orgs/{org}", "", ""),
+    ("patch /orgs/{org}", "", r#"{"name": "Renamed"}"#),
+    ("get /orgs/{org}/settings", "", ""),
+    ("patch /orgs/{org}/settings", "", r#"{"session_hours": 8}"#),
+    ("get /platform/health", "", ""),
+    ("get /platform/orgs", "", ""),
+    ("post /platform/orgs/{org}/suspend", "", ""),
+    ("post /platform/orgs/{org}/resume", "", ""),
+    ("post /platform/orgs/{org}/delete", "", r#"{"confirm": "{org}"}"#),
+    ("post /platform/orgs/{org}/undelete", "", ""),
+    ("get /orgs/{org}/projects", "", ""),
+    ("post /orgs/{org}/projects", "", r#"{"slug": "fresh"}"#),
+    ("get /orgs/{org}/projects/{project}", "", ""),
+    ("patch /orgs/{org}/projects/{project}", "", r#"{"sparse": true}"#),
+    ("delete /orgs/{org}/projects/{project}", "", r#"{"confirm": "web"}"#),
+    ("get /orgs/{org}/users", "", ""),
+    ("post /orgs/{org}/users", "", r#"{"name": "fresh@example.com", "kind": "local"}"#),
+    ("get /orgs/{org}/users/{name}", "", ""),
+    ("post /orgs/{org}/users/{name}/deactivate", "", ""),
+    ("post /orgs/{org}/users/{name}/activate", "", ""),
+    ("post /orgs/{org}/users/{name}/unlock", "", ""),
+    ("get /orgs/{org}/bindings", "", ""),
+    ("post /orgs/{org}/bindings", "", r#"{"user": "target@example.com", "role": "AUDITOR"}"#),
+    ("delete /orgs/{org}/bindings/{id}", "", ""),
+    ("get /orgs/{org}/apikeys", "", ""),
+    ("post /orgs/{org}/apikeys", "", r#"{"name": "fresh"}"#),
+    ("delete /orgs/{org}/apikeys/{id}", "", ""),
+    ("get /orgs/{org}/repositories", "", ""),
+    ("get /orgs/{org}/tags", "?repository={org}/web/app", ""),
+    ("delete /orgs/{org}/repositories", "?repository={org}/web/app", r#"{"confirm": "{org}/web/app"}"#),
+    ("delete /orgs/{org}/tags", "?repository={org}/web/app&tag=v1", ""),
+    ("get /orgs/{org}/manifest", "?repository={org}/web/app&reference=v1", ""),
+];
+
+fn find(route: &Route) -> (&'static str, &'static str) {
+    let name = format!("{} {}", route.method, route.path);
+    let found = TRIES.iter().find(|(tried, ..)| *tried == name);
+    let (_, query, body) = found.unwrap_or_else(|| panic!("{name} was never tried: add it to tries.rs"));
+    (query, body)
+}
+
+/// The route's path with query, on an organization, with something plausible in the other places; `id` is what `{id}` is.
+pub(crate) fn path_with(route: &Route, org: &str, id: &str) -> String {
+    let (query, _) = find(route);
+    let path = route.path.replace("{project}", "web").replace("{name}", TARGET).replace("{id}", id);
+    format!("{path}{query}").replace("{org}", org)
+}
+
+/// As [`path_with`], with an id that nothing has.
+pub(crate) fn path(route: &Route, org: &str) -> String {
+    path_with(route, org, NO_ID)
+}
+
+/// A body that the route would take; null where it takes none.
+pub(crate) fn body(route: &Route, org: &str) -> Value {
+    match find(route).1 {
+        "" => Value::Null,
+        text => serde_json::from_str(&text.replace("{org}", org)).unwrap_or_else(|error| panic!("{route:?}: {error}")),
+    }
+}
+
+#[test]
+fn nothing_is_tried_that_is_not_there() {
+    let routes: Vec<String> = crate::routes::ROUTES.iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    for (tried, ..) in TRIES {
+        assert!(routes.iter().any(|route| route == tried), "{tried}");
+    }
+}

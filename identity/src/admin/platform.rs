@@ -1,0 +1,138 @@
+//! The life of organizations, as the platform's operators lead it: suspended and resumed, deleted with a time of grace,
+//! and taken away when that is over. No function here reads what is in one.
+
+use serde_json::json;
+use storage::orgs::{self, Org};
+use storage::{Tx, removal};
+
+use super::{AdminError, checked_org_name};
+use crate::audit::{Caller, Entry};
+use crate::core::Identity;
+
+/// Days between the wish to delete an organization and its end, where nobody says.
+pub const GRACE_DAYS: i64 = 7;
+/// Most days that can be asked for.
+const MAX_GRACE_DAYS: i64 = 90;
+
+impl Identity {
+    /// Gives an organization another name; its slug never changes.
+    ///
+    /// # Errors
+    /// [`AdminError::Field`] for a name that cannot be; [`AdminError::Storage`] where it changed meanwhile.
+    pub async fn rename_org(
+        &self,
+        by: &Caller,
+        org_id: &str,
+        name: &str,
+        expected: Option<i64>,
+    ) -> Result<Org, AdminError> {
+        let name = checked_org_name(name)?;
+        let mut tx = self.db().begin().await?;
+        let before = orgs::lock(&mut tx, org_id).await?;
+        let org = orgs::rename(&mut tx, org_id, name, expected).await?;
+        let detail = json!({"before": {"name": before.name}, "after": {"name": org.name}});
+        let entry = Entry { org_id, action: "org.update", target: &org.slug, detail, ..Entry::default() };
+        self.record(&mut tx, by, &entry).await?;
+        tx.commit().await?;
+        Ok(org)
+    }
+
+    /// Closes every door of an organization, to tokens that were already given too.
+    ///
+    /// # Errors
+    /// [`storage::Error::Conflict`] where it does not live, else those of the database.
+    pub async fn suspend_org(&self, by: &Caller, org_id: &str) -> storage::Result<Org> {
+        self.lead(
+            by,
+            org_id,
+            &Turn { from: &[orgs::ACTIVE], to: orgs::SUSPENDED, delete_after: None, action: "org.suspend" },
+        )
+        .await
+    }
+
+    /// Opens the doors of a suspended organization again.
+    ///
+    /// # Errors
+    /// [`storage::Error::Conflict`] where it is not suspended, else those of the database.
+    pub async fn resume_org(&self, by: &Caller, org_id: &str) -> storage::Result<Org> {
+        self.lead(
+            by,
+            org_id,
+            &Turn { from: &[orgs::SUSPENDED], to: orgs::ACTIVE, delete_after: None, action: "org.resume" },
+        )
+        .await
+    }
+
+    /// Closes every door of an organization, and lets everything of it go after `grace_days`. Until then it can be had back.
+    ///
+    /// # Errors
+    /// [`AdminError::Field`] for a time out of bounds; [`storage::Error::Conflict`] where it is being deleted already.
+    pub async fn delete_org(&self, by: &Caller, org_id: &str, grace_days: i64) -> Result<Org, AdminError> {
+        if !(0..=MAX_GRACE_DAYS).contains(&grace_days) {
+            return Err(AdminError::Field { field: "grace_days", reason: "use 0 to 90" });
+        }
+        let turn = Turn {
+            from: &[orgs::ACTIVE, orgs::SUSPENDED],
+            to: orgs::DELETING,
+            delete_after: Some(self.now() + grace_days * 86_400),
+            action: "org.delete_request",
+        };
+        Ok(self.lead(by, org_id, &turn).await?)
+    }
+
+    /// Takes the wish to delete an organization back. It lives again, whatever it did before.
+    ///
+    /// # Errors
+    /// [`storage::Error::Conflict`] where it is not being deleted, or its time is over.
+    pub async fn undelete_org(&self, by: &Caller, org_id: &str) -> storage::Result<Org> {
+        let turn = Turn { from: &[orgs::DELETING], to: orgs::ACTIVE, delete_after: None, action: "org.delete_cancel" };
+        self.lead(by, org_id, &turn).await
+    }
+
+    /// Makes organizations whose time is over ready to be taken away by [`removal::Remover`], from where there is no way
+    /// back. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_due_orgs(&self) -> storage::Result<usize> {
+        let due = orgs::list_due(&mut self.db().read().await?, self.now()).await?;
+        for org in &due {
+            let turn = Turn { from: &[orgs::DELETING], to: orgs::REMOVING, delete_after: None, action: "org.delete" };
+            match self.lead(&Caller::server(), &org.id, &turn).await {
+                // Somebody took the wish back, or another process was faster.
+                Ok(_) | Err(storage::Error::Conflict(_) | storage::Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(due.len())
+    }
+
+    async fn lead(&self, by: &Caller, org_id: &str, turn: &Turn<'_>) -> storage::Result<Org> {
+        let mut tx = self.db().begin().await?;
+        removal::judge_members_again(&mut tx, org_id).await?;
+        let org = orgs::set_status(&mut tx, org_id, turn.from, turn.to, turn.delete_after).await?;
+        self.record_twice(&mut tx, by, &org, turn).await?;
+        tx.commit().await?;
+        self.forget_everything();
+        Ok(org)
+    }
+
+    /// In the platform's chain, and in the organization's own.
+    async fn record_twice(&self, tx: &mut Tx, by: &Caller, org: &Org, turn: &Turn<'_>) -> storage::Result<()> {
+        let detail = match turn.delete_after {
+            Some(at) => json!({"status": turn.to, "delete_after": at}),
+            None => json!({"status": turn.to}),
+        };
+        let entry = Entry { action: turn.action, target: &org.slug, detail, ..Entry::default() };
+        self.record(tx, by, &entry).await?;
+        self.record(tx, by, &Entry { org_id: &org.id, ..entry }).await
+    }
+}
+
+/// A step in an organization's life.
+struct Turn<'a> {
+    from: &'a [&'a str],
+    to: &'a str,
+    delete_after: Option<i64>,
+    action: &'a str,
+}
