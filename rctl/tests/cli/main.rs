@@ -5,6 +5,7 @@
 
 mod support;
 
+mod audit;
 mod calls;
 mod credentials;
 mod documents;
