@@ -28,8 +28,8 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause that a server can ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Items asked for in one page.
-const PAGE: usize = 200;
+/// Items asked for in one page: no list of the API gives fewer.
+const PAGE: usize = 100;
 /// Most items of a list that are fetched where the caller sets no limit.
 pub(crate) const MAX_ITEMS: usize = 50_000;
 

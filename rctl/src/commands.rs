@@ -91,3 +91,11 @@ pub(crate) struct Yes {
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
+
+/// The name of this machine, for people who look at lists of keys and sessions later.
+pub(crate) fn machine() -> String {
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let name: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).take(60).collect();
+    if name.is_empty() { "a machine".into() } else { name }
+}

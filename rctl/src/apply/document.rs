@@ -52,6 +52,7 @@ pub(crate) struct OrganizationSpec {
 pub(crate) struct ProjectSpec {
     pub(crate) public: Option<bool>,
     pub(crate) sparse: Option<bool>,
+    pub(crate) description: Option<String>,
 }
 
 /// A custom role.

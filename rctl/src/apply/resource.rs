@@ -15,7 +15,10 @@ pub(crate) fn desired(thing: &Thing) -> Value {
         Thing::Organization(_, spec) => {
             Fields::default().maybe("name", spec.name.clone()).maybe("settings", spec.settings.clone())
         }
-        Thing::Project(_, spec) => Fields::default().maybe("public", spec.public).maybe("sparse", spec.sparse),
+        Thing::Project(_, spec) => Fields::default()
+            .maybe("public", spec.public)
+            .maybe("sparse", spec.sparse)
+            .maybe("description", spec.description.clone()),
         Thing::Role(_, spec) => Fields::default()
             .with("base", spec.base.as_str())
             .maybe("added", spec.added.clone().map(sorted))

@@ -72,7 +72,7 @@ impl Problem {
                 None => return None,
             },
             (404, "no-route") => "the server may be older than this rctl: `rctl version`".into(),
-            (404, _) => "check the spelling and the organization (--org); `rctl get …` lists what you may see".into(),
+            (404, _) => "check the spelling and the organization: --org, and `rctl org switch` where you are logged in by browser".into(),
             (412, _) => "someone changed it in the meantime: look at it again, then repeat the command".into(),
             (429, _) => match self.retry_after {
                 Some(seconds) => format!("try again in {seconds} s"),

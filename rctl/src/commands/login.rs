@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::whoami;
+use super::{machine, whoami};
 use crate::client::{AGENT, Call, Client};
 use crate::config::{Credential, Settings, StoredSession, key_of, var};
 use crate::context::Context;
@@ -50,7 +50,8 @@ impl Login {
 
     async fn with_device(&self, context: &Context) -> Result<()> {
         let client = context.client()?;
-        let begun = Call::post(&["device", "code"]).body(json!({"client": AGENT})).anonymous();
+        let begun =
+            Call::post(&["device", "code"]).body(json!({"client": format!("{AGENT} on {}", machine())})).anonymous();
         let begun = client.send(&begun).await?.body;
         let grant = Grant::read(&begun).ok_or_else(|| client.foreign("a device code that is none".into()))?;
         self.show(&grant);
@@ -182,7 +183,10 @@ async fn with_key(context: &Context) -> Result<()> {
 }
 
 /// Changes the profile, and binds it to the server that was talked to.
-fn store(settings: &Settings, change: impl FnOnce(&mut crate::config::Profile)) -> Result<()> {
+///
+/// # Errors
+/// [`Error::File`].
+pub(crate) fn store(settings: &Settings, change: impl FnOnce(&mut crate::config::Profile)) -> Result<()> {
     let endpoint = settings.endpoint()?.as_str().trim_end_matches('/').to_owned();
     let ca_file = settings.ca_file.as_deref().map(std::path::absolute).transpose().map_err(Error::Stream)?;
     settings.file.update(|document| {

@@ -3,22 +3,34 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Fields, Limit};
+use super::{Fields, Limit, login};
 use crate::client::Call;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::{Column, col, wide};
+use crate::secret::Secret;
 
 /// Columns of organizations.
 pub(crate) const COLUMNS: &[Column] = &[
     col("ORG", &["slug"]),
     col("NAME", &["name"]),
     col("STATUS", &["status"]),
-    wide("USERS", &["usage.users", "users"]),
-    wide("REPOSITORIES", &["usage.repositories", "repositories"]),
-    wide("BYTES", &["usage.bytes", "bytes"]),
+    wide("USERS", &["usage.users"]),
+    wide("REPOSITORIES", &["usage.repositories"]),
+    wide("BYTES", &["usage.bytes"]),
     wide("CREATED", &["created_at"]),
-    wide("DELETED", &["delete_at", "deletes_at"]),
+    wide("DELETED", &["delete_after"]),
+];
+
+/// Lines of the platform's health.
+const HEALTH: &[Column] = &[
+    col("Version", &["version"]),
+    col("Time", &["now"]),
+    col("Database", &["database"]),
+    col("Answers in ms", &["database_ms"]),
+    col("Organizations", &["organizations"]),
+    col("Mails waiting", &["mails_waiting"]),
+    col("Objects to remove", &["objects_to_remove"]),
 ];
 
 /// Make an organization.
@@ -148,6 +160,14 @@ pub(crate) enum Action {
         /// Which
         slug: String,
     },
+    /// Choose the organization that your session is in: it carries rights in one at a time
+    #[command(visible_alias = "use", after_help = "Examples:\n  rctl org switch beta")]
+    Switch {
+        /// Which
+        slug: String,
+    },
+    /// Show how the platform is (platform operators)
+    Health,
     /// Settings: lockout, idle logout, MFA, validity of keys
     #[command(subcommand)]
     Settings(Settings),
@@ -160,7 +180,7 @@ pub(crate) enum Settings {
     Get,
     /// Change them
     #[command(
-        after_help = "Examples:\n  rctl org settings set mfa_required=true idle_minutes=60\n  rctl org settings set key_valid_days=null"
+        after_help = "Examples:\n  rctl org settings set mfa_required=true idle_logout_minutes=60\n  rctl org settings set key_valid_days=null"
     )]
     Set {
         /// NAME=VALUE, where VALUE is JSON or else text
@@ -179,10 +199,30 @@ impl Action {
             Self::Suspend { slug } => (slug, "suspend", "is suspended"),
             Self::Resume { slug } => (slug, "resume", "runs again"),
             Self::Undelete { slug } => (slug, "undelete", "stays"),
+            Self::Switch { slug } => return switch(context, slug).await,
+            Self::Health => return context.show(&Call::get(&["platform", "health"]), HEALTH, "").await,
             Self::Settings(settings) => return settings.run(context).await,
         };
         context.act(&Call::post(&["platform", "orgs", slug, verb]), &format!("{slug} {done}")).await
     }
+}
+
+/// Chooses the organization of the session. A session that changes what it may do gets another token.
+async fn switch(context: &Context, slug: &str) -> Result<()> {
+    if !context.client()?.has_session() {
+        return Err(Error::Usage(
+            "an API key is in one organization for good: `rctl login`, or a key of the other one".into(),
+        ));
+    }
+    let reply = context.client()?.send(&Call::post(&["session", "org"]).body(json!({"org": slug}))).await?;
+    let token = reply.body["access_token"].as_str().map(Secret::new);
+    login::store(&context.settings, |profile| {
+        profile.org = Some(slug.to_owned());
+        if let (Some(session), Some(token)) = (&mut profile.session, token) {
+            session.token = token;
+        }
+    })?;
+    context.out.say(&format!("You are in {slug} now."))
 }
 
 impl Settings {

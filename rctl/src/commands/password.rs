@@ -98,11 +98,12 @@ impl Change {
         let changed = match new_password() {
             Ok(new) => {
                 let body = json!({"current": current.expose(), "new": new.expose()});
-                client.send(&session.call(&["password"]).body(body)).await.map(drop)
+                client.send(&session.call(&["password"]).body(body)).await
             }
             Err(error) => Err(error),
         };
-        // This session was for the change alone; if it does not end now, it ends by itself.
+        // This session was for the change alone; if it does not end now, it ends by itself. It may have a new cookie.
+        let session = changed.as_ref().ok().and_then(Session::of).unwrap_or(session);
         let _ = client.send(&session.call(&["logout"])).await;
         changed?;
         context.out.say("The password is changed; all other sessions have ended.")

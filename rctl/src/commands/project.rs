@@ -13,6 +13,7 @@ use crate::output::{Column, col, wide};
 pub(crate) const COLUMNS: &[Column] = &[
     col("PROJECT", &["slug"]),
     col("PUBLIC", &["public"]),
+    wide("DESCRIPTION", &["description"]),
     wide("SPARSE", &["sparse"]),
     wide("CREATED", &["created_at"]),
 ];
@@ -36,11 +37,15 @@ struct Traits {
     /// Whether image indexes may name manifests that are not there
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     sparse: Option<bool>,
+    /// What it is for
+    #[arg(long)]
+    description: Option<String>,
 }
 
 impl Traits {
     fn fields(&self) -> Fields {
-        Fields::default().maybe("public", self.public).maybe("sparse", self.sparse)
+        let fields = Fields::default().maybe("public", self.public).maybe("sparse", self.sparse);
+        fields.maybe("description", self.description.as_deref())
     }
 }
 

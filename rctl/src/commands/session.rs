@@ -11,12 +11,13 @@ use crate::output::{Column, col, wide};
 /// Columns of sessions.
 const COLUMNS: &[Column] = &[
     col("ID", &["id"]),
-    col("KIND", &["kind", "client"]),
+    col("KIND", &["kind"]),
     col("CURRENT", &["current"]),
-    col("LAST USED", &["last_used_at", "last_seen_at", "seen_at"]),
-    col("FROM", &["address", "last_address"]),
-    wide("AGENT", &["agent", "user_agent"]),
-    wide("BEGAN", &["created_at", "began_at"]),
+    col("LAST USED", &["last_seen_at"]),
+    col("FROM", &["address"]),
+    wide("SECOND FACTOR", &["second_factor"]),
+    wide("AGENT", &["agent"]),
+    wide("BEGAN", &["created_at"]),
     wide("ENDS", &["expires_at"]),
 ];
 

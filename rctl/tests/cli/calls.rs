@@ -131,10 +131,10 @@ fn yes_and_no_are_statuses() {
 }
 
 #[test]
-fn settings_are_json_or_text() {
-    let answers = [json!({}), json!({"idle_minutes": 60})];
-    let all = calls(&["org", "settings", "set", "idle_minutes=60", "key_valid_days=null", "name=x y"], &answers);
-    assert_eq!(all[1].1, json!({"idle_minutes": 60, "key_valid_days": null, "name": "x y"}));
+fn settings_are_named() {
+    let answers = [json!({}), json!({"idle_logout_minutes": 60})];
+    let all = calls(&["org", "settings", "set", "idle_logout_minutes=60", "key_valid_days=null"], &answers);
+    assert_eq!(all[1].1, json!({"idle_logout_minutes": 60, "key_valid_days": null}));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn every_failure_has_its_status_and_next_step() {
         (1, problem(500, "internal", "internal error")),
         (1, Answer::Say(200, Vec::new(), "<html>".into())),
         (1, Answer::Say(302, vec![("location", "https://elsewhere.example/".into())], String::new())),
-        (1, say(200, &json!({"no": "items"}))),
+        (1, say(200, &json!({"next": null}))),
     ];
     for (status, answer) in cases {
         let server = Server::start(vec![answer.clone()]);

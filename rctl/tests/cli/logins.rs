@@ -53,6 +53,20 @@ fn a_browser_lets_it_in() {
 }
 
 #[test]
+fn another_organization_is_another_token() {
+    let other = TOKEN.replace('0', "f");
+    let server =
+        Server::start(vec![say(200, &code(1)), granted(), say(200, &json!({"org": "beta", "access_token": other}))]);
+    let desk = Desk::bare();
+    desk.run(&["login", "--endpoint", &server.url]).expect(0);
+    let ran = desk.run(&["org", "switch", "beta"]).expect(0);
+    assert!(!ran.out.contains("rs1."));
+    let profile = &stored(&desk)["profiles"]["default"];
+    assert_eq!((&profile["session"]["token"], &profile["org"]), (&json!(other), &json!("beta")));
+    assert_eq!(server.asked()[2].body, json!({"org": "beta"}));
+}
+
+#[test]
 fn it_slows_down_when_told_to() {
     let server = Server::start(vec![say(200, &code(1)), oauth("slow_down"), granted()]);
     let begun = Instant::now();
@@ -147,7 +161,9 @@ fn warnings_are_given_where_there_is_danger() {
 fn a_temporary_password_is_replaced() {
     let login = say(200, &json!({"user": {"name": "bob@x"}, "csrf_token": "t0k", "must_change_password": true}));
     let login = login.with("set-cookie", "wharfinger_session=abc; HttpOnly; Path=/");
-    let server = Server::start(vec![login, nothing(), nothing()]);
+    let changed =
+        say(200, &json!({"csrf_token": "t1k"})).with("set-cookie", "wharfinger_session=def; HttpOnly; Path=/");
+    let server = Server::start(vec![login, changed, nothing()]);
     let desk = Desk::bare().env("RCTL_REST_ENDPOINT", &server.url);
     let ran = desk.run_with(&["password", "change", "--user", "bob@x"], "old secret\nnew secret\n").expect(0);
     assert!(!format!("{ran:?}").contains("secret"));
@@ -157,5 +173,9 @@ fn a_temporary_password_is_replaced() {
         (asked[1].header("cookie"), asked[1].header("x-csrf-token")),
         (Some("wharfinger_session=abc"), Some("t0k"))
     );
-    assert_eq!(server.lines()[2], "POST /api/v1/logout");
+    // The session that goes on has another cookie.
+    assert_eq!(
+        (server.lines()[2].as_str(), asked[2].header("cookie")),
+        ("POST /api/v1/logout", Some("wharfinger_session=def"))
+    );
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod audit;
 mod calls;
+mod contract;
 mod credentials;
 mod documents;
 mod failures;

@@ -51,7 +51,7 @@ fn samples() -> Vec<(&'static str, Vec<&'static str>, Value)> {
             vec!["registry", "tags", "acme/web/shop"],
             page(&json!([{"name": "v1", "digest": "sha256:ab", "updated_at": "2026-03-01T10:00:00Z"}])),
         ),
-        ("settings", vec!["org", "settings", "get"], json!({"idle_minutes": 60, "mfa_required": true})),
+        ("settings", vec!["org", "settings", "get"], json!({"idle_logout_minutes": 60, "mfa_required": true})),
         (
             "why",
             vec!["auth", "why", "registry.push"],

@@ -15,6 +15,8 @@ pub(crate) struct Asked {
     pub(crate) line: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Value,
+    /// What it was answered with, where that was a yes.
+    pub(crate) answer: Value,
 }
 
 impl Asked {
@@ -76,9 +78,13 @@ impl Server {
         let (log, mut script) = (Arc::clone(&asked), VecDeque::from(script));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let Some(request) = read(&stream) else { continue };
+                let Some(mut request) = read(&stream) else { continue };
+                let answer = script.pop_front().unwrap_or_else(|| problem(500, "internal", "the script is over"));
+                if let Answer::Say(200 | 201, _, body) = &answer {
+                    request.answer = serde_json::from_str(body).unwrap_or_default();
+                }
                 log.lock().expect("the log").push(request);
-                match script.pop_front().unwrap_or_else(|| problem(500, "internal", "the script is over")) {
+                match answer {
                     Answer::Cut => drop(stream),
                     Answer::Say(status, headers, body) => write(&stream, status, &headers, &body),
                 }
@@ -94,6 +100,15 @@ impl Server {
     /// Method and path of every request.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::env::var_os("RCTL_CONTRACT").is_some() && !std::thread::panicking() {
+            let flaws: Vec<String> = self.asked().iter().filter_map(crate::contract::flaw).collect();
+            assert!(flaws.is_empty(), "not in the API's document: {flaws:#?}");
+        }
     }
 }
 
@@ -114,7 +129,7 @@ fn read(stream: &TcpStream) -> Option<Asked> {
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let line = line.rsplit_once(' ').map(|(asked, _)| asked.to_owned())?;
-    Some(Asked { line, headers, body: serde_json::from_slice(&body).unwrap_or_default() })
+    Some(Asked { line, headers, body: serde_json::from_slice(&body).unwrap_or_default(), answer: Value::Null })
 }
 
 fn write(mut stream: &TcpStream, status: u16, headers: &[(&str, String)], body: &str) {

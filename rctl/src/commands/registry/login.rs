@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::trust;
 use crate::client::Call;
-use crate::commands::{Yes, whoami};
+use crate::commands::{Yes, machine, whoami};
 use crate::config::{Credential, write_private};
 use crate::context::{Context, agrees};
 use crate::error::{Error, Result};
@@ -113,14 +113,6 @@ impl Login {
         let key = made["key"].as_str().ok_or_else(|| Error::Other("the server shows no key".into()))?;
         Ok(Secret::new(key))
     }
-}
-
-/// The name of this machine, for a person who looks at a list of keys later.
-fn machine() -> String {
-    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let name: String =
-        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).take(60).collect();
-    if name.is_empty() { "a machine".into() } else { name }
 }
 
 /// Hands the key to a tool, on its standard input.
