@@ -5,7 +5,7 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys clients oci crash fuzz
+.PHONY: help build fmt check test unit postgres tools journeys schema clients oci crash fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ unit: ## Unit, property and handler tests
 
 journeys: ## Journeys through the running binary that need no other program
 	$(CARGO) test --test journeys
+
+schema: tools ## The REST API against its own OpenAPI document, by schemathesis
+	$(CARGO) build
+	tests/tools/schemathesis.sh
 
 postgres: tools ## The storage tests, the journeys and two replicas, on a private PostgreSQL
 	tests/tools/postgres.sh $(CARGO) test -p storage -p identity -p registry -p authsvc -p controller --lib
@@ -52,4 +56,4 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys postgres clients oci crash
+	tests/tools/steps.sh check unit journeys schema postgres clients oci crash

@@ -25,6 +25,7 @@ debian_packages=(
 
 python_packages=(
   "aiosmtpd==1.4.6"
+  "schemathesis==4.32.5"
 )
 
 node_packages=(

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Holds a running server against its own OpenAPI document: no 5xx, no status, body or media type
+# that the document does not name. Twice: with an admin's API key, and with an admin's session.
+# Takes three minutes at most. WHARFINGER_BIN names the binary, else the one of `cargo build`.
+#
+#   schemathesis.sh [ARGUMENTS FOR SCHEMATHESIS...]
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+binary=${WHARFINGER_BIN:-$root/target/debug/wharfinger}
+fuzzer=${WHARFINGER_TOOLS:-$root/target/tools}/py/bin/schemathesis
+[ -x "$binary" ] || { echo "schemathesis.sh: $binary is missing, run 'cargo build'" >&2; exit 1; }
+[ -x "$fuzzer" ] || { echo "schemathesis.sh: not installed, run 'tests/tools/install.sh python'" >&2; exit 1; }
+
+dir=$(mktemp -d)
+server=
+stop() {
+  if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
+  rm -rf "$dir"
+}
+trap stop EXIT
+
+free_port() {
+  local port=0
+  until [ "$port" -ne 0 ] && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((10000 + RANDOM % 20000)); done
+  printf '%s\n' "$port"
+}
+controller=$(free_port)
+password='tide tables and the rope locker'
+export WHARFINGER_ADMIN_PASSWORD=$password WHARFINGER_OPERATOR_PASSWORD='operators keep long passwords too'
+"$binary" serve --data-dir "$dir/data" --tls off --log-format json --log-level warn \
+  --controller-listen "127.0.0.1:$controller" --registry-listen "127.0.0.1:$(free_port)" \
+  --auth-listen "127.0.0.1:$(free_port)" --admin-listen "127.0.0.1:$(free_port)" >"$dir/server.log" 2>&1 &
+server=$!
+url=http://127.0.0.1:$controller
+for _ in $(seq 100); do curl -fsS "$url/readyz" >/dev/null 2>&1 && break; sleep 0.1; done
+
+api() { curl -sS -b "$dir/cookies" -H "X-CSRF-Token: ${token:-}" -H 'Content-Type: application/json' "$@"; }
+log_in() {
+  token=$(curl -fsS -c "$dir/cookies" -H 'Content-Type: application/json' \
+    -d "{\"username\": \"admin@localhost\", \"password\": \"$password\"}" "$url/api/v1/login" | jq -re .csrf_token)
+  cookie=$(awk '$7 ~ /^[0-9a-f.]+$/ {print $6 "=" $7}' "$dir/cookies")
+}
+log_in
+api -f -d '{"slug": "web"}' "$url/api/v1/orgs/main/projects" >/dev/null
+api -d '{"name": "reader@example.com", "kind": "local"}' "$url/api/v1/orgs/main/users" >/dev/null
+key=$(api -f -d '{"name": "fuzzer"}' "$url/api/v1/orgs/main/apikeys" | jq -re .key)
+
+# What would end the fuzzer's own credentials, or its organization, is left to the other tests.
+run() {
+  local name=$1
+  shift
+  echo "schemathesis.sh: with $name"
+  timeout --foreground 100 "$fuzzer" --config-file "$root/tests/tools/schemathesis.toml" run "$url/api/v1/openapi.json" \
+    --url "$url/api/v1" --max-time 70 --phases examples,coverage,fuzzing --max-examples 20 --seed 1 \
+    --continue-on-failure --no-shrink --workers 2 --no-color --warnings off \
+    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
+    --exclude-path /logout --exclude-path-regex '/account/sessions|/mfa|/passkeys' \
+    "$@" >"$dir/report" 2>&1 || failed=1
+  tail -n "${LINES_SHOWN:-60}" "$dir/report"
+}
+failed=0
+run "an API key" --header "X-API-KEY: $key" "$@"
+log_in
+run "a session" --header "Cookie: $cookie" --header "X-CSRF-Token: $token" "$@"
+# Whoever was locked out on the way has found nothing.
+curl -fsS -o /dev/null -H "X-API-KEY: $key" "$url/api/v1/orgs/main" || { echo "schemathesis.sh: the key is no good any more" >&2; failed=1; }
+api -f -o /dev/null "$url/api/v1/orgs/main" || { echo "schemathesis.sh: the session is no good any more" >&2; failed=1; }
+if [ -s "$dir/server.log" ] && grep -q '"level":"ERROR"' "$dir/server.log"; then
+  grep '"level":"ERROR"' "$dir/server.log" | tail -n 20
+  failed=1
+fi
+exit "$failed"
