@@ -70,6 +70,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     }
     let monitor = process.monitor(sockets.monitor);
     let background = Background::start(config, &stores, &process.metrics, certificate, &services)?;
+    tell_cost(&stores).await;
     tracing::info!(services = ?services.iter().map(|s| s.name()).collect::<Vec<_>>(), "serving");
     signals.next().await;
     let code = process.drain(config, &mut signals).await;
@@ -85,6 +86,20 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     }
     tracing::info!("stopped");
     Ok(code)
+}
+
+/// Says what a password costs on this machine: whoever guesses pays it, and so does every log-in.
+async fn tell_cost(stores: &Stores) {
+    let cost = stores.identity.hash_cost();
+    match stores.identity.measure_hash().await {
+        Ok(took) => tracing::info!(
+            argon2.memory_kib = cost.memory,
+            argon2.passes = cost.passes,
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "a password hash costs"
+        ),
+        Err(error) => tracing::warn!(%error, "the cost of a password hash was not measured"),
+    }
 }
 
 fn sorted(named: &[Service]) -> Vec<Service> {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use identity::access::IssueError;
+use identity::limits::Throttled;
 use identity::login::LoginError;
 use identity::scope::ScopeError;
 use serde_json::json;
@@ -54,10 +55,20 @@ impl Error {
             Self::Invalid { oauth, .. } => Wire::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", oauth),
             Self::TooLarge => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "invalid_request"),
             Self::Slow => Wire::new(StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request"),
-            Self::Login(LoginError::Refused | LoginError::MustChangePassword) => {
-                Wire::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "invalid_grant")
-            }
+            Self::Login(
+                LoginError::Refused
+                | LoginError::MustChangePassword
+                | LoginError::ApiKeyRequired
+                | LoginError::SecondFactor(_)
+                | LoginError::WrongFactor
+                | LoginError::Ended
+                | LoginError::NoPasskeys,
+            ) => Wire::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "invalid_grant"),
             Self::Login(LoginError::Locked { retry_after } | LoginError::Busy { retry_after }) => {
+                Wire::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "temporarily_unavailable")
+                    .after(*retry_after)
+            }
+            Self::Login(LoginError::Throttled(Throttled { retry_after })) => {
                 Wire::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "temporarily_unavailable")
                     .after(*retry_after)
             }

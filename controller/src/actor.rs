@@ -12,7 +12,7 @@ use identity::Secret;
 use identity::audit::{Caller, Client, Credential, Origin};
 use identity::login::LoginError;
 use identity::rbac::{Permission, Principal, Resource, authorize};
-use identity::session::LiveSession;
+use identity::session::{BEARER_PREFIX, LiveSession, SessionKind};
 use storage::orgs::{self, Org};
 use storage::projects::{self, Project};
 
@@ -37,8 +37,6 @@ pub(crate) struct Actor {
 pub(crate) struct Holder {
     /// The session.
     pub(crate) session: LiveSession,
-    /// The cookie's value.
-    pub(crate) cookie: Secret,
     /// The holder, as whoever changes something.
     pub(crate) caller: Caller,
 }
@@ -47,21 +45,50 @@ impl FromRequestParts<State> for Holder {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
-        let cookie = Secret::new(sessions::cookie(&parts.headers).ok_or(Error::Unauthenticated)?);
-        let session = state.identity().find_session(&cookie).await?.ok_or(Error::Unauthenticated)?;
-        // Not for safe methods: those change nothing, and their answers are not for other sites to read.
+        let (secret, kind) = session_secret(&parts.headers, state).ok_or(Error::Unauthenticated)?;
+        let session = state.identity().find_session(&secret, kind).await?.ok_or(Error::Unauthenticated)?;
+        // Not for safe methods: those change nothing, and their answers are not for other sites to read. Nor for bearer
+        // tokens, which no browser sends by itself.
         let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let given = parts.headers.get(CSRF_TOKEN).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !safe && !session.csrf_matches(given) {
+        if kind == SessionKind::Browser && !safe && !session.csrf_matches(given) {
             return Err(Error::CsrfToken);
         }
+        let client = if kind == SessionKind::Cli { Client::Cli } else { Client::Browser };
         let caller = Caller {
             principal: Arc::clone(&session.principal),
             credential: Credential::Session(session.id.clone()),
-            origin: origin(parts, Client::Browser),
+            origin: origin(parts, client),
         };
-        Ok(Self { session, cookie, caller })
+        Ok(Self { session, caller })
     }
+}
+
+impl Holder {
+    /// Somebody who may do more than repair their own access: with a password of their own choice, and a second factor
+    /// where one is asked for.
+    ///
+    /// # Errors
+    /// 403 that says what to do first.
+    pub(crate) fn full(&self) -> Result<()> {
+        if self.session.must_change_password {
+            return Err(Error::PasswordChangeRequired);
+        }
+        if self.session.must_enrol { Err(Error::MfaEnrolmentRequired) } else { Ok(()) }
+    }
+}
+
+/// The secret of the session that a request shows: a command line's bearer token, or a browser's cookie.
+fn session_secret(headers: &HeaderMap, state: &State) -> Option<(Secret, SessionKind)> {
+    if headers.contains_key(API_KEY) {
+        return None;
+    }
+    if headers.contains_key(header::AUTHORIZATION) {
+        let token = api_key(headers).ok().flatten()?;
+        return token.starts_with(BEARER_PREFIX).then(|| (Secret::new(token), SessionKind::Cli));
+    }
+    let cookie = sessions::cookie(headers, state.settings().secure_cookies)?;
+    Some((Secret::new(cookie), SessionKind::Browser))
 }
 
 impl FromRequestParts<State> for Actor {
@@ -69,8 +96,8 @@ impl FromRequestParts<State> for Actor {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
         // A key says more than a cookie that the browser adds by itself.
-        if let Some(key) = api_key(&parts.headers)? {
-            return match state.identity().login_with_key(&Secret::new(key)).await {
+        if let Some(key) = api_key(&parts.headers)?.filter(|key| !key.starts_with(BEARER_PREFIX)) {
+            return match state.identity().login_with_key(&origin(parts, Client::Api), &Secret::new(key)).await {
                 Ok(login) => {
                     let id = login.key.map(|key| key.id).unwrap_or_default();
                     Ok(Self::new(login.principal, Credential::ApiKey(id), parts))
@@ -79,11 +106,9 @@ impl FromRequestParts<State> for Actor {
                 Err(error) => Err(error.into()),
             };
         }
-        let session = Holder::from_request_parts(parts, state).await?.session;
-        if session.must_change_password {
-            return Err(Error::PasswordChangeRequired);
-        }
-        Ok(Self::new(session.principal, Credential::Session(session.id), parts))
+        let holder = Holder::from_request_parts(parts, state).await?;
+        holder.full()?;
+        Ok(Self { caller: holder.caller })
     }
 }
 
@@ -109,8 +134,7 @@ pub(crate) fn origin(parts: &Parts, client: Client) -> Origin {
 
 impl Actor {
     fn new(principal: Arc<Principal>, credential: Credential, parts: &Parts) -> Self {
-        let client = if matches!(credential, Credential::Session(_)) { Client::Browser } else { Client::Api };
-        Self { caller: Caller { principal, credential, origin: origin(parts, client) } }
+        Self { caller: Caller { principal, credential, origin: origin(parts, Client::Api) } }
     }
 
     /// The user and their rights.

@@ -3,7 +3,10 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use identity::admin::AdminError;
+use identity::device::DeviceError;
+use identity::limits::Throttled;
 use identity::login::LoginError;
+use identity::mfa::MfaError;
 use identity::rbac::Denial;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -31,6 +34,17 @@ pub enum Error {
     /// The session may do nothing else before its user has chosen a new password.
     #[error("choose a new password first: POST /api/v1/password")]
     PasswordChangeRequired,
+    /// The session may do nothing else before its user has a second factor.
+    #[error(
+        "an organization of yours asks for a second factor: enrol one first, POST /api/v1/account/mfa/totp or …/passkeys/begin"
+    )]
+    MfaEnrolmentRequired,
+    /// A second factor that is not right.
+    #[error("that code or passkey is not right, was used already, or came too late")]
+    WrongFactor,
+    /// A log-in of two steps that is over before its second.
+    #[error("this log-in took too long or was tried too often: begin again")]
+    LoginEnded,
     /// An unsafe request of a session without the session's token.
     #[error("the header X-CSRF-Token is missing or not the session's: GET /api/v1/session tells it")]
     CsrfToken,
@@ -127,6 +141,11 @@ impl Error {
             Self::PasswordChangeRequired => {
                 (StatusCode::FORBIDDEN, "password-change-required", "A new password is needed")
             }
+            Self::MfaEnrolmentRequired => {
+                (StatusCode::FORBIDDEN, "mfa-enrolment-required", "A second factor is needed")
+            }
+            Self::WrongFactor => (StatusCode::UNAUTHORIZED, "wrong-factor", "Second factor refused"),
+            Self::LoginEnded => (StatusCode::UNAUTHORIZED, "login-ended", "Log-in ended"),
             Self::CsrfToken => (StatusCode::FORBIDDEN, "csrf-token", "CSRF token missing"),
             Self::Denied(_) => (StatusCode::FORBIDDEN, "denied", "Permission missing"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
@@ -166,7 +185,7 @@ impl IntoResponse for Error {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
             // RFC 9110 §15.5.2: a 401 carries a challenge.
-            Self::Unauthenticated | Self::BadCredentials => {
+            Self::Unauthenticated | Self::BadCredentials | Self::WrongFactor | Self::LoginEnded => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"wharfinger\""));
             }
             Self::TryLater { seconds, .. } => {
@@ -214,7 +233,16 @@ impl From<LoginError> for Error {
             LoginError::Locked { retry_after } | LoginError::Busy { retry_after } => {
                 Self::TryLater { seconds: retry_after.max(1), reason: error.to_string() }
             }
+            LoginError::Throttled(Throttled { retry_after }) => {
+                Self::TryLater { seconds: retry_after.max(1), reason: error.to_string() }
+            }
             LoginError::MustChangePassword => Self::PasswordChangeRequired,
+            LoginError::ApiKeyRequired => Self::Forbidden("use an API key in place of the password"),
+            // Only `POST /login` logs in with a password, and goes on from there by itself.
+            LoginError::SecondFactor(_) => Self::LoginEnded,
+            LoginError::WrongFactor => Self::WrongFactor,
+            LoginError::Ended => Self::LoginEnded,
+            LoginError::NoPasskeys => Self::Conflict(error.to_string()),
             LoginError::Unavailable(error) => error.into(),
         }
     }
@@ -231,6 +259,40 @@ impl From<AdminError> for Error {
             AdminError::Login(error) => error.into(),
             AdminError::Busy(busy) => LoginError::from(busy).into(),
             AdminError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<Throttled> for Error {
+    fn from(error: Throttled) -> Self {
+        Self::TryLater { seconds: error.retry_after.max(1), reason: error.to_string() }
+    }
+}
+
+impl From<MfaError> for Error {
+    fn from(error: MfaError) -> Self {
+        match error {
+            MfaError::Wrong => Self::Invalid { field: "code", reason: error.to_string() },
+            MfaError::Name => Self::invalid("name", &error),
+            MfaError::Enrolled
+            | MfaError::NotEnrolled
+            | MfaError::NoFactor
+            | MfaError::TooMany
+            | MfaError::NoPasskeys
+            | MfaError::Elsewhere => Self::Conflict(error.to_string()),
+            MfaError::Machine => Self::Forbidden("second factors are for people"),
+            MfaError::Damaged => Self::internal(error),
+            MfaError::Login(error) => error.into(),
+            MfaError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Throttled(error) => error.into(),
+            DeviceError::Storage(error) => error.into(),
         }
     }
 }

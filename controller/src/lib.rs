@@ -7,10 +7,12 @@
 mod actor;
 mod api_keys;
 mod bindings;
+mod devices;
 pub mod error;
 mod etag;
 mod extract;
 mod idempotency;
+mod mfa;
 pub mod openapi;
 mod orgs;
 pub mod page;

@@ -59,7 +59,8 @@ fn build() -> OpenApi {
 fn schemes() -> [(&'static str, SecurityScheme); 3] {
     let session = ApiKeyValue::new(crate::sessions::COOKIE);
     let header = ApiKeyValue::new("X-API-KEY");
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("ra2.<id>.<secret>").build();
+    let bearer =
+        HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("ra2.<id>.<secret> or rs1.<secret>").build();
     [
         ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
         ("api_key", SecurityScheme::ApiKey(ApiKey::Header(header))),
@@ -73,7 +74,7 @@ fn complete(operation: &mut Operation, route: &Route) {
     let by = |names: &[&str]| names.iter().map(|name| SecurityRequirement::new(*name, none)).collect::<Vec<_>>();
     operation.security = Some(match route.access {
         Access::Anyone => Vec::new(),
-        Access::Session => by(&["session"]),
+        Access::Session => by(&["session", "bearer"]),
         Access::LoggedIn | Access::Needs(_) => by(&["session", "api_key", "bearer"]),
     });
     if let Access::Needs(permission) = route.access {

@@ -71,9 +71,32 @@ routes! {
     get    "/openapi.json"                        Anyone                   => openapi::get_openapi;
 
     post   "/login"                               Anyone                   => sessions::api::log_in;
+    post   "/login/second-factor"                 Anyone                   => sessions::api::show_second_factor;
+    post   "/login/passkey/begin"                 Anyone                   => sessions::api::begin_passkey_login;
+    post   "/login/passkey"                       Anyone                   => sessions::api::log_in_by_passkey;
     post   "/logout"                              Session                  => sessions::api::log_out;
     get    "/session"                             Session                  => sessions::api::get_session;
+    post   "/session/org"                         Session                  => sessions::api::choose_org;
     post   "/password"                            Session                  => sessions::api::change_password;
+
+    get    "/account/sessions"                    Session                  => sessions::list::list_own_sessions;
+    delete "/account/sessions"                    Session                  => sessions::list::end_other_sessions;
+    delete "/account/sessions/{id}"               Session                  => sessions::list::end_own_session;
+    get    "/account/mfa"                         Session                  => mfa::api::get_mfa;
+    post   "/account/mfa/totp"                    Session                  => mfa::api::propose_totp;
+    post   "/account/mfa/totp/confirm"            Session                  => mfa::api::confirm_totp;
+    delete "/account/mfa/totp"                    Session                  => mfa::api::remove_totp;
+    post   "/account/mfa/recovery-codes"          Session                  => mfa::api::renew_recovery_codes;
+    post   "/account/mfa/passkeys/begin"          Session                  => mfa::api::begin_passkey;
+    post   "/account/mfa/passkeys"                Session                  => mfa::api::add_passkey;
+    get    "/account/mfa/passkeys"                Session                  => mfa::api::list_passkeys;
+    delete "/account/mfa/passkeys/{id}"           Session                  => mfa::api::remove_passkey;
+
+    post   "/device/code"                         Anyone                   => devices::api::begin_device;
+    post   "/device/token"                        Anyone                   => devices::api::poll_device;
+    get    "/device/{user_code}"                  Session                  => devices::api::get_device;
+    post   "/device/{user_code}/approve"          Session                  => devices::api::approve_device;
+    post   "/device/{user_code}/deny"             Session                  => devices::api::deny_device;
 
     get    "/orgs"                                LoggedIn                 => orgs::api::list_orgs;
     post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org, idempotent;
@@ -101,6 +124,9 @@ routes! {
     post   "/orgs/{org}/users/{name}/deactivate"  Needs(UserWrite)         => users::api::deactivate_user;
     post   "/orgs/{org}/users/{name}/activate"    Needs(UserWrite)         => users::api::activate_user;
     post   "/orgs/{org}/users/{name}/unlock"      Needs(UserWrite)         => users::api::unlock_user;
+    get    "/orgs/{org}/users/{name}/sessions"    Needs(UserRead)          => sessions::list::list_sessions;
+    delete "/orgs/{org}/users/{name}/sessions"    Needs(UserWrite)         => sessions::list::end_sessions;
+    post   "/orgs/{org}/users/{name}/mfa/reset"   Needs(UserWrite)         => mfa::api::reset_mfa;
 
     get    "/orgs/{org}/bindings"                 Needs(MemberRead)        => bindings::api::list_bindings;
     post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding, idempotent;

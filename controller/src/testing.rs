@@ -44,6 +44,13 @@ impl Reply {
         self
     }
 
+    /// The session whose cookie the answer sets, and whose token it tells.
+    pub(crate) fn session(&self) -> Caller {
+        let cookie = self.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let told = self.body.get("session").unwrap_or(&self.body);
+        Caller::Session { cookie, csrf: told["csrf_token"].as_str().unwrap().to_owned() }
+    }
+
     pub(crate) fn text(&self, field: &str) -> String {
         self.body[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.body)).to_owned()
     }

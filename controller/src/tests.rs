@@ -92,8 +92,10 @@ async fn a_temporary_password_lets_in_to_choose_another_and_nothing_else() {
     controller.get(&caller, "/session").await.expect(200);
     let short = json!({"current": temporary, "new": "short"});
     controller.post(&caller, "/password", &short).await.expect(422);
-    controller.post(&caller, "/password", &json!({"current": temporary, "new": PASSWORD})).await.expect(204);
+    let change = json!({"current": temporary, "new": PASSWORD});
+    let changed = controller.post(&caller, "/password", &change).await.expect(200);
     controller.get(&caller, "/session").await.expect(401);
+    controller.get(&changed.session(), "/orgs").await.expect(200);
     controller.login("new@example.com").await;
 }
 

@@ -14,9 +14,30 @@ pub(crate) const NO_ID: &str = "01m873zmf5zd6b8zx74pqyqnqs";
 const TRIES: &[(&str, &str, &str)] = &[
     ("get /openapi.json", "", ""),
     ("post /login", "", r#"{"username": "nobody@example.com", "password": "wrong"}"#),
+    ("post /login/second-factor", "", r#"{"token": "none", "code": "123456"}"#),
+    ("post /login/passkey/begin", "", ""),
+    ("post /login/passkey", "", r#"{"token": "none", "credential": {}}"#),
     ("post /logout", "", ""),
     ("get /session", "", ""),
     ("post /password", "", r#"{"current": "wrong", "new": "another good password"}"#),
+    ("post /session/org", "", r#"{"org": "{org}"}"#),
+    ("get /account/sessions", "", ""),
+    ("delete /account/sessions", "", ""),
+    ("delete /account/sessions/{id}", "", ""),
+    ("get /account/mfa", "", ""),
+    ("post /account/mfa/totp", "", ""),
+    ("post /account/mfa/totp/confirm", "", r#"{"code": "123456"}"#),
+    ("delete /account/mfa/totp", "", r#"{"code": "123456"}"#),
+    ("post /account/mfa/recovery-codes", "", ""),
+    ("post /account/mfa/passkeys/begin", "", ""),
+    ("post /account/mfa/passkeys", "", r#"{"token": "none", "name": "laptop", "credential": {}}"#),
+    ("get /account/mfa/passkeys", "", ""),
+    ("delete /account/mfa/passkeys/{id}", "", ""),
+    ("post /device/code", "", r#"{"client": "rctl"}"#),
+    ("post /device/token", "", r#"{"device_code": "none"}"#),
+    ("get /device/{user_code}", "", ""),
+    ("post /device/{user_code}/approve", "", ""),
+    ("post /device/{user_code}/deny", "", ""),
     ("get /orgs", "", ""),
     ("post /orgs", "", r#"{"slug": "fresh"}"#),
     ("get /orgs/{org}", "", ""),
@@ -40,6 +61,9 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("post /orgs/{org}/users/{name}/deactivate", "", ""),
     ("post /orgs/{org}/users/{name}/activate", "", ""),
     ("post /orgs/{org}/users/{name}/unlock", "", ""),
+    ("get /orgs/{org}/users/{name}/sessions", "", ""),
+    ("delete /orgs/{org}/users/{name}/sessions", "", ""),
+    ("post /orgs/{org}/users/{name}/mfa/reset", "", ""),
     ("get /orgs/{org}/bindings", "", ""),
     ("post /orgs/{org}/bindings", "", r#"{"user": "target@example.com", "role": "AUDITOR"}"#),
     ("delete /orgs/{org}/bindings/{id}", "", ""),
@@ -64,6 +88,7 @@ fn find(route: &Route) -> (&'static str, &'static str) {
 pub(crate) fn path_with(route: &Route, org: &str, id: &str) -> String {
     let (query, _) = find(route);
     let path = route.path.replace("{project}", "web").replace("{name}", TARGET).replace("{id}", id);
+    let path = path.replace("{user_code}", "BCDF-GHJK");
     format!("{path}{query}").replace("{org}", org)
 }
 

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::audit::journal::Journal;
 use crate::keys::{KeysError, Ring};
+use crate::limits::Limits;
 use crate::login::Turns;
 use crate::master::{MacKey, MasterKey, OpenSealedError};
-use crate::password::{Cost, Hasher};
+use crate::password::{Busy, Cost, Hasher};
 use crate::principal::Caches;
 use crate::rbac::{Role, RolesError};
 use crate::token::Claims;
@@ -43,7 +44,7 @@ pub struct Options {
     pub controller_url: String,
     /// Life of an access token in seconds, at least 60.
     pub token_lifetime: i64,
-    /// Life of a console session in seconds.
+    /// Longest life of a session in seconds.
     pub session_lifetime: i64,
     /// Life of a temporary password in seconds.
     pub temporary_password_lifetime: i64,
@@ -111,6 +112,10 @@ pub(crate) struct Inner {
     pub(crate) remembered: Cache<[u8; 32], ()>,
     pub(crate) remember_key: MacKey,
     pub(crate) turns: Turns,
+    /// How often somebody may try.
+    pub(crate) limits: Limits,
+    /// Passkey ceremonies, where the controller has a name.
+    pub(crate) webauthn: Option<webauthn_rs::Webauthn>,
     /// Tokens whose signature was checked, by hash.
     pub(crate) checked: Cache<[u8; 32], Arc<(Arc<Claims>, String)>>,
     pub(crate) generation: AtomicU64,
@@ -137,6 +142,8 @@ impl Identity {
             remembered: Cache::builder().max_capacity(20_000).time_to_live(REMEMBER).build(),
             remember_key: MacKey::ephemeral(),
             turns: Turns::default(),
+            limits: Limits::default(),
+            webauthn: crate::mfa::passkey::ceremonies(&options.controller_url),
             checked: Cache::builder()
                 .max_capacity(CHECKED_BYTES)
                 .weigher(|_, checked: &Arc<(Arc<Claims>, String)>| checked.0.weight())
@@ -192,6 +199,26 @@ impl Identity {
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         self.0.options.clock.now_ms()
+    }
+
+    /// Where people reach the controller.
+    #[must_use]
+    pub fn controller_url(&self) -> &str {
+        &self.0.options.controller_url
+    }
+
+    /// How long one password hash takes on this machine, to be told at start.
+    ///
+    /// # Errors
+    /// [`Busy`] where it cannot be computed now.
+    pub async fn measure_hash(&self) -> Result<Duration, Busy> {
+        self.0.hasher.measure().await
+    }
+
+    /// What one password hash costs.
+    #[must_use]
+    pub fn hash_cost(&self) -> Cost {
+        self.0.options.cost
     }
 
     /// `aud` of access tokens: the registry's `service`.

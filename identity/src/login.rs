@@ -1,27 +1,36 @@
 //! THE log-in sequence. Every door goes through it: console, `docker login`, REST.
 //!
 //! Known and unknown names get the same answers in the same time: the name is looked up, a hash is computed (a dummy's where
-//! there is nobody), the failure is counted by the name that was typed. Five failures in a row within 15 minutes lock the
-//! name for passwords at every door. API keys are neither locked nor counted: 256 random bits cannot be guessed, and
-//! otherwise anybody could stop a company's builds.
+//! there is nobody), the failure is counted by the name that was typed and recorded. Failures in a row lock the name for
+//! passwords and second factors at every door, by the strictest setting of the user's organizations. API keys are neither
+//! locked nor counted: 256 random bits cannot be guessed, and otherwise anybody could stop a company's builds.
+//!
+//! Where a second factor is on, a right password opens nothing yet: [`second_factor`] goes on from there, and the failures
+//! before it stay counted until it is over. The registry's door, which cannot ask for one, then takes API keys only.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use storage::login_failures::{self, LoginFailures};
 use storage::users::User;
-use storage::{api_keys, memberships, users};
+use storage::{Tx, api_keys, memberships, orgs, users};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument;
 
 use crate::api_key::ApiKey;
-use crate::audit::{Caller, Entry};
+use crate::audit::{Caller, Client, Credential, Entry, Origin, Outcome};
 use crate::core::Identity;
+use crate::limits::{Limit, Throttled};
 use crate::name::{UserName, normalise};
 use crate::password::Busy;
+use crate::policy::Policy;
 use crate::rbac::Principal;
 use crate::secret::Secret;
 use crate::token::Epochs;
+
+mod second_factor;
+
+pub use second_factor::{Factor, LoggedIn, Method, PasskeyLogin, Pending};
 
 /// Log-ins under one name go one after the other; names share this many queues.
 const QUEUES: usize = 256;
@@ -39,6 +48,10 @@ pub enum Door {
     Registry,
 }
 
+/// Why a log-in was refused, in the audit log.
+const WRONG_PASSWORD: &str = "wrong name or password";
+const SHUT_OUT: &str = "the password has ended, the door is closed to the user, or they are shut out everywhere";
+
 /// Somebody who got in.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -50,6 +63,8 @@ pub struct Login {
     pub key: Option<UsedKey>,
     /// Whether they must choose a new password before anything else.
     pub must_change_password: bool,
+    /// Whether they showed a second factor, or a passkey.
+    pub second_factor: bool,
 }
 
 /// The API key that somebody got in with.
@@ -84,6 +99,24 @@ pub enum LoginError {
     /// The password is right but temporary, and this door cannot change it.
     #[error("this password is temporary: log in to the console or POST /api/v1/login to choose your own first")]
     MustChangePassword,
+    /// The password is right, and this door takes API keys only of whoever has, or must have, a second factor.
+    #[error("this account needs a second factor, which cannot be shown here: use an API key in place of the password")]
+    ApiKeyRequired,
+    /// The password is right, and a second factor is to be shown.
+    #[error("show the second factor")]
+    SecondFactor(Box<Pending>),
+    /// The second factor is not right.
+    #[error("that code or passkey is not right, or was used already")]
+    WrongFactor,
+    /// There is no log-in that waits for a second factor: it took too long, was tried too often, or something ended it.
+    #[error("this log-in took too long or was tried too often: begin again with the password")]
+    Ended,
+    /// Too many tries from that address or under that name.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    /// Passkeys need a name to be bound to.
+    #[error("passkeys need the controller to be reached by a name, not by an address")]
+    NoPasskeys,
     /// It cannot be checked now.
     #[error("log-ins cannot be checked at this moment")]
     Unavailable(#[from] storage::Error),
@@ -119,41 +152,105 @@ struct NameKey {
     hex: String,
 }
 
+/// What is known of a name before its password is checked.
+pub(crate) struct Known {
+    failed: Option<LoginFailures>,
+    pub(crate) user: Option<User>,
+    pub(crate) policy: Policy,
+}
+
+/// Somebody whose password was found right.
+struct Checked {
+    failed: Option<LoginFailures>,
+    user: User,
+}
+
 impl Identity {
-    /// Lets somebody in by name and secret: a password or, but for the console, an API key of theirs. A console session
-    /// would carry more than the key does.
+    /// As [`Identity::login_from`], from nowhere in particular.
     ///
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, name: &str, secret: &Secret, door: Door) -> Result<Login, LoginError> {
+        self.login_from(&Origin::default(), name, secret, door).await
+    }
+
+    /// Lets somebody in by name and secret: a password or, but for the console, an API key of theirs. A console session
+    /// would carry more than the key does.
+    ///
+    /// # Errors
+    /// [`LoginError`]; [`LoginError::SecondFactor`] where the log-in goes on with [`Identity::show_second_factor`].
+    pub async fn login_from(
+        &self,
+        from: &Origin,
+        name: &str,
+        secret: &Secret,
+        door: Door,
+    ) -> Result<Login, LoginError> {
+        let from = at_door(from, door);
         if let Some(key) = ApiKey::parse(secret.expose()) {
             if door == Door::Console {
                 return Err(LoginError::Refused);
             }
-            let login = self.login_by_key(&key).await?;
-            return if login.principal.name == normalise(name) { Ok(login) } else { Err(LoginError::Refused) };
+            let login = self.login_by_key(&from, &key).await?;
+            // A machine's row is named with its organization, which nobody types.
+            let shown = login.principal.name.split(':').next().unwrap_or_default();
+            return if shown == normalise(name) { Ok(login) } else { Err(LoginError::Refused) };
         }
-        self.login_by_password(name, secret, door).await
+        let checked = self.check_password(&from, name, secret, door).await?;
+        self.let_in(&from, checked, name, door).await
     }
 
     /// Lets somebody in by API key alone, as programs do.
     ///
     /// # Errors
-    /// [`LoginError::Refused`] for anything that is not a live key of an active user, [`LoginError::Unavailable`].
-    pub async fn login_with_key(&self, secret: &Secret) -> Result<Login, LoginError> {
-        let key = ApiKey::parse(secret.expose()).ok_or(LoginError::Refused)?;
-        self.login_by_key(&key).await
+    /// [`LoginError::Refused`] for anything that is not a live key of an active user, [`LoginError::Throttled`],
+    /// [`LoginError::Unavailable`].
+    pub async fn login_with_key(&self, from: &Origin, secret: &Secret) -> Result<Login, LoginError> {
+        let Some(key) = ApiKey::parse(secret.expose()) else {
+            self.admit(Limit::Login, from, None)?;
+            self.count_against(Limit::Login, from, None);
+            return Err(LoginError::Refused);
+        };
+        self.login_by_key(from, &key).await
     }
 
-    async fn login_by_key(&self, key: &ApiKey) -> Result<Login, LoginError> {
-        let row = self.live_key(key.id()).await?.filter(|row| key.matches(&row.secret_hash));
-        let row = row.ok_or(LoginError::Refused)?;
-        let subject = self.subject(&row.user_id).await?.filter(|subject| subject.orgs.contains(&row.org_id));
-        let subject = subject.ok_or(LoginError::Refused)?;
+    /// By address alone: whoever fails under somebody's name must not stop their builds.
+    async fn login_by_key(&self, from: &Origin, key: &ApiKey) -> Result<Login, LoginError> {
+        self.admit(Limit::Login, from, None)?;
+        let found = self.live_key(key.id()).await?;
+        let row = found.clone().filter(|row| key.matches(&row.secret_hash));
+        let subject = match &row {
+            Some(row) => self.subject(&row.user_id).await?.filter(|subject| subject.orgs.contains(&row.org_id)),
+            None => None,
+        };
+        let (Some(row), Some(subject)) = (row, subject) else {
+            self.count_against(Limit::Login, from, None);
+            if let Some(row) = found {
+                self.record_refused_key(from, &row).await?;
+            }
+            return Err(LoginError::Refused);
+        };
+        self.give_back(Limit::Login, from, None);
         self.note_use(&row).await;
         let used = UsedKey { id: row.id.clone(), org_id: row.org_id.clone(), expires_at: row.expires_at };
         let principal = Arc::new(subject.principal(Some(&row.org_id)));
-        Ok(Login { principal, epochs: subject.epochs(), key: Some(used), must_change_password: false })
+        let epochs = subject.epochs();
+        Ok(Login { principal, epochs, key: Some(used), must_change_password: false, second_factor: false })
+    }
+
+    /// Records that somebody showed a key whose secret is another, or whose user is shut out.
+    async fn record_refused_key(&self, from: &Origin, row: &api_keys::ApiKey) -> storage::Result<()> {
+        let by = Caller {
+            principal: Arc::new(Principal::nobody("")),
+            credential: Credential::ApiKey(row.id.clone()),
+            origin: from.clone(),
+        };
+        let mut tx = self.db().begin().await?;
+        let (outcome, reason) = (Outcome::Denied, "the key is not right, or its user is shut out");
+        let entry =
+            Entry { org_id: &row.org_id, action: "login", target: &row.id, outcome, reason, ..Entry::default() };
+        self.record(&mut tx, &by, &entry).await?;
+        tx.commit().await
     }
 
     /// Notes, to the hour, that a key was used. A convenience for its owner: failing at it keeps nobody out.
@@ -173,86 +270,139 @@ impl Identity {
         }
     }
 
-    async fn login_by_password(&self, name: &str, secret: &Secret, door: Door) -> Result<Login, LoginError> {
-        let key = self.name_key(name);
-        let (failed, user) = self.look_up(name, &key).await?;
-        if self.remembers(user.as_ref(), secret) {
-            return self.let_in(failed, user, &key, door).await;
-        }
-        let turn = self.0.turns.take(&key.raw).await?;
-        let (this, name, secret) = (self.clone(), name.to_owned(), secret.clone());
-        // In a task of its own: a guess is counted even where the guesser hangs up before hearing that it was wrong.
-        let checked = async move {
-            let _turn = turn;
-            this.check_password(&name, &secret, &key, door).await
-        };
-        tokio::spawn(checked.in_current_span()).await.unwrap_or(Err(LoginError::Busy { retry_after: 2 }))
+    /// Checks the password of somebody who is logged in, as a log-in would, and returns their id and the
+    /// epoch that it was right at.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub(crate) async fn check_own_password(
+        &self,
+        from: &Origin,
+        name: &str,
+        secret: &Secret,
+    ) -> Result<(String, i64), LoginError> {
+        let user = self.check_password(from, name, secret, Door::Console).await?.user;
+        Ok((user.id, user.epoch))
     }
 
     async fn check_password(
         &self,
+        from: &Origin,
         name: &str,
         secret: &Secret,
+        door: Door,
+    ) -> Result<Checked, LoginError> {
+        self.admit(Limit::Login, from, Some(name))?;
+        let checked = self.check_admitted(from, name, secret, door).await;
+        match &checked {
+            Ok(_) => self.give_back(Limit::Login, from, Some(name)),
+            Err(LoginError::Refused | LoginError::Locked { .. }) => {
+                self.count_against(Limit::Login, from, Some(name));
+            }
+            Err(_) => {}
+        }
+        checked
+    }
+
+    async fn check_admitted(
+        &self,
+        from: &Origin,
+        name: &str,
+        secret: &Secret,
+        door: Door,
+    ) -> Result<Checked, LoginError> {
+        let key = self.name_key(name);
+        let known = self.look_up(from, name, &key).await?;
+        if self.remembers(known.user.as_ref(), secret) {
+            return self.admitted(from, known, name, &key, door).await;
+        }
+        let turn = self.0.turns.take(&key.raw).await?;
+        let (this, from, name, secret) = (self.clone(), from.clone(), name.to_owned(), secret.clone());
+        // In a task of its own: a guess is counted even where the guesser hangs up before hearing that it was wrong.
+        let checked = async move {
+            let _turn = turn;
+            // Whoever went before may have locked the name, or found this very password right.
+            let known = this.look_up(&from, &name, &key).await?;
+            if !this.remembers(known.user.as_ref(), &secret) {
+                let hash = known.user.as_ref().and_then(|user| user.password_hash.as_deref());
+                if !this.0.hasher.verify(&secret, hash).await? {
+                    return Err(this.count_failure(&from, &known, &name, &key, WRONG_PASSWORD).await?);
+                }
+            }
+            let checked = this.admitted(&from, known, &name, &key, door).await?;
+            this.0.remembered.insert(this.remember_mac(&checked.user, &secret), ());
+            Ok(checked)
+        };
+        tokio::spawn(checked.in_current_span()).await.unwrap_or(Err(LoginError::Busy { retry_after: 2 }))
+    }
+
+    /// A user whose password is right, if they may pass this door.
+    async fn admitted(
+        &self,
+        from: &Origin,
+        known: Known,
+        name: &str,
         key: &NameKey,
         door: Door,
-    ) -> Result<Login, LoginError> {
-        // Whoever went before may have locked the name, or found this very password right.
-        let (failed, user) = self.look_up(name, key).await?;
-        if !self.remembers(user.as_ref(), secret) {
-            let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
-            let right = self.0.hasher.verify(secret, hash).await?;
-            if !right || !self.admits(user.as_ref(), door).await? {
-                return Err(self.count_failure(key).await?);
-            }
-            if let Some(user) = &user {
-                self.0.remembered.insert(self.remember_mac(user, secret), ());
-            }
+    ) -> Result<Checked, LoginError> {
+        if !self.admits(known.user.as_ref(), door).await? {
+            return Err(self.count_failure(from, &known, name, key, SHUT_OUT).await?);
         }
-        self.let_in(failed, user, key, door).await
+        let Known { failed, user, .. } = known;
+        user.map(|user| Checked { failed, user }).ok_or(LoginError::Refused)
     }
 
     /// Lets in somebody whose password was found right.
-    async fn let_in(
-        &self,
-        failed: Option<LoginFailures>,
-        user: Option<User>,
-        key: &NameKey,
-        door: Door,
-    ) -> Result<Login, LoginError> {
-        let Some(user) = user else { return Err(LoginError::Refused) };
-        if !self.admits(Some(&user), door).await? {
-            return Err(self.count_failure(key).await?);
+    async fn let_in(&self, from: &Origin, checked: Checked, name: &str, door: Door) -> Result<Login, LoginError> {
+        let Checked { failed, user } = checked;
+        let subject = self.subject_at(&user).await?.filter(|subject| subject.is_alive()).ok_or(LoginError::Refused)?;
+        // The failures before a second factor stay counted: whoever knows the password could guess at codes without end.
+        if door == Door::Registry && subject.needs_api_key() {
+            let mut tx = self.db().begin().await?;
+            self.record_refused(&mut tx, from, Some(&user), name, "a second factor is needed: API keys only").await?;
+            tx.commit().await?;
+            return Err(LoginError::ApiKeyRequired);
+        }
+        if door == Door::Console && subject.factors.any() {
+            return Err(LoginError::SecondFactor(Box::new(self.begin_second_factor(&subject, user.epoch).await?)));
         }
         if failed.is_some() {
-            self.clear_failures(key).await?;
+            self.clear_failures(&self.name_key(name)).await?;
         }
         if user.must_change_password && door == Door::Registry {
             return Err(LoginError::MustChangePassword);
         }
-        let subject = self.subject_at(&user).await?.filter(|subject| subject.is_alive()).ok_or(LoginError::Refused)?;
         // The grants' epoch was read with the rights, never after them: a token must not carry older rights under a newer
         // epoch. The other one is that of the password that was checked.
         let epochs = Epochs { user: user.epoch, ..subject.epochs() };
         let principal = Arc::new(subject.principal(None));
-        Ok(Login { principal, epochs, key: None, must_change_password: user.must_change_password })
+        let must_change_password = user.must_change_password;
+        Ok(Login { principal, epochs, key: None, must_change_password, second_factor: false })
     }
 
-    /// Reads what a name has failed and who goes by it.
+    /// Reads what a name has failed, who goes by it, and what their organizations ask.
     ///
     /// # Errors
     /// [`LoginError::Locked`] where it is locked.
-    async fn look_up(&self, name: &str, key: &NameKey) -> Result<(Option<LoginFailures>, Option<User>), LoginError> {
+    async fn look_up(&self, from: &Origin, name: &str, key: &NameKey) -> Result<Known, LoginError> {
         let mut session = self.db().read().await?;
         let failed = login_failures::find(&mut session, &key.hex).await?;
-        let now = self.now();
-        if let Some(until) = failed.map(|failed| failed.locked_until).filter(|until| *until > now) {
-            return Err(LoginError::Locked { retry_after: until - now });
-        }
         // Looked up whatever it is, so that a name nobody can have takes no less time; as a name that nobody has, since
         // `PostgreSQL` fails on text with a NUL.
         let known = name.parse::<UserName>();
         let user = users::find_by_name(&mut session, known.as_ref().map_or("", UserName::as_str)).await?;
-        Ok((failed, user))
+        let settings = orgs::settings_of_user(&mut session, user.as_ref().map_or("", |user| &user.id)).await?;
+        drop(session);
+        let policy = Policy::strictest(&settings, self.0.options.lockout);
+        let now = self.now();
+        let locked = failed.map(|failed| failed.locked_until).filter(|until| *until > now && policy.lockout.is_some());
+        if let Some(until) = locked {
+            let mut tx = self.db().begin().await?;
+            self.record_refused(&mut tx, from, user.as_ref(), name, "the name is locked").await?;
+            tx.commit().await?;
+            return Err(LoginError::Locked { retry_after: until - now });
+        }
+        Ok(Known { failed, user, policy })
     }
 
     /// Whether a user whose password is right may pass this door.
@@ -264,12 +414,61 @@ impl Identity {
         Ok(alive && !ended && !closed)
     }
 
-    async fn count_failure(&self, key: &NameKey) -> Result<LoginError, LoginError> {
+    async fn count_failure(
+        &self,
+        from: &Origin,
+        known: &Known,
+        name: &str,
+        key: &NameKey,
+        reason: &str,
+    ) -> Result<LoginError, LoginError> {
         let mut tx = self.db().begin().await?;
-        let failed = login_failures::record(&mut tx, &key.hex, self.0.options.lockout, self.now()).await?;
+        if let Some(rule) = known.policy.lockout {
+            let failed = login_failures::record(&mut tx, &key.hex, rule, self.now()).await?;
+            tracing::info!(failures = failed.failures, locked = failed.locked_until > 0, "log-in refused");
+        }
+        self.record_refused(&mut tx, from, known.user.as_ref(), name, reason).await?;
         tx.commit().await?;
-        tracing::info!(failures = failed.failures, locked = failed.locked_until > 0, "log-in refused");
         Ok(LoginError::Refused)
+    }
+
+    /// Records a log-in that was refused: in the organizations of whoever goes by the name, else on the platform.
+    async fn record_refused(
+        &self,
+        tx: &mut Tx,
+        from: &Origin,
+        user: Option<&User>,
+        name: &str,
+        reason: &str,
+    ) -> storage::Result<()> {
+        // What is no name may be a password that was typed into the wrong field.
+        let typed = name.parse::<UserName>().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let by = Caller {
+            principal: Arc::new(Principal::nobody(typed.clone())),
+            credential: Credential::None,
+            origin: from.clone(),
+        };
+        let (outcome, target) = (Outcome::Denied, typed.as_str());
+        let entry = Entry { action: "login", target, outcome, reason, ..Entry::default() };
+        self.record_for(tx, &by, user.map(|user| user.id.as_str()), &entry).await
+    }
+
+    /// Records an entry in every organization of a user, or on the platform for an operator, and for nobody.
+    pub(crate) async fn record_for(
+        &self,
+        tx: &mut Tx,
+        by: &Caller,
+        user_id: Option<&str>,
+        entry: &Entry<'_>,
+    ) -> storage::Result<()> {
+        let orgs = memberships::orgs_of_user(tx, user_id.unwrap_or_default()).await?;
+        if orgs.is_empty() {
+            return self.record(tx, by, &Entry { org_id: "", ..entry.clone() }).await;
+        }
+        for org_id in &orgs {
+            self.record(tx, by, &Entry { org_id, ..entry.clone() }).await?;
+        }
+        Ok(())
     }
 
     async fn clear_failures(&self, key: &NameKey) -> Result<(), LoginError> {
@@ -317,10 +516,17 @@ impl Identity {
         self.0.remember_key.mac(text.expose().as_bytes())
     }
 
+    /// As a log-in under that name is counted.
     fn name_key(&self, name: &str) -> NameKey {
         let raw = self.mac("login name", normalise(name).as_bytes());
         NameKey { raw, hex: hex::encode(raw) }
     }
+}
+
+/// Where a request at a door comes from: what knocks at the registry's is docker or its like.
+fn at_door(from: &Origin, door: Door) -> Origin {
+    let client = if door == Door::Registry { Client::Docker } else { from.client };
+    Origin { client, ..from.clone() }
 }
 
 #[cfg(test)]

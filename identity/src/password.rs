@@ -15,6 +15,13 @@ use crate::secret::{Secret, fill_random};
 pub const MIN_CHARS: usize = 8;
 /// Most characters of a password.
 pub const MAX_CHARS: usize = 128;
+/// Characters of a password whose strength is judged.
+const JUDGED_CHARS: usize = 72;
+/// Guesses that a password must withstand: at five in a quarter of an hour more than anybody has, and offline, at the cost
+/// of a hash, more than most are worth.
+const ENOUGH_GUESSES: u64 = 100_000_000;
+/// Shortest name that a password must not hold: of fewer letters, many do by chance.
+const SHORTEST_NAME: usize = 4;
 /// Hashes that may wait for their turn, per running one.
 const QUEUE: usize = 32;
 
@@ -33,6 +40,14 @@ pub enum PasswordError {
     /// Known to every attacker.
     #[error("the password is one of the most common leaked passwords: choose another")]
     Leaked,
+    /// Made of what its owner is called.
+    #[error("the password contains the user's name: choose another")]
+    ContainsName,
+    /// Guessed in few tries by whoever knows how people make passwords.
+    #[error(
+        "the password is too easy to guess: use a few more words, or a longer one without dates, names and patterns"
+    )]
+    Weak,
 }
 
 /// More passwords are being checked than this machine has room for.
@@ -40,11 +55,19 @@ pub enum PasswordError {
 #[error("too many passwords are being checked; try again in a moment")]
 pub struct Busy;
 
-/// Checks what somebody wants as a password.
+/// Checks what somebody wants as a password, whoever they are.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub fn check(password: &Secret) -> Result<(), PasswordError> {
+    check_for(password, "")
+}
+
+/// Checks what the user of that name wants as a password.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_for(password: &Secret, name: &str) -> Result<(), PasswordError> {
     let text = password.expose();
     let chars = text.chars().count();
     if chars < MIN_CHARS {
@@ -53,9 +76,28 @@ pub fn check(password: &Secret) -> Result<(), PasswordError> {
         Err(PasswordError::TooLong)
     } else if LEAKED.contains(text.to_lowercase().as_str()) {
         Err(PasswordError::Leaked)
+    } else if contains_name(text, name) {
+        Err(PasswordError::ContainsName)
+    } else if is_weak(text, name) {
+        Err(PasswordError::Weak)
     } else {
         Ok(())
     }
+}
+
+/// Whether a password holds the user's name, or what stands before its `@`, in any case.
+fn contains_name(password: &str, name: &str) -> bool {
+    let (password, name) = (password.to_lowercase(), name.to_lowercase());
+    let local = name.split('@').next().unwrap_or_default();
+    local.chars().count() >= SHORTEST_NAME && password.contains(local)
+}
+
+/// Whether few guesses find a password (zxcvbn: fewer than about 10^8).
+fn is_weak(password: &str, name: &str) -> bool {
+    // Its work grows faster than its input; what is beyond only makes a password better.
+    let start: String = password.chars().take(JUDGED_CHARS).collect();
+    let known: Vec<&str> = name.split(['@', '.', '-', '_', '+']).chain(["wharfinger"]).collect();
+    zxcvbn::zxcvbn(&start, &known).guesses() < ENOUGH_GUESSES
 }
 
 /// A random password of 100 bits that can be read aloud: `xxxxx-xxxxx-xxxxx-xxxxx`.
@@ -106,6 +148,20 @@ pub struct Hasher {
 }
 
 impl Hasher {
+    /// Computes one hash, to say what it costs on this machine.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub async fn measure(&self) -> Result<std::time::Duration, Busy> {
+        let (params, password) = (self.params.clone(), generate());
+        self.run(move |memory| {
+            let begin = std::time::Instant::now();
+            let hashed = hash_now(&params, password.expose().as_bytes(), memory);
+            hashed.map(|_| begin.elapsed()).map_err(|_| Busy)
+        })
+        .await?
+    }
+
     /// A hasher that runs `jobs` at a time.
     ///
     /// # Errors
@@ -221,7 +277,14 @@ mod tests {
         assert_eq!(check(&"1234567".into()), Err(PasswordError::TooShort));
         assert_eq!(check(&"Password123".into()), Err(PasswordError::Leaked));
         assert_eq!(check(&"é".repeat(129).into()), Err(PasswordError::TooLong));
-        assert_eq!(check(&"é".repeat(128).into()), Ok(()));
+        assert_eq!(check(&"aB3$xy9Q".into()), Ok(()));
+        assert_eq!(check(&"é".repeat(128).into()), Err(PasswordError::Weak));
+        for weak in ["aaaaaaaaaaaa", "abcdefgh1", "qwertzui1", "Summer2024", "January12"] {
+            assert!(check(&weak.into()).is_err(), "{weak}");
+        }
+        let named = check_for(&"my.Ann.Smith.9x!".into(), "ann.smith@acme.example");
+        assert_eq!(named, Err(PasswordError::ContainsName));
+        assert_eq!(check_for(&"annual brass kettle".into(), "ann@acme.example"), Ok(()), "too short to count");
         assert_eq!(check(&"a quiet harbour".into()), Ok(()));
         assert_eq!(check(&generate()), Ok(()));
         assert!(LEAKED.iter().all(|p| p.chars().count() >= MIN_CHARS && *p == p.to_lowercase()));

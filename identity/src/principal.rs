@@ -9,11 +9,13 @@ use std::time::Duration;
 use moka::sync::Cache;
 use storage::api_keys::{self, ApiKey};
 use storage::users::User;
-use storage::{bindings, memberships, orgs, projects, users};
+use storage::{bindings, memberships, orgs, passkeys, projects, totp, users};
 
 use crate::core::Identity;
 use crate::keys::KeysError;
 use crate::master::{MacKey, MasterKey};
+use crate::mfa::Factors;
+use crate::policy::Policy;
 use crate::rbac::{Grant, Principal, Role};
 use crate::scope::Scope;
 use crate::token::{Bearer, BearerError, Claims, Epochs, check_times};
@@ -25,6 +27,10 @@ pub(crate) struct Subject {
     /// Ids of the organizations in which the user is active.
     pub(crate) orgs: Vec<String>,
     grants: Vec<Grant>,
+    /// What these organizations ask.
+    pub(crate) policy: Policy,
+    /// The user's second factors.
+    pub(crate) factors: Factors,
 }
 
 impl Subject {
@@ -35,6 +41,16 @@ impl Subject {
     /// Whether the user may get in anywhere at all.
     pub(crate) fn is_alive(&self) -> bool {
         self.user.operator || !self.orgs.is_empty()
+    }
+
+    /// Whether the registry's door, which cannot ask for a second factor, takes only API keys of the user.
+    pub(crate) fn needs_api_key(&self) -> bool {
+        self.user.kind == "local" && (self.factors.any() || self.policy.mfa_required)
+    }
+
+    /// Whether the user must enrol a second factor before anything else.
+    pub(crate) fn must_enrol(&self) -> bool {
+        self.user.kind == "local" && self.policy.mfa_required && !self.factors.any()
     }
 
     pub(crate) fn principal(&self, key_org: Option<&str>) -> Principal {
@@ -195,7 +211,7 @@ impl Identity {
         let mut session = self.db().read().await?;
         // The epochs first: rights read after them can only be younger.
         let Some(user) = users::find(&mut session, id).await? else { return Ok(None) };
-        let orgs = memberships::active_orgs(&mut session, id).await?;
+        let active = memberships::active_orgs(&mut session, id).await?;
         let rows = bindings::list_active_of_user(&mut session, id).await?;
         let grants = rows.into_iter().filter_map(|row| {
             let Some(role) = Role::find(&row.role) else {
@@ -204,7 +220,14 @@ impl Identity {
             };
             Some(Grant { binding_id: row.id, org_id: row.org_id, role, project_id: row.project_id })
         });
-        Ok(Some(Subject { user, orgs, grants: grants.collect() }))
+        let grants = grants.collect();
+        let settings = orgs::settings_of_user(&mut session, id).await?;
+        let policy = Policy::strictest(&settings, self.0.options.lockout);
+        let factors = Factors {
+            totp: totp::find(&mut session, id).await?.is_some_and(|totp| totp.confirmed_at.is_some()),
+            passkeys: !passkeys::list_of_user(&mut session, id, 1).await?.is_empty(),
+        };
+        Ok(Some(Subject { user, orgs: active, grants, policy, factors }))
     }
 
     /// An API key that has not ended, at most half a second old.

@@ -44,7 +44,8 @@ impl Identity {
     /// Lets somebody in by refresh token, for the service that it was made for.
     ///
     /// # Errors
-    /// [`LoginError::Refused`] for a token that is not, or no longer, one; [`LoginError::Unavailable`].
+    /// [`LoginError::Refused`] for a token that is not, or no longer, one; [`LoginError::ApiKeyRequired`] where a second factor
+    /// is asked for by now; [`LoginError::Unavailable`].
     pub async fn login_with_refresh(&self, token: &Secret, service: &str) -> Result<Login, LoginError> {
         if token.expose().len() != LEN {
             return Err(LoginError::Refused);
@@ -55,13 +56,17 @@ impl Identity {
         if subject.user.epoch != row.epoch || !subject.is_alive() {
             return Err(LoginError::Refused);
         }
+        // Turning a second factor on moves the epoch; an organization that asks for one does not.
+        if subject.needs_api_key() {
+            return Err(LoginError::ApiKeyRequired);
+        }
         let principal = Arc::new(subject.principal(None));
         if row.last_used_at + NOTE_USE_EVERY <= self.now() {
             let mut tx = self.db().begin().await?;
             refresh_tokens::touch(&mut tx, &row.token_hash, self.now()).await?;
             tx.commit().await?;
         }
-        Ok(Login { principal, epochs: subject.epochs(), key: None, must_change_password: false })
+        Ok(Login { principal, epochs: subject.epochs(), key: None, must_change_password: false, second_factor: false })
     }
 }
 

@@ -1,20 +1,24 @@
-//! `/login`, `/logout`, `/session`, `/password`
+//! `/login` and what follows it, `/logout`, `/session`, `/password`
 
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{StatusCode, header};
 use identity::Secret;
-use identity::login::Door;
+use identity::audit::Client;
+use identity::login::{Door, Factor, LoggedIn, LoginError, Method, Pending};
 use identity::rbac::Principal;
+use identity::session::{LiveSession, NewSession, SessionKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use storage::orgs;
 use utoipa::ToSchema;
 
 use super::set_cookie;
 use crate::State;
-use crate::actor::Holder;
-use crate::error::Result;
+use crate::actor::{Holder, origin};
+use crate::error::{Error, Problem, Result};
 use crate::{extract, page, time};
 
 /// Name and password.
@@ -29,6 +33,46 @@ pub(crate) struct Credentials {
     password: Secret,
 }
 
+/// A second factor for a log-in that waits: exactly one of `code`, `recovery_code` and `passkey`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SecondFactor {
+    /// What the log-in that waits is named by.
+    #[schema(value_type = String)]
+    token: Secret,
+    /// A code of the authenticator app.
+    #[schema(value_type = Option<String>, example = "287082")]
+    code: Option<Secret>,
+    /// A recovery code.
+    #[schema(value_type = Option<String>)]
+    recovery_code: Option<Secret>,
+    /// What `navigator.credentials.get` gave, as JSON.
+    #[schema(value_type = Option<Object>)]
+    passkey: Option<Value>,
+}
+
+/// A passkey for a log-in without a password.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasskeyCredential {
+    /// What the log-in that was begun is named by.
+    #[schema(value_type = String)]
+    token: Secret,
+    /// What `navigator.credentials.get` gave, as JSON.
+    #[schema(value_type = Object)]
+    credential: Value,
+}
+
+/// A log-in by passkey that was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PasskeyOptions {
+    /// What the next step names it by.
+    token: String,
+    /// Options for `navigator.credentials.get`, as JSON.
+    #[schema(value_type = Object)]
+    options: Value,
+}
+
 /// A change of one's own password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +83,15 @@ pub(crate) struct PasswordChange {
     /// The one to be.
     #[schema(value_type = String, format = Password)]
     new: Secret,
+}
+
+/// The organization to be chosen.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OrgChoice {
+    /// Its slug.
+    #[schema(example = "main")]
+    org: String,
 }
 
 /// Whose session it is.
@@ -55,86 +108,251 @@ pub(crate) struct SessionUser {
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionView {
+    /// Its id in the list of sessions.
+    id: String,
     /// Whose it is.
     user: SessionUser,
-    /// What requests that change something repeat in the header X-CSRF-Token.
+    /// What requests by cookie that change something repeat in the header X-CSRF-Token.
     csrf_token: String,
+    /// The new bearer token, where the session is a command line's and got another secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<String>,
     /// When it ends.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     expires_at: i64,
+    /// Slug of the chosen organization: the session carries rights in that one alone.
+    org: Option<String>,
     /// Slugs of the organizations that the user is an active member of; at most 500.
     organizations: Vec<String>,
     /// Whether a new password must be chosen before anything else: POST /password.
     must_change_password: bool,
+    /// Whether a second factor must be enrolled before anything else: POST /account/mfa/totp.
+    must_enrol_mfa: bool,
+    /// Whether a second factor was shown.
+    second_factor: bool,
+    /// How many recovery codes are left, where one was used up just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_codes_left: Option<i64>,
+}
+
+/// A log-in whose password is right and whose second factor is to be shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PendingView {
+    /// What is to be shown.
+    second_factor: PendingLogin,
+}
+
+/// A log-in that waits for its second factor.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PendingLogin {
+    /// What POST /login/second-factor names it by.
+    token: String,
+    /// Ways to show one: `totp`, `passkey`, `recovery`.
+    #[schema(value_type = Vec<String>)]
+    methods: Vec<Method>,
+    /// When it ends.
+    #[serde(serialize_with = "time::text")]
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: i64,
+    /// Options for `navigator.credentials.get`, as JSON, where a passkey may be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    passkey_options: Option<Value>,
+}
+
+/// What a log-in by password leads to.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LoginAnswer {
+    /// A session, with its cookie.
+    Session(Box<SessionView>),
+    /// One more step, without a cookie.
+    Pending(PendingView),
 }
 
 /// Log in
 ///
-/// The answer sets the session's cookie. Five failures in 15 minutes lock the name for a while, at every door.
+/// The answer sets the session's cookie, or asks for a second factor: then it sets none. Failures in a row lock the name for
+/// a while, at every door.
 #[utoipa::path(post, path = "/login", tag = "session", request_body = Credentials,
-    responses((status = 200, description = "Logged in", body = SessionView)))]
+    responses((status = 200, description = "Logged in, or one more step", body = LoginAnswer)))]
 pub(crate) async fn log_in(
     Shared(state): Shared<State>,
+    parts: Parts,
     extract::Json(given): extract::Json<Credentials>,
 ) -> Result<Response> {
-    let login = state.identity().login(&given.username, &given.password, Door::Console).await?;
-    let session = state.identity().begin_session(&login).await?;
-    let lifetime = session.expires_at - state.identity().now();
-    let cookie = set_cookie(session.token.expose(), lifetime, state.settings().secure_cookies);
-    let view = SessionView {
-        organizations: organizations(&state, &login.principal).await?,
-        user: user(&login.principal),
-        csrf_token: session.csrf_token.expose().to_owned(),
-        expires_at: session.expires_at,
-        must_change_password: login.must_change_password,
+    let from = origin(&parts, Client::Browser);
+    match state.identity().login_from(&from, &given.username, &given.password, Door::Console).await {
+        Ok(login) => {
+            let kind = SessionKind::Browser;
+            let session = state.identity().begin_session(&login, &from, kind).await?;
+            let cookie = new_cookie(&state, &session, kind).map(|cookie| [(header::SET_COOKIE, cookie)]);
+            let view = renewed(&state, &session, kind).await?;
+            Ok((cookie, Json(LoginAnswer::Session(Box::new(view)))).into_response())
+        }
+        Err(LoginError::SecondFactor(pending)) => Ok(Json(LoginAnswer::Pending(waiting(*pending))).into_response()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Show the second factor
+///
+/// Five tries within five minutes; each failure counts to the lockout of the name.
+#[utoipa::path(post, path = "/login/second-factor", tag = "session", request_body = SecondFactor,
+    responses((status = 200, description = "Logged in", body = SessionView)))]
+pub(crate) async fn show_second_factor(
+    Shared(state): Shared<State>,
+    parts: Parts,
+    extract::Json(given): extract::Json<SecondFactor>,
+) -> Result<Response> {
+    let factor = match (given.code, given.recovery_code, given.passkey) {
+        (Some(code), None, None) => Factor::Code(code),
+        (None, Some(code), None) => Factor::Recovery(code),
+        (None, None, Some(passkey)) => Factor::Passkey(passkey),
+        _ => return Err(Error::Unacceptable("send exactly one of code, recovery_code and passkey".into())),
     };
-    Ok(([(header::SET_COOKIE, cookie)], Json(view)).into_response())
+    let from = origin(&parts, Client::Browser);
+    let done = state.identity().show_second_factor(&from, &given.token, factor, SessionKind::Browser).await?;
+    logged_in(&state, done).await
+}
+
+/// Begin to log in by passkey
+///
+/// Without a name or password: the passkey says who it is, and verifies its user.
+#[utoipa::path(post, path = "/login/passkey/begin", tag = "session",
+    responses((status = 200, description = "Options for the browser", body = PasskeyOptions),
+              (status = 429, description = "Too many requests: wait as long as Retry-After says", body = Problem,
+               content_type = "application/problem+json")))]
+pub(crate) async fn begin_passkey_login(Shared(state): Shared<State>, parts: Parts) -> Result<Json<PasskeyOptions>> {
+    let begun = state.identity().begin_passkey_login(&origin(&parts, Client::Browser)).await?;
+    Ok(Json(PasskeyOptions { token: begun.token.expose().to_owned(), options: begun.options }))
+}
+
+/// Log in by passkey
+#[utoipa::path(post, path = "/login/passkey", tag = "session", request_body = PasskeyCredential,
+    responses((status = 200, description = "Logged in", body = SessionView)))]
+pub(crate) async fn log_in_by_passkey(
+    Shared(state): Shared<State>,
+    parts: Parts,
+    extract::Json(given): extract::Json<PasskeyCredential>,
+) -> Result<Response> {
+    let from = origin(&parts, Client::Browser);
+    let done = state.identity().log_in_by_passkey(&from, &given.token, given.credential).await?;
+    logged_in(&state, done).await
 }
 
 /// Log out
 #[utoipa::path(post, path = "/logout", tag = "session", responses((status = 204, description = "Logged out")))]
 pub(crate) async fn log_out(holder: Holder, Shared(state): Shared<State>) -> Result<Response> {
-    state.identity().end_session(&holder.cookie).await?;
+    state.identity().end_session(&holder.caller, &holder.session).await?;
     let cookie = set_cookie("", 0, state.settings().secure_cookies);
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-/// The session of the cookie
+/// The session of the cookie or bearer token
 #[utoipa::path(get, path = "/session", tag = "session",
     responses((status = 200, description = "The session", body = SessionView)))]
 pub(crate) async fn get_session(holder: Holder, Shared(state): Shared<State>) -> Result<Json<SessionView>> {
-    let session = &holder.session;
-    Ok(Json(SessionView {
-        organizations: organizations(&state, &session.principal).await?,
-        user: user(&session.principal),
-        csrf_token: session.csrf_token.expose().to_owned(),
-        expires_at: session.expires_at,
-        must_change_password: session.must_change_password,
-    }))
+    Ok(Json(view(&state, &holder.session).await?))
+}
+
+/// Choose an organization
+///
+/// A session carries rights in one organization, the chosen one. It gets another secret: the answer sets the cookie anew.
+#[utoipa::path(post, path = "/session/org", tag = "session", request_body = OrgChoice,
+    responses((status = 200, description = "Chosen", body = SessionView)))]
+pub(crate) async fn choose_org(
+    holder: Holder,
+    Shared(state): Shared<State>,
+    extract::Json(choice): extract::Json<OrgChoice>,
+) -> Result<Response> {
+    holder.full()?;
+    let session = state.identity().switch_org(&holder.caller, &holder.session, &choice.org).await?;
+    shown(&state, session, holder.session.kind, None).await
 }
 
 /// Choose a new password
 ///
-/// Every session, this one too, and every token of the user ends: log in again.
+/// Every other session and every token of the user ends. This session goes on with another secret: the answer sets the
+/// cookie anew.
 #[utoipa::path(post, path = "/password", tag = "session", request_body = PasswordChange,
-    responses((status = 204, description = "Changed")))]
+    responses((status = 200, description = "Changed", body = SessionView)))]
 pub(crate) async fn change_password(
     holder: Holder,
     Shared(state): Shared<State>,
     extract::Json(change): extract::Json<PasswordChange>,
-) -> Result<StatusCode> {
+) -> Result<Response> {
     let name = &holder.session.principal.name;
-    state.identity().change_password(&holder.caller, name, &change.current, &change.new).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let epoch = state.identity().change_password(&holder.caller, name, &change.current, &change.new).await?;
+    let session = state.identity().continue_session(&holder.session, epoch).await?;
+    shown(&state, session, holder.session.kind, None).await
+}
+
+fn waiting(pending: Pending) -> PendingView {
+    PendingView {
+        second_factor: PendingLogin {
+            token: pending.token.expose().to_owned(),
+            methods: pending.methods,
+            expires_at: pending.expires_at,
+            passkey_options: pending.passkey_options,
+        },
+    }
+}
+
+async fn logged_in(state: &State, done: LoggedIn) -> Result<Response> {
+    shown(state, done.session, SessionKind::Browser, done.recovery_codes_left).await
+}
+
+/// A session that has a new secret: in the cookie, or for a command line in the answer.
+pub(crate) async fn shown(
+    state: &State,
+    session: NewSession,
+    kind: SessionKind,
+    recovery_codes_left: Option<i64>,
+) -> Result<Response> {
+    let cookie = new_cookie(state, &session, kind);
+    let view = SessionView { recovery_codes_left, ..renewed(state, &session, kind).await? };
+    let mut response = Json(view).into_response();
+    if let Some(cookie) = cookie {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// The cookie of a session that has a new secret, where it is a browser's.
+pub(crate) fn new_cookie(state: &State, session: &NewSession, kind: SessionKind) -> Option<http::HeaderValue> {
+    let lifetime = session.expires_at - state.identity().now();
+    let secure = state.settings().secure_cookies;
+    (kind == SessionKind::Browser).then(|| set_cookie(session.token.expose(), lifetime, secure))
+}
+
+/// What is told of a session that has a new secret.
+pub(crate) async fn renewed(state: &State, session: &NewSession, kind: SessionKind) -> Result<SessionView> {
+    let live = state.identity().find_session(&session.token, kind).await?.ok_or(Error::Unauthenticated)?;
+    let access_token = (kind == SessionKind::Cli).then(|| session.token.expose().to_owned());
+    Ok(SessionView { access_token, ..view(state, &live).await? })
+}
+
+async fn view(state: &State, live: &LiveSession) -> Result<SessionView> {
+    let mut session = state.db().read().await?;
+    let orgs = orgs::list_of_user(&mut session, &live.principal.user_id, "", page::MAX).await?;
+    let chosen = orgs.iter().find(|org| live.org_id.as_ref() == Some(&org.id));
+    Ok(SessionView {
+        id: live.id.clone(),
+        user: user(&live.principal),
+        csrf_token: live.csrf_token.expose().to_owned(),
+        access_token: None,
+        expires_at: live.expires_at,
+        org: chosen.map(|org| org.slug.clone()),
+        organizations: orgs.iter().map(|org| org.slug.clone()).collect(),
+        must_change_password: live.must_change_password,
+        must_enrol_mfa: live.must_enrol,
+        second_factor: live.second_factor,
+        recovery_codes_left: None,
+    })
 }
 
 fn user(principal: &Principal) -> SessionUser {
     SessionUser { id: principal.user_id.clone(), name: principal.name.clone(), operator: principal.operator }
-}
-
-async fn organizations(state: &State, principal: &Principal) -> Result<Vec<String>> {
-    let mut session = state.db().read().await?;
-    let orgs = orgs::list_of_user(&mut session, &principal.user_id, "", page::MAX).await?;
-    Ok(orgs.into_iter().map(|org| org.slug).collect())
 }

@@ -2,7 +2,7 @@
 use storage::projects::UpdateProject;
 
 use super::*;
-use crate::audit::Caller;
+use crate::audit::{Caller, Origin};
 use crate::core::testing::{self, PASSWORD, Testing};
 use crate::login::Door;
 use crate::token::{Bearer, BearerError};
@@ -106,7 +106,7 @@ async fn tokens_end_when_rights_shrink_or_the_credential_changes() {
     let (key_id, key) = t.key_of("ann@acme.example").await;
     let org = t.org("main").await;
     let token = async || {
-        let login = t.identity.login_with_key(&key).await.unwrap();
+        let login = t.identity.login_with_key(&Origin::default(), &key).await.unwrap();
         let scopes = Scope::parse_all(["repository:main/app:pull,push repository:other/app:pull"]).unwrap();
         t.identity.issue(Some(&login), &scopes).await.unwrap().token
     };
@@ -155,7 +155,7 @@ async fn a_token_does_not_outlive_its_key() {
     let t = testing::identity().await;
     let (_, key) = t.key_of("admin@localhost").await;
     t.advance(86_400 - 100);
-    let login = t.identity.login_with_key(&key).await.unwrap();
+    let login = t.identity.login_with_key(&Origin::default(), &key).await.unwrap();
     assert_eq!(t.identity.issue(Some(&login), &[]).await.unwrap().expires_in, 100);
 }
 

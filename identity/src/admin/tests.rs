@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::audit::Caller;
+use crate::audit::{Caller, Origin};
 use crate::core::testing::{self, PASSWORD};
 use crate::login::{Door, LoginError};
 use crate::rbac::Principal;
@@ -169,7 +169,7 @@ async fn api_keys_are_for_active_members_and_bounded() {
         Err(AdminError::Storage(_))
     ));
     t.identity.delete_api_key(&Caller::server(), &org, &made.row.id).await.unwrap();
-    assert!(t.identity.login_with_key(&made.key).await.is_err());
+    assert!(t.identity.login_with_key(&Origin::default(), &made.key).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::admin::{NewUser, UserKind};
-use crate::audit::Caller;
+use crate::audit::{Caller, Origin};
 use crate::core::testing::{self, PASSWORD, Testing};
 
 async fn try_login(t: &Testing, name: &str, secret: &str) -> Result<Login, LoginError> {
@@ -85,9 +85,9 @@ async fn api_keys_work_while_the_name_is_locked_and_never_lock_it() {
     }
     let login = t.identity.login("admin@localhost", &key, Door::Registry).await.unwrap();
     assert_eq!(login.key.unwrap().id, id);
-    assert!(t.identity.login_with_key(&key).await.is_ok());
+    assert!(t.identity.login_with_key(&Origin::default(), &key).await.is_ok());
     assert!(matches!(t.identity.login("operator@localhost", &key, Door::Registry).await, Err(LoginError::Refused)));
-    assert!(matches!(t.identity.login_with_key(&PASSWORD.into()).await, Err(LoginError::Refused)));
+    assert!(matches!(t.identity.login_with_key(&Origin::default(), &PASSWORD.into()).await, Err(LoginError::Refused)));
 }
 
 #[tokio::test]
@@ -99,16 +99,16 @@ async fn a_key_carries_its_organization_only_and_ends() {
     let other = t.identity.create_org(&Caller::server(), &new).await.unwrap();
     assert!(other.admin.unwrap().temporary_password.is_none());
     let (id, key) = t.key_of("admin@localhost").await;
-    let by_key = t.identity.login_with_key(&key).await.unwrap().principal;
+    let by_key = t.identity.login_with_key(&Origin::default(), &key).await.unwrap().principal;
     let in_person = try_login(&t, "admin@localhost", PASSWORD).await.unwrap().principal;
     assert_eq!((by_key.grants.len(), in_person.grants.len()), (1, 2));
     assert_eq!(by_key.key_org, Some(t.org("main").await));
     let row = storage::api_keys::find(&mut t.db.read().await.unwrap(), &id).await.unwrap().unwrap();
     assert_eq!(row.last_used_at, Some(t.now()));
     t.advance(86_399);
-    assert!(t.identity.login_with_key(&key).await.is_ok());
+    assert!(t.identity.login_with_key(&Origin::default(), &key).await.is_ok());
     t.advance(1);
-    assert!(matches!(t.identity.login_with_key(&key).await, Err(LoginError::Refused)));
+    assert!(matches!(t.identity.login_with_key(&Origin::default(), &key).await, Err(LoginError::Refused)));
     assert!(t.identity.principal(&by_key.user_id, Some(&id)).await.unwrap().is_none());
 }
 
@@ -163,10 +163,10 @@ async fn somebody_shut_out_everywhere_is_refused_like_anybody_else() {
     assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
     t.deactivate(&bob).await;
     assert!(matches!(try_login(&t, "bob@acme.example", PASSWORD).await, Err(LoginError::Refused)));
-    assert!(matches!(t.identity.login_with_key(&key).await, Err(LoginError::Refused)));
+    assert!(matches!(t.identity.login_with_key(&Origin::default(), &key).await, Err(LoginError::Refused)));
     t.identity.set_active(&Caller::server(), &t.org("main").await, &bob, true).await.unwrap();
     assert!(try_login(&t, "bob@acme.example", PASSWORD).await.is_ok());
-    assert!(t.identity.login_with_key(&key).await.is_ok());
+    assert!(t.identity.login_with_key(&Origin::default(), &key).await.is_ok());
 }
 
 #[tokio::test]

@@ -1,0 +1,3 @@
+//! Device authorization (RFC 8628): how a command line without a browser logs in.
+
+pub(crate) mod api;

@@ -1,0 +1,3 @@
+//! Second factors: one's own, and taking a member's away.
+
+pub(crate) mod api;
