@@ -182,11 +182,16 @@ impl Caller {
     #[must_use]
     pub fn event(&self, entry: &Entry<'_>, at_ms: i64) -> NewEvent {
         let cut = |text: &str| text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect::<String>();
+        // A machine's row is named with its organization, which nobody is shown.
+        let shown = |name: &str| match name.split_once(':') {
+            Some((shown, _)) if !self.principal.user_id.is_empty() => cut(shown),
+            _ => cut(name),
+        };
         NewEvent {
             org_id: entry.org_id.to_owned(),
             at_ms,
             actor_id: self.principal.user_id.clone(),
-            actor: cut(&self.principal.name),
+            actor: shown(&self.principal.name),
             credential: self.credential.text(),
             client: self.origin.client.as_str().to_owned(),
             action: entry.action.to_owned(),

@@ -71,28 +71,50 @@ fn needs(action: &Action) -> Vec<Need> {
     }
 }
 
+/// A token that does not cover an action, or none.
+pub(crate) struct Refusal {
+    /// The answer.
+    pub(crate) error: Error,
+    /// Whose token it was and what it lacked, where it was a good one.
+    pub(crate) lacked: Option<(Arc<Bearer>, String)>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, lacked: None }
+    }
+}
+
 /// Checks the caller's token against the action.
 ///
 /// # Errors
 /// 401 with a challenge that names every scope needed; 503 where the token cannot be checked now.
-pub(crate) async fn authorized(state: &State, headers: &HeaderMap, action: &Action) -> Result<Arc<Bearer>> {
+pub(crate) async fn authorized(
+    state: &State,
+    headers: &HeaderMap,
+    action: &Action,
+) -> std::result::Result<Arc<Bearer>, Refusal> {
     let mut needs = needs(action);
     let bearer = match bearer(state, headers).await {
         Ok(Some(bearer)) => bearer,
         Ok(None) => {
             let message = "authentication required: log in with `docker login`";
-            return Err(challenge(state, headers, Code::Unauthorized, message, &with_source(needs, action), None));
+            return Err(
+                challenge(state, headers, Code::Unauthorized, message, &with_source(needs, action), None).into()
+            );
         }
         Err(Refused::Invalid(message)) => {
             let needs = with_source(needs, action);
-            return Err(challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token")));
+            return Err(challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token")).into());
         }
-        Err(Refused::Unavailable(error)) => return Err(error),
+        Err(Refused::Unavailable(error)) => return Err(error.into()),
     };
     if let Some(missing) = needs.iter().find(|need| !need.met_by(&bearer)) {
-        let message = format!("requested access to the resource is denied: it needs {}", missing.scope());
+        let lacked = missing.scope();
+        let message = format!("requested access to the resource is denied: it needs {lacked}");
         let needs = with_source(needs, action);
-        return Err(challenge(state, headers, Code::Denied, &message, &needs, Some("insufficient_scope")));
+        let error = challenge(state, headers, Code::Denied, &message, &needs, Some("insufficient_scope"));
+        return Err(Refusal { error, lacked: Some((bearer, lacked)) });
     }
     // A mount whose source the token never asked for: say so, instead of an upload session that looks like "not there".
     // One that was asked for and refused gets the session, as if the source did not exist.
@@ -100,9 +122,11 @@ pub(crate) async fn authorized(state: &State, headers: &HeaderMap, action: &Acti
         && !source.met_by(&bearer)
         && !source.asked_by(&bearer)
     {
+        let lacked = source.scope();
         needs.push(source);
         let message = "mounting a blob needs pull on the repository that it comes from";
-        return Err(challenge(state, headers, Code::Denied, message, &needs, Some("insufficient_scope")));
+        let error = challenge(state, headers, Code::Denied, message, &needs, Some("insufficient_scope"));
+        return Err(Refusal { error, lacked: Some((bearer, lacked)) });
     }
     Ok(bearer)
 }

@@ -8,13 +8,14 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, WARNING,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use identity::audit::Caller;
 use storage::names::{Digest, RepoName};
 use storage::objects::ObjectReader;
 use tokio::task::JoinHandle;
 
 use crate::error::{Code, Error, Result};
 use crate::range::{self, Wanted};
-use crate::{CONTENT_DIGEST, State};
+use crate::{CONTENT_DIGEST, State, audit};
 
 /// Bytes read from a file at a time.
 const CHUNK: u64 = 256 * 1024;
@@ -202,13 +203,16 @@ async fn renew_lease(state: &State, repo: &RepoName, digest: &Digest, lease_unti
 }
 
 /// Takes a blob out of the repository; at once it can no longer be read here.
-pub(crate) async fn delete(state: &State, repo: &RepoName, digest: &Digest) -> Result<Response> {
+pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, digest: &Digest) -> Result<Response> {
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
     let used = storage::blobs::is_referenced(&mut tx, &repository.id, digest).await?;
     if !storage::blobs::unlink(&mut tx, &repository.id, digest, state.identity().now()).await? {
         return Err(unknown(digest));
     }
+    let target = format!("{}@{digest}", repo.canonical());
+    let detail = serde_json::json!({ "still_referred_to": used });
+    audit::record(state, &mut tx, by, &repository, (repo, "blob.delete", &target), detail).await?;
     tx.commit().await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;

@@ -5,6 +5,7 @@
 //! call storage and render; status codes of failures are in [`error`] alone.
 
 pub mod action;
+mod audit;
 pub mod auth;
 mod blobs;
 mod catalog;
@@ -136,7 +137,16 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
     if auth::session::covers(&action) {
         return uploads::session(state, headers, action, body).await;
     }
-    let bearer = auth::authorized(state, headers, &action).await?;
+    let bearer = match auth::authorized(state, headers, &action).await {
+        Ok(bearer) => bearer,
+        Err(refusal) => {
+            if let Some((bearer, lacked)) = &refusal.lacked {
+                audit::denied(state, &audit::caller(parts, bearer), &action, lacked).await;
+            }
+            return Err(refusal.error);
+        }
+    };
+    let by = audit::caller(parts, &bearer);
     match action {
         Action::Version => Ok(axum::Json(serde_json::json!({})).into_response()),
         Action::ListRepositories { page } => catalog::list(state, &bearer, &page).await,
@@ -144,17 +154,19 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
         Action::ListReferrers { repo, subject, artifact_type, page } => {
             referrers::list(state, &repo, &subject, artifact_type.as_deref(), &page).await
         }
-        Action::GetManifest { repo, reference } => manifests::get(state, headers, &repo, &reference, head).await,
-        Action::PutManifest { repo, reference, tags } => {
-            manifests::put(state, headers, &bearer, manifests::Put { repo, reference, tags }, body).await
+        Action::GetManifest { repo, reference } => {
+            manifests::get(state, headers, &by, manifests::Get { repo, reference, head }).await
         }
-        Action::DeleteManifest { repo, reference } => manifests::delete(state, &repo, &reference).await,
+        Action::PutManifest { repo, reference, tags } => {
+            manifests::put(state, headers, &by, manifests::Put { repo, reference, tags }, body).await
+        }
+        Action::DeleteManifest { repo, reference } => manifests::delete(state, &by, &repo, &reference).await,
         Action::GetBlob { repo, digest } => {
             // Whoever has a name may be about to push: many clients ask with a token for pulling first.
             let lease = bearer.user.is_some();
             blobs::get(state, headers, &repo, &digest, blobs::Get { head, lease }).await
         }
-        Action::DeleteBlob { repo, digest } => blobs::delete(state, &repo, &digest).await,
+        Action::DeleteBlob { repo, digest } => blobs::delete(state, &by, &repo, &digest).await,
         Action::BeginUpload { repo, algorithm, start } => {
             uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body).await
         }

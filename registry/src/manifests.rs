@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, WARNING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use identity::token::Bearer;
+use identity::audit::Caller;
+use storage::Tx;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
 use storage::names::{Algorithm, Digest, Reference, RepoName, Tag};
@@ -16,10 +17,13 @@ use crate::blobs::{check_match, none_match, put as set};
 use crate::error::{Code, Error, Result};
 use crate::manifest::{self, Parsed};
 use crate::uploads::place;
-use crate::{CONTENT_DIGEST, State};
+use crate::{CONTENT_DIGEST, State, audit};
 
 static OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 static OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Most tags that the audit log names of a manifest that was deleted.
+const TAGS_RECORDED: i64 = 50;
 
 /// A manifest to push.
 #[derive(Debug)]
@@ -29,21 +33,25 @@ pub(crate) struct Put {
     pub(crate) tags: Vec<Tag>,
 }
 
+/// A manifest to pull.
+#[derive(Debug)]
+pub(crate) struct Get {
+    pub(crate) repo: RepoName,
+    pub(crate) reference: Reference,
+    /// The head alone.
+    pub(crate) head: bool,
+}
+
 fn unknown(reference: &Reference) -> Error {
     Error::missing(Code::ManifestUnknown, "manifest unknown to this repository")
         .detail(serde_json::json!({ "reference": reference.to_string() }))
 }
 
 /// The exact bytes that were pushed.
-pub(crate) async fn get(
-    state: &State,
-    headers: &HeaderMap,
-    repo: &RepoName,
-    reference: &Reference,
-    head: bool,
-) -> Result<Response> {
+pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Get) -> Result<Response> {
+    let Get { repo, reference, head } = get;
     let mut session = state.db().read().await?;
-    let found = storage::manifests::find(&mut session, repo, reference).await?.ok_or_else(|| unknown(reference))?;
+    let found = storage::manifests::find(&mut session, &repo, &reference).await?.ok_or_else(|| unknown(&reference))?;
     drop(session);
     let etag = format!("\"{}\"", found.digest);
     let mut response = Response::new(Body::empty());
@@ -60,13 +68,14 @@ pub(crate) async fn get(
         return Ok(response);
     }
     if !head {
+        audit::pulled(state, by, &repo, &reference, &found).await;
         *response.body_mut() = Body::from(found.payload);
     }
     Ok(response)
 }
 
 /// Stores a manifest and its tags, as one.
-pub(crate) async fn put(state: &State, headers: &HeaderMap, bearer: &Bearer, put: Put, body: Body) -> Result<Response> {
+pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Put, body: Body) -> Result<Response> {
     let place = place(state, &put.repo).await?;
     let payload = read(state, headers, body).await?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -96,22 +105,52 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, bearer: &Bearer, put
         subject: parsed.subject.as_ref(),
         artifact_type: parsed.artifact_type.as_deref(),
         annotations: parsed.annotations.clone(),
-        pushed_by: &bearer.name,
+        pushed_by: &by.principal.name,
         tags: &tags,
     };
+    let moved = moved(&mut tx, &repository.id, &tags, &digest).await?;
     let lease = now + state.uploads().lifetimes().grace;
     match storage::manifests::put(&mut tx, &repository, &new, now, lease).await? {
-        Stored::Stored => tx.commit().await?,
+        Stored::Stored => {
+            let known_as = tags.last().map_or_else(|| Reference::Digest(digest.clone()), |t| Reference::Tag(t.clone()));
+            let target = audit::target(&put.repo, &known_as);
+            let detail = serde_json::json!({
+                "digest": digest.as_str(),
+                "media_type": parsed.media_type,
+                "size": payload.len(),
+                "tags": tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
+                "tags_moved_from": moved,
+            });
+            audit::record(state, &mut tx, by, &repository, (&put.repo, "image.push", &target), detail).await?;
+            tx.commit().await?;
+        }
         Stored::MissingBlobs(missing) => return Err(missing_blobs(&missing)),
     }
     tracing::info!(
         repo.name = put.repo.canonical(),
         digest = digest.as_str(),
-        user.name = bearer.name.as_str(),
+        user.name = by.principal.name.as_str(),
         size_bytes = payload.len(),
         "manifest pushed"
     );
     Ok(created(&put.repo, &digest, &parsed, &tags, content_type))
+}
+
+/// What each tag that a push moves pointed at before.
+async fn moved(
+    tx: &mut Tx,
+    repository_id: &str,
+    tags: &[Tag],
+    digest: &Digest,
+) -> storage::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut moved = serde_json::Map::new();
+    for tag in tags {
+        let before = storage::tags::target(tx, repository_id, tag).await?;
+        if let Some(before) = before.filter(|before| before != digest.as_str()) {
+            moved.insert(tag.as_str().to_owned(), before.into());
+        }
+    }
+    Ok(moved)
 }
 
 /// The body, within the limit.
@@ -196,11 +235,21 @@ fn created(repo: &RepoName, digest: &Digest, parsed: &Parsed, tags: &[Tag], cont
 }
 
 /// By tag: that tag alone. By digest: the manifest and every tag that points at it.
-pub(crate) async fn delete(state: &State, repo: &RepoName, reference: &Reference) -> Result<Response> {
+pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, reference: &Reference) -> Result<Response> {
     let now = state.identity().now();
     let review = now + state.uploads().lifetimes().grace;
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
+    let (action, detail) = match reference {
+        Reference::Tag(tag) => {
+            let digest = storage::tags::target(&mut tx, &repository.id, tag).await?;
+            ("tag.delete", serde_json::json!({ "digest": digest }))
+        }
+        Reference::Digest(digest) => {
+            let tags = storage::tags::pointing_at(&mut tx, &repository.id, digest, TAGS_RECORDED).await?;
+            ("image.delete", serde_json::json!({ "tags": tags }))
+        }
+    };
     let gone = match reference {
         Reference::Tag(tag) => storage::tags::delete(&mut tx, &repository.id, tag).await?,
         Reference::Digest(digest) => storage::manifests::delete(&mut tx, &repository.id, digest, review).await?,
@@ -208,6 +257,8 @@ pub(crate) async fn delete(state: &State, repo: &RepoName, reference: &Reference
     if !gone {
         return Err(unknown(reference));
     }
+    let target = audit::target(repo, reference);
+    audit::record(state, &mut tx, by, &repository, (repo, action, &target), detail).await?;
     tx.commit().await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;

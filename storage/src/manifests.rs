@@ -10,6 +10,8 @@ use crate::{blobs, execute, execute_each, query_all_each, query_opt, repositorie
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Manifest {
+    /// The organization of its repository.
+    pub org_id: String,
     /// Its digest, by the algorithm it was pushed under.
     pub digest: String,
     /// The media type it was pushed with.
@@ -180,7 +182,7 @@ pub async fn find(session: &mut Session, repo: &RepoName, reference: &Reference)
         Reference::Tag(tag) => query_opt!(
             session,
             Manifest,
-            "SELECT m.digest, m.media_type, m.size, m.payload FROM repositories r
+            "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload FROM repositories r
              JOIN tags t ON t.repository_id = r.id AND t.name = $2
              JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
              WHERE r.name = $1",
@@ -190,7 +192,7 @@ pub async fn find(session: &mut Session, repo: &RepoName, reference: &Reference)
         Reference::Digest(digest) => query_opt!(
             session,
             Manifest,
-            "SELECT m.digest, m.media_type, m.size, m.payload FROM repositories r
+            "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload FROM repositories r
              JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
              WHERE r.name = $1",
             repo.canonical(),

@@ -3,7 +3,7 @@
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, RepoName, Tag};
-use crate::{execute, query_all};
+use crate::{execute, query_all, query_opt};
 
 /// A tag and what it points at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -40,6 +40,42 @@ pub async fn set(tx: &mut Tx, repository_id: &str, tag: &Tag, digest: &Digest, n
 pub async fn delete(tx: &mut Tx, repository_id: &str, tag: &Tag) -> Result<bool> {
     let gone = execute!(tx, "DELETE FROM tags WHERE repository_id = $1 AND name = $2", repository_id, tag.as_str())?;
     Ok(gone > 0)
+}
+
+/// The digest that a tag points at.
+///
+/// # Errors
+/// Those of the database.
+pub async fn target(session: &mut Session, repository_id: &str, tag: &Tag) -> Result<Option<String>> {
+    let row = query_opt!(
+        session,
+        (String,),
+        "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2",
+        repository_id,
+        tag.as_str(),
+    )?;
+    Ok(row.map(|(digest,)| digest))
+}
+
+/// Names of at most `limit` tags that point at a manifest.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pointing_at(
+    session: &mut Session,
+    repository_id: &str,
+    digest: &Digest,
+    limit: i64,
+) -> Result<Vec<String>> {
+    let rows = query_all!(
+        session,
+        (String,),
+        "SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name LIMIT $3",
+        repository_id,
+        digest.as_str(),
+        limit,
+    )?;
+    Ok(rows.into_iter().map(|(name,)| name).collect())
 }
 
 /// At most `limit` tags of the repository after the name `after`.

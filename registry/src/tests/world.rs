@@ -122,6 +122,17 @@ impl World {
         storage::orgs::find_by_slug(&mut session, slug).await.unwrap().unwrap().id
     }
 
+    /// What the audit log of an organization, or of the platform where that is empty, says of an action.
+    pub(super) async fn audit(&self, org: &str, action: &str) -> Vec<storage::audit::NewEvent> {
+        self.identity.settle().await;
+        let org_id = if org.is_empty() { String::new() } else { self.org_id(org).await };
+        let filter = storage::audit::Filter { action, ..Default::default() };
+        let mut session = self.db.read().await.unwrap();
+        let oldest = storage::audit::Direction::Oldest;
+        let found = storage::audit::list(&mut session, &org_id, &filter, oldest, None, 100).await.unwrap();
+        found.events.into_iter().map(|event| event.event).collect()
+    }
+
     pub(super) async fn token(&self, user: &str, scopes: &str) -> String {
         let login = self.identity.login(user, &Secret::from(PASSWORD), Door::Registry).await.unwrap();
         let scopes = Scope::parse_all([scopes]).unwrap();
