@@ -8,6 +8,7 @@ mod actor;
 mod api_keys;
 mod bindings;
 mod devices;
+mod docs;
 pub mod error;
 mod etag;
 mod extract;
@@ -80,6 +81,8 @@ pub fn router(state: State) -> Router {
     Router::new()
         .nest("/api/v1", routes::router(&state))
         .route("/", axum::routing::get(home))
+        .route("/docs", axum::routing::get(docs::get_page))
+        .route("/docs/style.css", axum::routing::get(docs::get_style))
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(axum::middleware::from_fn(harden))
@@ -88,7 +91,9 @@ pub fn router(state: State) -> Router {
 
 /// What this is, for whoever points a browser at it.
 async fn home() -> axum::Json<serde_json::Value> {
-    axum::Json(serde_json::json!({"name": "wharfinger", "api": "/api/v1", "openapi": "/api/v1/openapi.json"}))
+    axum::Json(
+        serde_json::json!({"name": "wharfinger", "api": "/api/v1", "openapi": "/api/v1/openapi.json", "docs": "/docs"}),
+    )
 }
 
 /// Headers that keep answers out of caches, frames and guesses about their type.
