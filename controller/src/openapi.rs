@@ -68,6 +68,9 @@ fn schemes() -> [(&'static str, SecurityScheme); 3] {
     ]
 }
 
+/// Media type of failures.
+const PROBLEM: &str = "application/problem+json";
+
 /// The variable parts of paths, for operations that say nothing of their own about them.
 const PLACES: [(&str, &str); 7] = [
     ("org", "Slug of the organization"),
@@ -104,7 +107,11 @@ fn complete(operation: &mut Operation, route: &Route) {
     }
     for (status, description) in failures(operation, route) {
         let responses = &mut operation.responses.responses;
-        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+        let response = responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+        // A failure that has a body of its own may be one of everybody's too.
+        if let RefOr::T(response) = response {
+            response.content.extend(problem(description).content);
+        }
     }
 }
 
@@ -141,7 +148,7 @@ fn failures(operation: &Operation, route: &Route) -> Vec<(&'static str, &'static
 
 fn problem(description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name(Problem::name())))).build();
-    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
 }
 
 fn idempotency_key() -> Parameter {
