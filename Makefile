@@ -5,10 +5,10 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema clients oci crash fuzz
+.PHONY: help build fmt check test unit postgres tools journeys schema people propagation clients oci crash fuzz
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binaries
 	$(CARGO) build --release -p wharfinger -p rctl
@@ -33,6 +33,12 @@ schema: tools ## The REST API against its own OpenAPI document, by schemathesis
 	$(CARGO) build
 	tests/tools/schemathesis.sh
 
+people: tools ## A mail server that insists on TLS, and a passkey in a real browser
+	$(CARGO) test --test people
+
+propagation: ## How soon a change of rights is felt at every door, printed
+	$(CARGO) test --test journeys propagation -- --nocapture
+
 postgres: tools ## The storage tests, the journeys and two replicas, on a private PostgreSQL
 	tests/tools/postgres.sh $(CARGO) test -p storage -p identity -p registry -p authsvc -p controller --lib
 	tests/tools/postgres.sh $(CARGO) test --test journeys
@@ -56,4 +62,4 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys schema postgres clients oci crash
+	tests/tools/steps.sh check unit journeys schema people postgres clients oci crash

@@ -13,6 +13,7 @@ mod distribution;
 mod docker;
 mod helm;
 mod oras;
+mod people;
 mod podman;
 mod regctl;
 mod skopeo;

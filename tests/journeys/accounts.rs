@@ -67,7 +67,7 @@ fn a_changed_password_ends_sessions_tokens_and_refresh_tokens() {
     let refresh = reply["refresh_token"].as_str().unwrap().to_owned();
     let token = dev_token(&server);
     let second = Api::login(server.controller(), DEV, DEV_PASSWORD);
-    second.post("/password", &json!({"current": DEV_PASSWORD, "new": "another long password"})).expect(204);
+    second.change_password(DEV_PASSWORD, "another long password");
     refused_within_a_second(&server, &token);
     session.get("/session").expect(401);
     let form = [
@@ -146,7 +146,7 @@ fn only_the_operator_creates_organizations_and_reads_no_images() {
     let server = Setup::plain().start();
     let refused = server.api().post("/orgs", &json!({"slug": "mine"}));
     assert!(matches!(refused.status, 403 | 404), "{}", refused.status);
-    server.operator().create_org("other", "admin@other.example", "the other admin's password");
+    server.operator().create_org("other", "admin@other.example", "quiet nights at the far quay");
     Image::new(fresh(), 10).push(&server.registry(), "main/app", &server.admin_token("main/app"), "v1");
     let token = server.token(OPERATOR, OPERATOR_PASSWORD, &["repository:main/app:pull"]);
     Call::get("/v2/main/app/manifests/v1").bearer(&token).send(&server.registry()).expect(401);
@@ -155,8 +155,8 @@ fn only_the_operator_creates_organizations_and_reads_no_images() {
 #[test]
 fn someone_may_work_in_two_organizations_with_one_password() {
     let (server, _, _) = with_developer();
-    server.operator().create_org("other", "admin@other.example", "the other admin's password");
-    let other = Api::login(server.controller(), "admin@other.example", "the other admin's password");
+    server.operator().create_org("other", "admin@other.example", "quiet nights at the far quay");
+    let other = Api::login(server.controller(), "admin@other.example", "quiet nights at the far quay");
     other.post("/orgs/other/users", &json!({"name": DEV, "kind": "local"})).expect(201);
     other.bind("other", DEV, "PROJECT_ADMIN", Some("defaultproject"));
     let token = server.token(DEV, DEV_PASSWORD, &["repository:other/app:pull,push"]);

@@ -12,8 +12,8 @@ struct Tenant {
     password: &'static str,
 }
 
-const RED: Tenant = Tenant { org: "red", user: "admin@red.example", password: "the red admin's password" };
-const BLUE: Tenant = Tenant { org: "blue", user: "admin@blue.example", password: "the blue admin's password" };
+const RED: Tenant = Tenant { org: "red", user: "admin@red.example", password: "crimson sails in the evening wind" };
+const BLUE: Tenant = Tenant { org: "blue", user: "admin@blue.example", password: "azure sails in the morning calm" };
 
 impl Tenant {
     fn token(&self, server: &Server, repository: &str) -> String {

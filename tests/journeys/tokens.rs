@@ -103,10 +103,10 @@ fn d30_get_and_post_answer_alike() {
 #[test]
 fn d30_scopes_are_split_united_and_narrowed_never_refused() {
     let server = Setup::plain().start();
-    server.api().create_user("main", "reader@localhost", "a reader's password");
+    server.api().create_user("main", "reader@localhost", "lamps along the breakwater");
     server.api().bind("main", "reader@localhost", "PROJECT_READ_ONLY", Some("defaultproject"));
     let grant = |scopes: &[&str]| {
-        let token = server.token("reader@localhost", "a reader's password", scopes);
+        let token = server.token("reader@localhost", "lamps along the breakwater", scopes);
         claims(&token)["access"].as_array().cloned().unwrap_or_default()
     };
     let actions = |entry: &Value| -> Vec<String> {
@@ -133,15 +133,15 @@ fn d30_scopes_are_split_united_and_narrowed_never_refused() {
         "repository:main/app:",
         "something:else:entirely",
     ] {
-        server.try_token(Some(("reader@localhost", "a reader's password")), &[odd]).expect(200);
+        server.try_token(Some(("reader@localhost", "lamps along the breakwater")), &[odd]).expect(200);
     }
     for malformed in ["nonsense", "repository", "repository::pull", ":::"] {
-        let reply = server.try_token(Some(("reader@localhost", "a reader's password")), &[malformed]);
+        let reply = server.try_token(Some(("reader@localhost", "lamps along the breakwater")), &[malformed]);
         assert!(matches!(reply.status, 200 | 400), "{malformed}: {}", reply.status);
     }
     let many: Vec<String> = (0..500).map(|number| format!("repository:main/r{number}:pull")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let status = server.try_token(Some(("reader@localhost", "a reader's password")), &many).status;
+    let status = server.try_token(Some(("reader@localhost", "lamps along the breakwater")), &many).status;
     assert!(matches!(status, 200 | 400 | 413 | 414 | 431), "{status}");
 }
 

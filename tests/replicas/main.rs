@@ -26,6 +26,7 @@ fn pair() -> (Server, Server) {
         .env("WHARFINGER_DATABASE_URL", url)
         .env("WHARFINGER_BLOB_URL", format!("file://{}", first.data_dir.join("blobs").display()))
         .env("WHARFINGER_MASTER_KEY_FILE", first.data_dir.join("master.key").to_string_lossy())
+        .env("WHARFINGER_MAIL_DIR", first.data_dir.join("mail").to_string_lossy())
         .env("WHARFINGER_AUTH_EXTERNAL_URL", format!("http://localhost:{}", first.ports.auth))
         .start();
     (first, second)

@@ -49,6 +49,15 @@ impl Api {
         Self { endpoint, credentials: Credentials::Session { cookie, csrf }, spool: None }
     }
 
+    /// The session that goes on after a change of credentials.
+    #[track_caller]
+    pub(crate) fn renewed(&self, reply: &Reply, field: &str) -> Self {
+        let cookie = reply.header("set-cookie").expect("a new cookie").split(';').next().expect("a pair").to_owned();
+        let csrf =
+            reply.json().pointer(&format!("{field}/csrf_token")).and_then(Value::as_str).expect("a token").to_owned();
+        Self { credentials: Credentials::Session { cookie, csrf }, ..self.clone() }
+    }
+
     /// The same caller, who also reads the mails that the server leaves.
     pub(crate) fn with_spool(mut self, spool: Spool) -> Self {
         self.spool = Some(spool);
@@ -114,16 +123,17 @@ impl Api {
         Call::post("/api/v1/login/second-factor").json(&body).send(&self.endpoint)
     }
 
-    /// Switches codes by time on for the caller: the secret and the recovery codes.
+    /// Switches codes by time on for the caller: the secret, the recovery codes, and the session that goes on.
     #[track_caller]
-    pub(crate) fn enrol_totp(&self, now: i64) -> (String, Vec<String>) {
+    pub(crate) fn enrol_totp(&self, now: i64) -> (String, Vec<String>, Self) {
         let begun = self.post("/account/mfa/totp", &json!({}));
         assert!(matches!(begun.status, 200 | 201), "{} {}", begun.status, begun.text());
         let secret = begun.json()["secret"].as_str().expect("a secret").to_owned();
         let done = self.post("/account/mfa/totp/confirm", &json!({"code": totp::code(&secret, now)}));
         assert!(matches!(done.status, 200 | 201), "{} {}", done.status, done.text());
         let codes = done.json()["recovery_codes"].as_array().expect("recovery codes").clone();
-        (secret, codes.iter().map(|code| code.as_str().expect("a code").to_owned()).collect())
+        let codes = codes.iter().map(|code| code.as_str().expect("a code").to_owned()).collect();
+        (secret, codes, self.renewed(&done, "/session"))
     }
 
     pub(crate) fn send(&self, call: Call) -> Reply {
@@ -189,6 +199,12 @@ impl Api {
         self.spool().next(email, RESET, seen).reset_token()
     }
 
+    /// Chooses another password; the session that goes on.
+    #[track_caller]
+    pub(crate) fn change_password(&self, current: &str, new: &str) -> Self {
+        self.renewed(&self.post("/password", &json!({"current": current, "new": new})).expect(200), "")
+    }
+
     /// Invites a person; the mail with their temporary password.
     #[track_caller]
     pub(crate) fn invite(&self, org: &str, name: &str) -> Mail {
@@ -216,7 +232,7 @@ impl Api {
         let mailed = || self.spool().next(name, INVITED, seen).temporary_password();
         let temporary = shown.map_or_else(mailed, str::to_owned);
         let session = Self::login(self.endpoint.clone(), name, &temporary);
-        session.post("/password", &json!({"current": temporary, "new": password})).expect(204);
+        session.change_password(&temporary, password);
     }
 
     #[track_caller]

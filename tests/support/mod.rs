@@ -8,6 +8,7 @@ pub(crate) mod api;
 pub(crate) mod http;
 pub(crate) mod mail;
 pub(crate) mod oci;
+pub(crate) mod propagation;
 pub(crate) mod server;
 pub(crate) mod totp;
 
