@@ -68,6 +68,20 @@ fn schemes() -> [(&'static str, SecurityScheme); 3] {
     ]
 }
 
+/// Media type of failures.
+const PROBLEM: &str = "application/problem+json";
+
+/// The variable parts of paths, for operations that say nothing of their own about them.
+const PLACES: [(&str, &str); 7] = [
+    ("org", "Slug of the organization"),
+    ("project", "Slug of the project"),
+    ("name", "E-mail, or a machine's name"),
+    ("group", "Name of the group"),
+    ("role", "Token of a base role, or name of one of the organization's own"),
+    ("user_code", "The code that the device shows"),
+    ("id", "Its id"),
+];
+
 /// What every operation has in common: who may, and what a failure looks like.
 fn complete(operation: &mut Operation, route: &Route) {
     let none: [&str; 0] = [];
@@ -83,9 +97,21 @@ fn complete(operation: &mut Operation, route: &Route) {
     if route.idempotent {
         operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
     }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && parameter.description.is_none()
+        {
+            let known = PLACES.iter().find(|(name, _)| *name == parameter.name);
+            parameter.description = known.map(|(_, description)| (*description).to_owned());
+        }
+    }
     for (status, description) in failures(operation, route) {
         let responses = &mut operation.responses.responses;
-        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+        let response = responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+        // A failure that has a body of its own may be one of everybody's too.
+        if let RefOr::T(response) = response {
+            response.content.extend(problem(description).content);
+        }
     }
 }
 
@@ -122,7 +148,7 @@ fn failures(operation: &Operation, route: &Route) -> Vec<(&'static str, &'static
 
 fn problem(description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(RefOr::Ref(Ref::from_schema_name(Problem::name())))).build();
-    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    ResponseBuilder::new().description(description).content(PROBLEM, content).build()
 }
 
 fn idempotency_key() -> Parameter {
@@ -174,6 +200,42 @@ mod tests {
         documented.sort_unstable();
         routed.sort_unstable();
         assert_eq!(documented, routed);
+    }
+
+    #[test]
+    fn every_operation_is_described_with_parameters_and_an_example() {
+        let value = serde_json::to_value(document()).unwrap();
+        let schemas = &value["components"]["schemas"];
+        let mut missing = Vec::new();
+        for route in ROUTES {
+            let operation = &value["paths"][route.path][route.method];
+            let mut note = |what: String| missing.push(format!("{} {}: {what}", route.method, route.path));
+            if operation["summary"].as_str().is_none_or(str::is_empty) {
+                note("a summary".into());
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["description"].as_str().is_none_or(str::is_empty) {
+                    note(format!("a description of {}", parameter["name"]));
+                }
+            }
+            for part in route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                let parameters = operation["parameters"].as_array();
+                if !parameters.is_some_and(|list| list.iter().any(|p| p["name"] == part && p["in"] == "path")) {
+                    note(format!("the parameter {part}"));
+                }
+            }
+            for content in operation["requestBody"]["content"].as_object().into_iter().flatten().map(|(_, c)| c) {
+                let text = content["schema"].to_string();
+                let name = text.split("#/components/schemas/").nth(1).and_then(|rest| rest.split('"').next());
+                let schema = name.map_or(&content["schema"], |name| &schemas[name]);
+                let has = |schema: &serde_json::Value| !schema["example"].is_null() || !schema["examples"].is_null();
+                let fields = schema["properties"].as_object();
+                if !has(schema) && !fields.is_some_and(|fields| fields.values().any(has)) {
+                    note(format!("an example of {}", name.unwrap_or("its body")));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "the document lacks:\n{}", missing.join("\n"));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(crate) struct DeviceCodes {
 /// A question what became of a device code.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"device_code": "3f9c…"}))]
 pub(crate) struct DeviceQuestion {
     /// The device code.
     #[schema(value_type = String)]

@@ -89,6 +89,7 @@ pub(crate) struct TotpCode {
 /// What proves that it is the user who takes the authenticator app away: exactly one of the two.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"code": "123456"}))]
 pub(crate) struct TotpRemoval {
     /// The password.
     #[schema(value_type = Option<String>, format = Password)]

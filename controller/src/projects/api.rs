@@ -79,6 +79,7 @@ fn checked_description(text: &str) -> Result<&str> {
 /// What of a project changes; what is not given stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"public": false, "description": "What the back end is made of"}))]
 pub(crate) struct ProjectChange {
     /// Whether anybody may pull from it without logging in.
     public: Option<bool>,

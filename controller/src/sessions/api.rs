@@ -54,6 +54,7 @@ pub(crate) struct SecondFactor {
 /// A passkey for a log-in without a password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"token": "8b1d…", "credential": {"id": "…", "type": "public-key"}}))]
 pub(crate) struct PasskeyCredential {
     /// What the log-in that was begun is named by.
     #[schema(value_type = String)]
@@ -76,6 +77,7 @@ pub(crate) struct PasskeyOptions {
 /// A change of one's own password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"current": "the old pass phrase", "new": "the new pass phrase"}))]
 pub(crate) struct PasswordChange {
     /// The password so far.
     #[schema(value_type = String, format = Password)]

@@ -98,6 +98,31 @@ async fn anybody_may_pull_what_is_public_until_it_no_longer_is() {
 }
 
 #[tokio::test]
+async fn an_organization_that_allows_no_public_projects_closes_them_at_once() {
+    let t = testing::identity().await;
+    let (org, project) = (t.org("main").await, t.project("main", "defaultproject").await);
+    let public = UpdateProject { public: Some(true), ..UpdateProject::default() };
+    t.identity.update_project(&Caller::server(), &project, &public).await.unwrap();
+    let scopes = ["repository:main/app:pull"];
+    let open = t.identity.issue(None, &Scope::parse_all(scopes).unwrap()).await.unwrap().token;
+    assert!(t.identity.verify_bearer(&open).await.is_ok());
+    let allow = |allowed| crate::admin::UpdateSettings { public_allowed: Some(allowed), ..Default::default() };
+    t.identity.update_settings(&Caller::server(), &org, &allow(false), None).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app="]);
+    assert!(matches!(t.identity.verify_bearer(&open).await, Err(BearerError::Revoked)));
+    let refused = t.identity.update_project(&Caller::server(), &project, &public).await;
+    assert!(refused.unwrap_err().is_conflict());
+    // What the project says of itself stays, and holds again.
+    t.identity.update_settings(&Caller::server(), &org, &allow(true), None).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull"]);
+    // A suspended organization is closed to strangers too.
+    t.identity.suspend_org(&Caller::server(), &org).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app="]);
+    t.identity.resume_org(&Caller::server(), &org).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull"]);
+}
+
+#[tokio::test]
 async fn tokens_end_when_rights_shrink_or_the_credential_changes() {
     let t = testing::identity().await;
     let ann = t.add("ann@acme.example").await;
