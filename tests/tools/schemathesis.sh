@@ -47,6 +47,7 @@ api -d '{"name": "reader@example.com", "kind": "local"}' "$url/api/v1/orgs/main/
 key=$(api -f -d '{"name": "fuzzer"}' "$url/api/v1/orgs/main/apikeys" | jq -re .key)
 
 # What would end the fuzzer's own credentials, or its organization, is left to the other tests.
+cd "$dir"
 run() {
   local name=$1
   shift
