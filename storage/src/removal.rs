@@ -211,6 +211,8 @@ impl Remover {
             "DELETE FROM groups WHERE id IN (SELECT id FROM groups WHERE org_id = $1 LIMIT $2)",
             "DELETE FROM audit_events WHERE org_id = $1
              AND seq IN (SELECT seq FROM audit_events WHERE org_id = $1 ORDER BY seq LIMIT $2)",
+            "DELETE FROM audit_spans WHERE org_id = $1
+             AND span IN (SELECT span FROM audit_spans WHERE org_id = $1 ORDER BY span LIMIT $2)",
         ] {
             self.repeat(sql, org_id).await?;
         }

@@ -136,3 +136,47 @@ struct Turn<'a> {
     delete_after: Option<i64>,
     action: &'a str,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use storage::removal::Remover;
+    use storage::{audit, users};
+
+    use super::*;
+    use crate::core::testing;
+
+    #[tokio::test]
+    async fn a_deleted_organization_goes_when_its_grace_is_over_and_the_platform_remembers() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        t.add("ann@acme.example").await;
+        let by = Caller::server();
+        assert!(matches!(
+            t.identity.delete_org(&by, &org, MAX_GRACE_DAYS + 1).await,
+            Err(AdminError::Field { field: "grace_days", .. })
+        ));
+        t.identity.delete_org(&by, &org, 1).await.unwrap();
+        t.identity.undelete_org(&by, &org).await.unwrap();
+        t.identity.delete_org(&by, &org, 1).await.unwrap();
+        t.advance(86_399);
+        assert_eq!(t.identity.end_due_orgs().await.unwrap(), 0);
+        t.advance(1);
+        assert_eq!(t.identity.end_due_orgs().await.unwrap(), 1);
+        assert!(t.identity.undelete_org(&by, &org).await.unwrap_err().is_conflict());
+        let remover = Remover::new(t.db.clone(), t.options.clock.clone());
+        let removed = remover.run().await.unwrap();
+        assert_eq!((removed.orgs, removed.users), (1, 2));
+        let mut session = t.db.read().await.unwrap();
+        assert!(orgs::find_by_slug(&mut session, "main").await.unwrap().is_none());
+        assert!(users::find_by_name(&mut session, "ann@acme.example").await.unwrap().is_none());
+        assert!(users::find_by_name(&mut session, "operator@localhost").await.unwrap().is_some());
+        assert!(audit::read(&mut session, &org, 0, 9).await.unwrap().is_empty());
+        let events = audit::read(&mut session, "", 0, 99).await.unwrap();
+        let actions: Vec<&str> = events.iter().map(|event| event.event.action.as_str()).collect();
+        assert_eq!(
+            actions[actions.len() - 4..],
+            ["org.delete_request", "org.delete_cancel", "org.delete_request", "org.delete"]
+        );
+    }
+}
