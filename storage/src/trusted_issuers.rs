@@ -214,11 +214,17 @@ mod tests {
         let db = testing::fresh(dir.path()).await;
         let mut tx = db.begin().await.unwrap();
         let org = orgs::create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap().id;
-        let new = NewUser { name: "ci:x", kind: "machine", operator: false, password_hash: None, temporary_until: None };
+        let new =
+            NewUser { name: "ci:x", kind: "machine", operator: false, password_hash: None, temporary_until: None };
         let user = users::create(&mut tx, &new, 1).await.unwrap().id;
         memberships::create(&mut tx, &org, &user, 1).await.unwrap();
-        let terms =
-            TrustTerms { name: "t", issuer: "https://i.example", audience: "a", rules: "{}", keys: Some("{\"keys\":[]}") };
+        let terms = TrustTerms {
+            name: "t",
+            issuer: "https://i.example",
+            audience: "a",
+            rules: "{}",
+            keys: Some("{\"keys\":[]}"),
+        };
         let first = create(&mut tx, &org, &user, &terms, 5).await.unwrap();
         let second = create(&mut tx, &org, &user, &TrustTerms { keys: None, ..terms }, 6).await.unwrap();
         assert_eq!((first.version, first.keys.as_deref(), &second.keys), (1, Some("{\"keys\":[]}"), &None));
