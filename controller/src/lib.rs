@@ -13,6 +13,7 @@ pub mod error;
 mod etag;
 mod extract;
 mod idempotency;
+mod issuers;
 mod mfa;
 pub mod openapi;
 mod orgs;
