@@ -167,8 +167,24 @@ impl Actor {
     /// 404 where there is none that the caller sees, 403 where the permission is missing.
     pub(crate) async fn can_in_org(&self, permission: Permission, state: &State, slug: &str) -> Result<Org> {
         let org = self.sees_org(state, slug).await?;
-        self.can(permission, &in_org(&org))?;
+        self.can_named(permission, &in_org(&org), &org, None)?;
         Ok(org)
+    }
+
+    /// As [`Actor::can`]; a denial says the names of organization and project.
+    ///
+    /// # Errors
+    /// 403 with the permission that is missing.
+    pub(crate) fn can_named(
+        &self,
+        permission: Permission,
+        resource: &Resource<'_>,
+        org: &Org,
+        project: Option<&str>,
+    ) -> Result<()> {
+        let decided = authorize(self.principal(), permission, resource).into_result();
+        decided.map_err(|denial| denial.named(&org.slug, project))?;
+        Ok(())
     }
 
     /// The organization of that slug, if the caller may see that it exists.
@@ -200,7 +216,7 @@ impl Actor {
         let found = projects::find_by_slug(&mut state.db().read().await?, &org.id, project).await?;
         let seen = found.filter(|project| self.may(Permission::ProjectRead, &in_project(project)));
         let project = seen.ok_or(Error::NotFound("project"))?;
-        self.can(permission, &in_project(&project))?;
+        self.can_named(permission, &in_project(&project), &org, Some(&project.slug))?;
         Ok((org, project))
     }
 }

@@ -255,6 +255,7 @@ impl From<AdminError> for Error {
             AdminError::Field { field, reason } => Self::Invalid { field, reason: reason.to_owned() },
             AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
+            AdminError::Rule(error) => Self::Unacceptable(error.to_string()),
             AdminError::LastAdmin => Self::Conflict(error.to_string()),
             AdminError::Login(error) => error.into(),
             AdminError::Busy(busy) => LoginError::from(busy).into(),

@@ -62,9 +62,9 @@ macro_rules! routes {
 
 use Access::{Anyone, LoggedIn, Needs, Session};
 use Permission::{
-    ApikeyOwn, IssuerRead, IssuerWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth, PlatformOrgCreate,
-    PlatformOrgManage, PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate, RegistryDelete,
-    RegistryPull, SettingsRead, SettingsWrite, UserRead, UserWrite,
+    ApikeyOwn, GroupRead, GroupWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth, PlatformOrgCreate, PlatformOrgManage,
+    PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate, RegistryDelete, RegistryPull, RoleRead, RoleWrite,
+    SettingsRead, SettingsWrite, UserRead, UserWrite,
 };
 
 routes! {
@@ -132,15 +132,29 @@ routes! {
     post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding, idempotent;
     delete "/orgs/{org}/bindings/{id}"            Needs(MemberWrite)       => bindings::api::delete_binding;
 
+    get    "/orgs/{org}/groups"                   Needs(GroupRead)         => groups::api::list_groups;
+    post   "/orgs/{org}/groups"                   Needs(GroupWrite)        => groups::api::create_group, idempotent;
+    get    "/orgs/{org}/groups/{group}"           Needs(GroupRead)         => groups::api::get_group;
+    patch  "/orgs/{org}/groups/{group}"           Needs(GroupWrite)        => groups::api::update_group;
+    delete "/orgs/{org}/groups/{group}"           Needs(GroupWrite)        => groups::api::delete_group;
+    get    "/orgs/{org}/groups/{group}/members"   Needs(GroupRead)         => groups::api::list_group_members;
+    post   "/orgs/{org}/groups/{group}/members"   Needs(GroupWrite)        => groups::api::add_group_member, idempotent;
+    delete "/orgs/{org}/groups/{group}/members/{name}"
+                                                  Needs(GroupWrite)        => groups::api::remove_group_member;
+
+    get    "/orgs/{org}/roles"                    Needs(RoleRead)          => roles::api::list_roles;
+    post   "/orgs/{org}/roles"                    Needs(RoleWrite)         => roles::api::create_role, idempotent;
+    get    "/orgs/{org}/roles/{role}"             Needs(RoleRead)          => roles::api::get_role;
+    patch  "/orgs/{org}/roles/{role}"             Needs(RoleWrite)         => roles::api::update_role;
+    delete "/orgs/{org}/roles/{role}"             Needs(RoleWrite)         => roles::api::delete_role;
+
+    get    "/account/rights"                      LoggedIn                 => rights::api::get_own_rights;
+    get    "/orgs/{org}/users/{name}/rights"      Needs(MemberRead)        => rights::api::get_rights;
+    get    "/orgs/{org}/auth/why"                 LoggedIn                 => rights::api::get_why;
+
     get    "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::list_api_keys;
     post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key, idempotent;
     delete "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::delete_api_key;
-
-    get    "/orgs/{org}/issuers"                  Needs(IssuerRead)        => issuers::api::list_issuers;
-    post   "/orgs/{org}/issuers"                  Needs(IssuerWrite)       => issuers::api::create_issuer, idempotent;
-    get    "/orgs/{org}/issuers/{id}"             Needs(IssuerRead)        => issuers::api::get_issuer;
-    patch  "/orgs/{org}/issuers/{id}"             Needs(IssuerWrite)       => issuers::api::update_issuer;
-    delete "/orgs/{org}/issuers/{id}"             Needs(IssuerWrite)       => issuers::api::delete_issuer;
 
     get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;

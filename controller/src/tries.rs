@@ -67,18 +67,25 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /orgs/{org}/bindings", "", ""),
     ("post /orgs/{org}/bindings", "", r#"{"user": "target@example.com", "role": "AUDITOR"}"#),
     ("delete /orgs/{org}/bindings/{id}", "", ""),
+    ("get /orgs/{org}/groups", "", ""),
+    ("post /orgs/{org}/groups", "", r#"{"name": "fresh"}"#),
+    ("get /orgs/{org}/groups/{group}", "", ""),
+    ("patch /orgs/{org}/groups/{group}", "", r#"{"description": "changed"}"#),
+    ("delete /orgs/{org}/groups/{group}", "", ""),
+    ("get /orgs/{org}/groups/{group}/members", "", ""),
+    ("post /orgs/{org}/groups/{group}/members", "", r#"{"user": "target@example.com"}"#),
+    ("delete /orgs/{org}/groups/{group}/members/{name}", "", ""),
+    ("get /orgs/{org}/roles", "", ""),
+    ("post /orgs/{org}/roles", "", r#"{"name": "fresh", "base": "PROJECT_READ_ONLY"}"#),
+    ("get /orgs/{org}/roles/{role}", "", ""),
+    ("patch /orgs/{org}/roles/{role}", "", r#"{"description": "changed"}"#),
+    ("delete /orgs/{org}/roles/{role}", "", ""),
+    ("get /account/rights", "", ""),
+    ("get /orgs/{org}/users/{name}/rights", "", ""),
+    ("get /orgs/{org}/auth/why", "?permission=registry.pull&project=web", ""),
     ("get /orgs/{org}/apikeys", "", ""),
     ("post /orgs/{org}/apikeys", "", r#"{"name": "fresh"}"#),
     ("delete /orgs/{org}/apikeys/{id}", "", ""),
-    ("get /orgs/{org}/issuers", "", ""),
-    (
-        "post /orgs/{org}/issuers",
-        "",
-        r#"{"name": "ci", "user": "robot", "issuer": "https://ci.example", "audience": "a", "rules": {"sub": ["x"]}}"#,
-    ),
-    ("get /orgs/{org}/issuers/{id}", "", ""),
-    ("patch /orgs/{org}/issuers/{id}", "", r#"{"name": "another"}"#),
-    ("delete /orgs/{org}/issuers/{id}", "", ""),
     ("get /orgs/{org}/repositories", "", ""),
     ("get /orgs/{org}/tags", "?repository={org}/web/app", ""),
     ("delete /orgs/{org}/repositories", "?repository={org}/web/app", r#"{"confirm": "{org}/web/app"}"#),
@@ -96,7 +103,7 @@ fn find(route: &Route) -> (&'static str, &'static str) {
 /// The route's path with query, on an organization, with something plausible in the other places; `id` is what `{id}` is.
 pub(crate) fn path_with(route: &Route, org: &str, id: &str) -> String {
     let (query, _) = find(route);
-    let path = route.path.replace("{project}", "web").replace("{name}", TARGET).replace("{id}", id);
+    let path = route.path.replace("{project}", "web").replace("{group}", "crew").replace("{role}", "crew-role").replace("{name}", TARGET).replace("{id}", id);
     let path = path.replace("{user_code}", "BCDF-GHJK");
     format!("{path}{query}").replace("{org}", org)
 }

@@ -53,25 +53,12 @@ impl Identity {
     /// # Errors
     /// [`IssueError`].
     pub async fn issue(&self, login: Option<&Login>, scopes: &[Scope]) -> Result<IssuedToken, IssueError> {
-        self.issue_until(login, scopes, i64::MAX).await
-    }
-
-    /// As [`Identity::issue`], for a token that ends at that time (unix seconds) at the latest.
-    ///
-    /// # Errors
-    /// [`IssueError`].
-    pub async fn issue_until(
-        &self,
-        login: Option<&Login>,
-        scopes: &[Scope],
-        until: i64,
-    ) -> Result<IssuedToken, IssueError> {
         let now = self.now();
         let (access, open) = self.grant(login.map(|login| &*login.principal), scopes).await?;
         let key = login.and_then(|login| login.key.as_ref());
         // A token does not outlive the key that it was had with.
         let lifetime = self.0.options.token_lifetime;
-        let end = key.and_then(|key| key.expires_at).unwrap_or(i64::MAX).min(until).min(now + lifetime);
+        let end = key.and_then(|key| key.expires_at).map_or(now + lifetime, |end| end.min(now + lifetime));
         let claims = Claims {
             iss: self.0.options.issuer.clone(),
             sub: login.map_or_else(String::new, |login| login.principal.name.clone()),
@@ -126,9 +113,11 @@ impl Identity {
         let org = orgs::find_by_slug(&mut session, name.org()).await?;
         let project = projects::find_by_path(&mut session, name.org(), name.project()).await?;
         let Some(org) = org else { return Ok(nothing) };
-        let resource = match &project {
-            Some(project) => Resource::Project { org_id: &org.id, project_id: &project.id },
-            None => Resource::ProjectToCreate { org_id: &org.id },
+        let resource = Resource::Repository {
+            org_id: &org.id,
+            project_id: project.as_ref().map(|project| project.id.as_str()),
+            path: name.path(),
+            tag: None,
         };
         let may = |permission| who.is_some_and(|who| authorize(who, permission, &resource).is_allowed());
         let public = project.as_ref().is_some_and(|project| project.public && org.public_allowed && org.is_active());

@@ -4,15 +4,18 @@
 
 mod api_keys;
 mod bindings;
+mod groups;
 mod images;
 mod orgs;
 mod platform;
 mod projects;
+mod roles;
 mod settings;
 mod users;
 
 pub use api_keys::{MadeApiKey, NewApiKey};
 pub use bindings::NewBinding;
+pub use roles::{NewRole, UpdateRole};
 pub use orgs::{CreatedOrg, NewOrg};
 pub use platform::GRACE_DAYS;
 pub use settings::UpdateSettings;
@@ -23,7 +26,7 @@ use storage::{Tx, memberships};
 use orgs::checked_org_name;
 
 use crate::password::{Busy, PasswordError};
-use crate::rbac::{Denial, Role};
+use crate::rbac::{Denial, Role, RuleError};
 
 /// Why a change was not made. `Display` is meant for whoever asked for it.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,9 @@ pub enum AdminError {
     /// The caller would give more than they have.
     #[error(transparent)]
     Denied(#[from] Denial),
+    /// A custom role that cannot be.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// It would leave an organization without an active Organization Admin.
     #[error("an organization needs at least one active Organization Admin: make another one first")]
     LastAdmin,

@@ -3,7 +3,7 @@
 use storage::names::{DEFAULT_PROJECT, Slug};
 use storage::orgs::{self, NewOrg};
 use storage::users::{self, NewUser};
-use storage::{bindings, memberships, projects};
+use storage::{groups, memberships, projects};
 
 use crate::admin::AdminError;
 use crate::core::Identity;
@@ -136,13 +136,11 @@ pub(crate) async fn create_default_project(tx: &mut storage::Tx, org_id: &str, n
     Ok(())
 }
 
-/// Makes a user a member and Organization Admin.
+/// Makes the groups that every organization has, and a user a member and Organization Admin.
 pub(crate) async fn make_admin(tx: &mut storage::Tx, org_id: &str, user_id: &str, now: i64) -> storage::Result<()> {
     memberships::create(tx, org_id, user_id, now).await?;
-    let role = Role::ORGANIZATION_ADMIN;
-    let new = bindings::NewBinding { org_id, user_id, role, project_id: None, namespaces: &[] };
-    bindings::create(tx, &new, now).await?;
-    Ok(())
+    let admins = groups::create_builtin(tx, org_id, Role::ORGANIZATION_ADMIN, now).await?;
+    groups::add_member(tx, &admins, user_id, now).await
 }
 
 #[cfg(test)]

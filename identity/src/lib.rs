@@ -15,7 +15,6 @@ pub mod audit;
 pub mod bootstrap;
 mod core;
 pub mod device;
-pub mod federation;
 pub mod keys;
 pub mod limits;
 pub mod login;

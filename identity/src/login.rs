@@ -233,7 +233,7 @@ impl Identity {
         self.give_back(Limit::Login, from, None);
         self.note_use(&row).await;
         let used = UsedKey { id: row.id.clone(), org_id: row.org_id.clone(), expires_at: row.expires_at };
-        let principal = Arc::new(subject.principal(Some(&row.org_id)));
+        let principal = Arc::new(subject.principal(Some(&row)));
         let epochs = subject.epochs();
         Ok(Login { principal, epochs, key: Some(used), must_change_password: false, second_factor: false })
     }

@@ -433,6 +433,4 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod authenticator;
-#[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use storage::api_keys::{self, ApiKey};
+use storage::bindings::{Binding, Held};
 use storage::users::User;
-use storage::{bindings, memberships, orgs, passkeys, projects, totp, users};
+use storage::{bindings, custom_roles, memberships, orgs, passkeys, projects, totp, users};
 
 use crate::core::Identity;
 use crate::keys::KeysError;
 use crate::master::{MacKey, MasterKey};
 use crate::mfa::Factors;
 use crate::policy::Policy;
-use crate::rbac::{Grant, Principal, Role};
+use crate::rbac::{CustomRole, Given, Grant, Narrowing, Permission, Principal, Role};
 use crate::scope::Scope;
 use crate::token::{Bearer, BearerError, Claims, Epochs, check_times};
 
@@ -53,16 +54,30 @@ impl Subject {
         self.user.kind == "local" && self.policy.mfa_required && !self.factors.any()
     }
 
-    pub(crate) fn principal(&self, key_org: Option<&str>) -> Principal {
-        let grants = self.grants.iter().filter(|grant| key_org.is_none_or(|org| grant.org_id == org));
+    /// The user with their rights; by an API key, with no more than that carries.
+    pub(crate) fn principal(&self, key: Option<&ApiKey>) -> Principal {
+        let grants = self.grants.iter().filter(|grant| key.is_none_or(|key| grant.org_id == key.org_id));
         Principal {
             user_id: self.user.id.clone(),
             name: self.user.name.clone(),
             machine: self.user.kind == "machine",
-            operator: self.user.operator && key_org.is_none(),
-            key_org: key_org.map(ToOwned::to_owned),
+            operator: self.user.operator && key.is_none(),
+            key_org: key.map(|key| key.org_id.clone()),
+            narrowing: key.map(narrowing).unwrap_or_default(),
             grants: grants.cloned().collect(),
         }
+    }
+}
+
+/// What a key was narrowed to. What cannot be read is nothing: such a key opens nothing.
+fn narrowing(key: &ApiKey) -> Narrowing {
+    let list = |text: &Option<String>| -> Option<Vec<String>> {
+        text.as_ref().map(|text| serde_json::from_str(text).unwrap_or_default())
+    };
+    Narrowing {
+        projects: list(&key.projects),
+        permissions: list(&key.permissions)
+            .map(|names| names.iter().filter_map(|name| name.parse::<Permission>().ok()).collect()),
     }
 }
 
@@ -94,6 +109,44 @@ impl Caches {
     }
 }
 
+/// Custom roles by their ids. One that cannot be read gives nothing.
+fn compile(rows: &[custom_roles::CustomRole]) -> HashMap<String, Arc<CustomRole>> {
+    let mut roles = HashMap::new();
+    for row in rows {
+        match CustomRole::read(row) {
+            Ok(role) => {
+                roles.insert(row.id.clone(), Arc::new(role));
+            }
+            Err(error) => tracing::warn!(role = row.id, %error, "a custom role cannot be read"),
+        }
+    }
+    roles
+}
+
+fn grant(row: Held, custom: &HashMap<String, Arc<CustomRole>>) -> Option<Grant> {
+    let Held { binding, org } = row;
+    let role = match Role::find(&binding.role) {
+        Some(role) => Given::Base(role),
+        None => {
+            let Some(role) = custom.get(&binding.role).filter(|_| binding.role_name.is_some()) else {
+                tracing::warn!(binding.id, binding.role, "a binding names a role that does not exist");
+                return None;
+            };
+            Given::Custom(Arc::clone(role))
+        }
+    };
+    Some(Grant {
+        binding_id: binding.id,
+        org_id: binding.org_id,
+        org,
+        role,
+        project_id: binding.project_id,
+        project: binding.project,
+        namespaces: binding.namespaces,
+        group: binding.group,
+    })
+}
+
 impl Identity {
     /// The rights of a user at this moment, by an API key of theirs if one is named; at most half a second old. `None`
     /// where the user may not get in anywhere, or the key has ended.
@@ -105,7 +158,7 @@ impl Identity {
         let Some(key) = key else { return Ok(Some(Arc::new(subject.principal(None)))) };
         let Some(key) = self.live_key(key).await? else { return Ok(None) };
         let theirs = key.user_id == user && subject.orgs.contains(&key.org_id);
-        Ok(theirs.then(|| Arc::new(subject.principal(Some(&key.org_id)))))
+        Ok(theirs.then(|| Arc::new(subject.principal(Some(&key)))))
     }
 
     /// A user's epochs, at most half a second old; `None` where there is no such user, or one who may not get in anywhere.
@@ -213,14 +266,13 @@ impl Identity {
         let Some(user) = users::find(&mut session, id).await? else { return Ok(None) };
         let active = memberships::active_orgs(&mut session, id).await?;
         let rows = bindings::list_active_of_user(&mut session, id).await?;
-        let grants = rows.into_iter().filter_map(|row| {
-            let Some(role) = Role::find(&row.role) else {
-                tracing::warn!(binding.id = row.id, role = row.role, "a binding names a role that does not exist");
-                return None;
-            };
-            Some(Grant { binding_id: row.id, org_id: row.org_id, role, project_id: row.project_id })
-        });
-        let grants = grants.collect();
+        // Most people have none.
+        let own = match rows.iter().any(|row| row.binding.role_name.is_some()) {
+            true => custom_roles::list_of_user(&mut session, id).await?,
+            false => Vec::new(),
+        };
+        let custom = compile(&own);
+        let grants = rows.into_iter().filter_map(|row| grant(row, &custom)).collect();
         let settings = orgs::settings_of_user(&mut session, id).await?;
         let policy = Policy::strictest(&settings, self.0.options.lockout);
         let factors = Factors {
@@ -228,6 +280,37 @@ impl Identity {
             passkeys: !passkeys::list_of_user(&mut session, id, 1).await?.is_empty(),
         };
         Ok(Some(Subject { user, orgs: active, grants, policy, factors }))
+    }
+
+    /// The bindings that a member of an organization has there, whether they count now or not: at most `limit` after the id
+    /// `after`, with the rows that they were made of.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn grants_of_member(
+        &self,
+        org_id: &str,
+        user_id: &str,
+        after: &str,
+        limit: i64,
+    ) -> storage::Result<Vec<(Grant, Binding)>> {
+        let mut session = self.db().read().await?;
+        let rows = bindings::list_of_member(&mut session, org_id, user_id, after, limit).await?;
+        let custom = compile(&custom_roles::list_of_user(&mut session, user_id).await?);
+        let both = |row: Held| grant(row.clone(), &custom).map(|grant| (grant, row.binding));
+        Ok(rows.into_iter().filter_map(both).collect())
+    }
+
+    /// The role that bindings of an organization know by this key: a base role's token, or a custom role's id.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn role_of(&self, org_id: &str, key: &str) -> storage::Result<Option<Given>> {
+        if let Some(role) = Role::find(key) {
+            return Ok(Some(role.into()));
+        }
+        let row = custom_roles::find(&mut self.db().read().await?, org_id, key).await?;
+        Ok(row.and_then(|row| CustomRole::read(&row).ok()).map(|role| Given::Custom(Arc::new(role))))
     }
 
     /// An API key that has not ended, at most half a second old.

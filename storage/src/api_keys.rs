@@ -23,6 +23,10 @@ pub struct ApiKey {
     pub expires_at: Option<i64>,
     /// When it last let somebody in (unix seconds, to the hour).
     pub last_used_at: Option<i64>,
+    /// Ids of the projects that it is narrowed to: a JSON array.
+    pub projects: Option<String>,
+    /// The permissions that it is narrowed to: a JSON array.
+    pub permissions: Option<String>,
 }
 
 impl std::fmt::Debug for ApiKey {

@@ -1,27 +1,48 @@
-//! Bindings: user × role × (organization, or project, or project and namespaces). Rights come from nowhere else.
+//! Bindings: (user or group) × role × (organization, or project, or project and namespaces). Rights come from nowhere else.
 
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::new_id;
 use crate::{execute, query_all, query_opt};
 
-/// A binding.
+/// A binding, with the names of what it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Opaque id.
     pub id: String,
     /// The organization.
     pub org_id: String,
-    /// Who holds the role.
-    pub user_id: String,
-    /// The role's token.
+    /// The user who holds the role.
+    pub user_id: Option<String>,
+    /// The name of that user's row.
+    pub user: Option<String>,
+    /// The group that holds the role.
+    pub group_id: Option<String>,
+    /// The name of that group.
+    pub group: Option<String>,
+    /// The role: the token of a base role, or the id of a custom one.
     pub role: String,
+    /// The name of the custom role.
+    pub role_name: Option<String>,
     /// The project, or the whole organization.
     pub project_id: Option<String>,
+    /// The slug of that project.
+    pub project: Option<String>,
     /// Kubernetes namespaces, for the roles that need them.
     pub namespaces: Vec<String>,
+    /// Part of the organization itself: cannot be taken away.
+    pub builtin: bool,
     /// When it was made (unix seconds).
     pub created_at: i64,
+}
+
+/// Who gets a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The user of this id, a member of the organization.
+    User(&'a str),
+    /// The group of this id, of the organization.
+    Group(&'a str),
 }
 
 /// What a new binding needs.
@@ -29,9 +50,9 @@ pub struct Binding {
 pub struct NewBinding<'a> {
     /// The organization.
     pub org_id: &'a str,
-    /// Who gets the role: a member of the organization.
-    pub user_id: &'a str,
-    /// The role's token.
+    /// Who gets the role.
+    pub subject: Subject<'a>,
+    /// The token of a base role, or the id of a custom one.
     pub role: &'a str,
     /// The project, or the whole organization.
     pub project_id: Option<&'a str>,
@@ -39,33 +60,92 @@ pub struct NewBinding<'a> {
     pub namespaces: &'a [String],
 }
 
+/// Which bindings to list. All bounds hold that are given.
+#[derive(Debug, Clone, Default)]
+pub struct BindingFilter<'a> {
+    /// Only of this user, by themselves.
+    pub user_id: Option<&'a str>,
+    /// Only of this group.
+    pub group_id: Option<&'a str>,
+    /// Only on this project.
+    pub project_id: Option<&'a str>,
+    /// Only of this role.
+    pub role: Option<&'a str>,
+    /// Only on one of these projects, where the organization's own are not to be seen.
+    pub within: Option<&'a [String]>,
+}
+
+/// A binding that counts for a user, with how it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The binding.
+    pub binding: Binding,
+    /// The slug of the organization.
+    pub org: String,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT b.id, b.org_id, b.user_id, u.name AS user_name, b.group_id, g.name AS group_name, b.role,
+                    c.name AS role_name, b.project_id, p.slug AS project, b.namespaces, b.builtin, b.created_at,
+                    o.slug AS org
+             FROM bindings b JOIN orgs o ON o.id = b.org_id
+             LEFT JOIN users u ON u.id = b.user_id
+             LEFT JOIN groups g ON g.id = b.group_id
+             LEFT JOIN custom_roles c ON c.id = b.role AND c.org_id = b.org_id
+             LEFT JOIN projects p ON p.id = b.project_id ",
+            $rest
+        )
+    };
+}
+
 /// Finds a binding of an organization by id.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, org_id: &str, id: &str) -> Result<Option<Binding>> {
-    query_opt!(
-        session,
-        Row,
-        "SELECT * FROM bindings WHERE org_id = $1 AND id = $2 AND user_id IS NOT NULL",
-        org_id,
-        id
-    )?
-    .map(Row::read)
-    .transpose()
+    let row = query_opt!(session, Row, select!("WHERE b.org_id = $1 AND b.id = $2"), org_id, id)?;
+    row.map(Row::read).transpose()
 }
 
 /// At most `limit` bindings of an organization after the id `after`, oldest first.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) -> Result<Vec<Binding>> {
-    query_all!(
+pub async fn list(
+    session: &mut Session,
+    org_id: &str,
+    filter: &BindingFilter<'_>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Binding>> {
+    let within = filter.within.map(serde_json::to_string).transpose().map_err(|e| Error::Damaged(e.to_string()))?;
+    crate::query_all_each!(
         session,
         Row,
-        "SELECT * FROM bindings WHERE org_id = $1 AND id > $2 AND user_id IS NOT NULL ORDER BY id LIMIT $3",
+        select!(
+            "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
+             AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
+             AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
+             AND (CAST($7 AS TEXT) IS NULL OR b.project_id IN (SELECT value FROM json_each($7)))
+             ORDER BY b.id LIMIT $8"
+        ),
+        select!(
+            "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
+             AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
+             AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
+             AND (CAST($7 AS TEXT) IS NULL
+                  OR b.project_id IN (SELECT json_array_elements_text(CAST(CAST($7 AS TEXT) AS JSON))))
+             ORDER BY b.id LIMIT $8"
+        ),
         org_id,
         after,
+        filter.user_id,
+        filter.group_id,
+        filter.project_id,
+        filter.role,
+        within.as_deref(),
         limit,
     )?
     .into_iter()
@@ -73,21 +153,67 @@ pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) 
     .collect()
 }
 
-/// Every binding that counts for a user now: those of organizations in which the membership is active.
+/// Every binding of a group.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list_active_of_user(session: &mut Session, user_id: &str) -> Result<Vec<Binding>> {
+pub async fn list_of_group(session: &mut Session, org_id: &str, group_id: &str) -> Result<Vec<Binding>> {
+    list(session, org_id, &BindingFilter { group_id: Some(group_id), ..BindingFilter::default() }, "", 10_000).await
+}
+
+/// Every binding that counts for a user now, theirs and their groups': those of living organizations in which the membership
+/// is active.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_active_of_user(session: &mut Session, user_id: &str) -> Result<Vec<Held>> {
     query_all!(
         session,
         Row,
-        "SELECT b.id, b.org_id, b.user_id, b.role, b.project_id, b.namespaces, b.created_at
-         FROM bindings b JOIN memberships m ON m.org_id = b.org_id AND m.user_id = b.user_id
-         WHERE b.user_id = $1 AND m.active = TRUE ORDER BY b.id LIMIT 10000",
+        select!(
+            "JOIN memberships m ON m.org_id = b.org_id AND m.user_id = $1
+             WHERE m.active = TRUE AND o.status = 'active'
+             AND b.id IN (SELECT d.id FROM bindings d WHERE d.user_id = $1
+                          UNION SELECT e.id FROM group_members x
+                          JOIN bindings e ON e.group_id = x.group_id AND e.org_id = x.org_id WHERE x.user_id = $1)
+             ORDER BY b.id LIMIT 10000"
+        ),
         user_id,
     )?
     .into_iter()
-    .map(Row::read)
+    .map(Row::held)
+    .collect()
+}
+
+/// At most `limit` bindings after the id `after` that a member of an organization has there, by themselves or through a
+/// group, whether they count now or not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_of_member(
+    session: &mut Session,
+    org_id: &str,
+    user_id: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Held>> {
+    query_all!(
+        session,
+        Row,
+        select!(
+            "WHERE b.org_id = $1 AND b.id > $3
+             AND b.id IN (SELECT d.id FROM bindings d WHERE d.user_id = $2
+                          UNION SELECT e.id FROM group_members x
+                          JOIN bindings e ON e.group_id = x.group_id AND e.org_id = x.org_id WHERE x.user_id = $2)
+             ORDER BY b.id LIMIT $4"
+        ),
+        org_id,
+        user_id,
+        after,
+        limit,
+    )?
+    .into_iter()
+    .map(Row::held)
     .collect()
 }
 
@@ -100,66 +226,85 @@ pub async fn create(tx: &mut Tx, new: &NewBinding<'_>, now: i64) -> Result<Bindi
     namespaces.sort_unstable();
     namespaces.dedup();
     let text = serde_json::to_string(&namespaces).map_err(|e| Error::Damaged(e.to_string()))?;
-    let binding = Binding {
-        id: new_id(),
-        org_id: new.org_id.to_owned(),
-        user_id: new.user_id.to_owned(),
-        role: new.role.to_owned(),
-        project_id: new.project_id.map(ToOwned::to_owned),
-        namespaces,
-        created_at: now,
+    let (user_id, group_id) = match new.subject {
+        Subject::User(id) => (Some(id), None),
+        Subject::Group(id) => (None, Some(id)),
     };
+    let id = new_id();
     let made = execute!(
         tx,
-        "INSERT INTO bindings (id, org_id, user_id, role, project_id, namespaces, builtin, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, FALSE, $7) ON CONFLICT DO NOTHING",
-        binding.id.as_str(),
-        binding.org_id.as_str(),
-        binding.user_id.as_str(),
-        binding.role.as_str(),
-        binding.project_id.as_deref(),
+        "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8) ON CONFLICT DO NOTHING",
+        id.as_str(),
+        new.org_id,
+        user_id,
+        group_id,
+        new.role,
+        new.project_id,
         text.as_str(),
         now,
     )?;
     if made == 0 {
-        return Err(Error::Conflict("the user has that role there already"));
+        return Err(Error::Conflict(match new.subject {
+            Subject::User(_) => "the user has that role there already",
+            Subject::Group(_) => "the group has that role there already",
+        }));
     }
-    Ok(binding)
+    find(tx, new.org_id, &id).await?.ok_or(Error::NotFound("binding"))
 }
 
-/// Deletes a binding. True where there was one.
+/// Deletes a binding that is no part of the organization itself. True where there was one.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn delete(tx: &mut Tx, org_id: &str, id: &str) -> Result<bool> {
-    Ok(execute!(tx, "DELETE FROM bindings WHERE org_id = $1 AND id = $2", org_id, id)? > 0)
+    let sql = "DELETE FROM bindings WHERE org_id = $1 AND id = $2 AND builtin = FALSE";
+    Ok(execute!(tx, sql, org_id, id)? > 0)
 }
 
-/// The row as it is stored.
+/// The row as it is stored, joined with the names.
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
     org_id: String,
-    user_id: String,
+    user_id: Option<String>,
+    user_name: Option<String>,
+    group_id: Option<String>,
+    group_name: Option<String>,
     role: String,
+    role_name: Option<String>,
     project_id: Option<String>,
+    project: Option<String>,
     namespaces: String,
+    builtin: bool,
     created_at: i64,
+    org: String,
 }
 
 impl Row {
     fn read(self) -> Result<Binding> {
+        self.held().map(|held| held.binding)
+    }
+
+    fn held(self) -> Result<Held> {
         let namespaces = serde_json::from_str(&self.namespaces)
             .map_err(|_| Error::Damaged(format!("namespaces of binding {}", self.id)))?;
-        Ok(Binding {
+        let binding = Binding {
             id: self.id,
             org_id: self.org_id,
             user_id: self.user_id,
+            user: self.user_name,
+            group_id: self.group_id,
+            group: self.group_name,
             role: self.role,
+            role_name: self.role_name,
             project_id: self.project_id,
+            project: self.project,
             namespaces,
+            builtin: self.builtin,
             created_at: self.created_at,
-        })
+        };
+        Ok(Held { binding, org: self.org })
     }
 }
 
@@ -193,7 +338,7 @@ mod tests {
         let namespaces = ["b".to_owned(), "a".to_owned(), "b".to_owned()];
         let new = NewBinding {
             org_id: &org.id,
-            user_id: &user.id,
+            subject: Subject::User(&user.id),
             role: "NAMESPACE_ADMIN",
             project_id: Some(&project.id),
             namespaces: &namespaces,
@@ -207,9 +352,27 @@ mod tests {
 
         assert_eq!(find(&mut tx, &org.id, &binding.id).await.unwrap().unwrap(), binding);
         assert_eq!(find(&mut tx, "other", &binding.id).await.unwrap(), None);
-        let all = list(&mut tx, &org.id, "", 9).await.unwrap();
-        assert_eq!((all.len(), list(&mut tx, &org.id, &all[0].id, 9).await.unwrap()), (2, all[1..].to_vec()));
+        let all = list(&mut tx, &org.id, &BindingFilter::default(), "", 9).await.unwrap();
+        assert_eq!((all.len(), list(&mut tx, &org.id, &BindingFilter::default(), &all[0].id, 9).await.unwrap()), (2, all[1..].to_vec()));
         assert_eq!(list_active_of_user(&mut tx, &user.id).await.unwrap().len(), 2);
+        let of_member = list_of_member(&mut tx, &org.id, &user.id, &all[0].id, 9).await.unwrap();
+        assert_eq!((of_member.len(), of_member[0].org.as_str()), (1, "acme"));
+        let within = [project.id.clone(), "other".to_owned()];
+        for (filter, found) in [
+            (BindingFilter { user_id: Some(&user.id), ..BindingFilter::default() }, 2),
+            (BindingFilter { group_id: Some(&user.id), ..BindingFilter::default() }, 0),
+            (BindingFilter { project_id: Some(&project.id), ..BindingFilter::default() }, 1),
+            (BindingFilter { role: Some("ADMIN"), ..BindingFilter::default() }, 1),
+            (BindingFilter { within: Some(&within), ..BindingFilter::default() }, 1),
+            (BindingFilter { within: Some(&[]), ..BindingFilter::default() }, 0),
+        ] {
+            assert_eq!(list(&mut tx, &org.id, &filter, "", 9).await.unwrap().len(), found, "{filter:?}");
+        }
+        let shut = "UPDATE orgs SET status = $1 WHERE id = $2";
+        execute!(tx, shut, "suspended", org.id.as_str()).unwrap();
+        assert!(list_active_of_user(&mut tx, &user.id).await.unwrap().is_empty());
+        assert!(memberships::active_orgs(&mut tx, &user.id).await.unwrap().is_empty());
+        execute!(tx, shut, "active", org.id.as_str()).unwrap();
         memberships::update_active(&mut tx, &org.id, &user.id, false).await.unwrap();
         assert!(list_active_of_user(&mut tx, &user.id).await.unwrap().is_empty());
         assert!(!delete(&mut tx, "other", &binding.id).await.unwrap());

@@ -68,7 +68,7 @@ pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) 
     )
 }
 
-/// Ids of the organizations in which the user is active.
+/// Ids of the living organizations in which the user is active.
 ///
 /// # Errors
 /// Those of the database.
@@ -76,7 +76,8 @@ pub async fn active_orgs(session: &mut Session, user_id: &str) -> Result<Vec<Str
     let rows = query_all!(
         session,
         (String,),
-        "SELECT org_id FROM memberships WHERE user_id = $1 AND active = TRUE ORDER BY org_id LIMIT 10000",
+        "SELECT m.org_id FROM memberships m JOIN orgs o ON o.id = m.org_id
+         WHERE m.user_id = $1 AND m.active = TRUE AND o.status = 'active' ORDER BY m.org_id LIMIT 10000",
         user_id,
     )?;
     Ok(rows.into_iter().map(|(org,)| org).collect())
@@ -135,7 +136,7 @@ pub async fn update_active(tx: &mut Tx, org_id: &str, user_id: &str, active: boo
     Ok(touched > 0)
 }
 
-/// How many active members hold the role on the whole organization, the organization's row locked until the
+/// How many active members hold the role on the whole organization, by themselves or through a group, the organization's row locked until the
 /// transaction ends where the engine has row locks: two who would each take one away do so one after the other.
 ///
 /// # Errors
@@ -145,9 +146,12 @@ pub async fn count_active_holders(tx: &mut Tx, org_id: &str, role: &str) -> Resu
     let (count,) = query_one!(
         tx,
         (i64,),
-        "SELECT COUNT(DISTINCT m.user_id) FROM memberships m
-         JOIN bindings b ON b.org_id = m.org_id AND b.user_id = m.user_id
-         WHERE m.org_id = $1 AND m.active = TRUE AND b.role = $2 AND b.project_id IS NULL",
+        "SELECT COUNT(*) FROM memberships m
+         WHERE m.org_id = $1 AND m.active = TRUE AND m.user_id IN (
+             SELECT b.user_id FROM bindings b
+             WHERE b.org_id = $1 AND b.role = $2 AND b.project_id IS NULL AND b.user_id IS NOT NULL
+             UNION SELECT x.user_id FROM bindings b JOIN group_members x ON x.group_id = b.group_id
+             WHERE b.org_id = $1 AND b.role = $2 AND b.project_id IS NULL)",
         org_id,
         role,
     )?;
@@ -158,7 +162,7 @@ pub async fn count_active_holders(tx: &mut Tx, org_id: &str, role: &str) -> Resu
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::bindings::{self, NewBinding};
+    use crate::bindings::{self, NewBinding, Subject};
     use crate::db::testing;
     use crate::orgs::{self, NewOrg};
     use crate::users::{self, NewUser};
@@ -176,7 +180,7 @@ mod tests {
             create(&mut tx, &org.id, &user.id, 2).await.unwrap();
             assert!(create(&mut tx, &org.id, &user.id, 2).await.unwrap_err().is_conflict());
             let new =
-                NewBinding { org_id: &org.id, user_id: &user.id, role: "ADMIN", project_id: None, namespaces: &[] };
+                NewBinding { org_id: &org.id, subject: Subject::User(&user.id), role: "ADMIN", project_id: None, namespaces: &[] };
             bindings::create(&mut tx, &new, 3).await.unwrap();
             ids.push(user.id);
         }

@@ -4,47 +4,70 @@ use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::admin::NewBinding;
-use identity::rbac::{Permission, Resource, Role};
+use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
-use storage::bindings::{self, Binding};
-use storage::orgs::Org;
-use storage::{Session, projects, users};
-use utoipa::ToSchema;
+use storage::bindings::{self, Binding, BindingFilter, Subject};
+use storage::{groups, memberships, projects};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
 use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
+use crate::etag::{Created, segment};
 use crate::extract::{self, Path, Query};
-use crate::page::{Bounds, Page, PageQuery};
+use crate::groups::api::{group_of, shown};
+use crate::page::{Page, PageQuery};
+use crate::roles::api::{key_of, role_of};
 use crate::time;
 use crate::users::api::member;
 
-/// A role that a user holds.
+/// A role that a user or a group holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BindingView {
     /// Opaque id.
     id: String,
-    /// Name of the user.
-    user: String,
-    /// The role.
+    /// Name of the user; null where it is a group's.
+    user: Option<String>,
+    /// Name of the group; null where it is a user's own.
+    group: Option<String>,
+    /// The role: a base role's token, or a custom role's name.
     role: String,
     /// Slug of the project; null for the whole organization.
     project: Option<String>,
     /// Kubernetes namespaces, for the roles that need them.
     namespaces: Vec<String>,
+    /// Whether it is part of the organization, which cannot be taken away.
+    builtin: bool,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     created_at: i64,
 }
 
-/// A role to be given.
+impl From<Binding> for BindingView {
+    fn from(binding: Binding) -> Self {
+        Self {
+            id: binding.id,
+            user: binding.user.as_deref().map(|name| shown(name).to_owned()),
+            group: binding.group,
+            role: binding.role_name.unwrap_or(binding.role),
+            project: binding.project,
+            namespaces: binding.namespaces,
+            builtin: binding.builtin,
+            created_at: binding.created_at,
+        }
+    }
+}
+
+/// A role to be given, to a user or to a group.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BindingToCreate {
     /// Name of the user, a member of the organization.
-    user: String,
-    /// The role.
+    user: Option<String>,
+    /// Name of the group.
+    group: Option<String>,
+    /// The role: a base role's token, or a custom role's name.
     #[schema(example = "PROJECT_ADMIN")]
     role: String,
     /// Slug of the project, for a role of projects; null for one of the organization.
@@ -54,45 +77,79 @@ pub(crate) struct BindingToCreate {
     namespaces: Vec<String>,
 }
 
+/// Which bindings. All that is given has to hold.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BindingsQuery {
+    /// Only this user's own.
+    user: Option<String>,
+    /// Only this group's.
+    group: Option<String>,
+    /// Only on this project.
+    project: Option<String>,
+    /// Only of this role.
+    role: Option<String>,
+    /// Most items to return, 1 to 500; 100 where it is not given.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
 /// Who holds which role
 ///
 /// Oldest first. Whoever may read members of some projects alone sees theirs.
 #[utoipa::path(get, path = "/orgs/{org}/bindings", tag = "bindings",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), BindingsQuery),
     responses((status = 200, description = "A page of bindings", body = Page<BindingView>)))]
 pub(crate) async fn list_bindings(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<BindingsQuery>,
 ) -> Result<Json<Page<BindingView>>> {
     let org = actor.sees_org(&state, &org).await?;
-    let bounds = query.bounds()?;
-    let rows = in_reach(&actor, &state, &org, &bounds).await?;
-    let page = bounds.page(rows, |binding| &binding.id, |binding| binding);
+    let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
+    let within = match actor.may(Permission::MemberRead, &in_org(&org)) {
+        true => None,
+        false => Some(actor.principal().reach(Permission::MemberRead).projects),
+    };
+    if within.as_ref().is_some_and(Vec::is_empty) {
+        actor.can(Permission::MemberRead, &in_org(&org))?;
+    }
     let mut session = state.db().read().await?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for binding in page.items {
-        items.push(view(&mut session, binding).await?);
-    }
-    Ok(Json(Page { items, next: page.next }))
-}
-
-/// All of the organization's bindings, or those of the projects whose members the caller may read.
-async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Binding>> {
-    let mut session = state.db().read().await?;
-    if actor.principal().reach(Permission::MemberRead).projects.is_empty() {
-        actor.can(Permission::MemberRead, &in_org(org))?;
-    }
-    let mut shown = Vec::new();
-    let mut after = bounds.after.clone();
-    while shown.len() <= bounds.limit {
-        let rows = bindings::list(&mut session, &org.id, &after, crate::page::MAX).await?;
-        let Some(last) = rows.last() else { break };
-        after.clone_from(&last.id);
-        shown.extend(rows.into_iter().filter(|binding| actor.may(Permission::MemberRead, &place(binding))));
-    }
-    Ok(shown)
+    // A name that nothing has matches no binding.
+    let nothing = || Some(String::new());
+    let user = match &query.user {
+        Some(name) => {
+            let found = memberships::find_by_name(&mut session, &org.id, &identity::name::normalise(name)).await?;
+            found.map(|member| member.user_id).or_else(nothing)
+        }
+        None => None,
+    };
+    let group = match &query.group {
+        Some(name) => {
+            groups::find_by_name(&mut session, &org.id, name).await?.map(|group| group.id).or_else(nothing)
+        }
+        None => None,
+    };
+    let project = match &query.project {
+        Some(slug) => projects::find_by_slug(&mut session, &org.id, slug).await?.map(|p| p.id).or_else(nothing),
+        None => None,
+    };
+    let role = match &query.role {
+        Some(name) => key_of(&mut session, &org, name).await?.or_else(nothing),
+        None => None,
+    };
+    let filter = BindingFilter {
+        user_id: user.as_deref(),
+        group_id: group.as_deref(),
+        project_id: project.as_deref(),
+        role: role.as_deref(),
+        within: within.as_deref(),
+    };
+    let rows = bindings::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
+    Ok(Json(bounds.page(rows, |binding| &binding.id, Into::into)))
 }
 
 /// Give a role
@@ -106,7 +163,7 @@ pub(crate) async fn create_binding(
     Shared(state): Shared<State>,
     Path(org): Path<String>,
     extract::Json(new): extract::Json<BindingToCreate>,
-) -> Result<(StatusCode, Json<BindingView>)> {
+) -> Result<Created<BindingView>> {
     let (org, project) = match &new.project {
         None => (actor.can_in_org(Permission::MemberWrite, &state, &org).await?, None),
         Some(project) => {
@@ -114,23 +171,38 @@ pub(crate) async fn create_binding(
             (org, Some(project.id))
         }
     };
-    let role = Role::find(&new.role).ok_or_else(|| Error::invalid("role", &unknown_role()))?;
-    let user = member(&state, &org, &new.user).await?;
+    let role = role_of(&actor, &state, &org, &new.role).await?;
+    let (user, group) = match (&new.user, &new.group) {
+        (Some(name), None) => {
+            // Whoever may not see who is here learns nothing of it.
+            if !actor.may(Permission::UserRead, &in_org(&org)) {
+                return Err(Error::NotFound("user"));
+            }
+            (Some(member(&state, &org, name).await?.user_id), None)
+        }
+        (None, Some(name)) => (None, Some(group_of(&actor, &state, &org, name).await?.id)),
+        _ => return Err(Error::invalid("user", "name a user or a group, one of them")),
+    };
+    let subject = match (&user, &group) {
+        (Some(user), _) => Subject::User(user),
+        (None, Some(group)) => Subject::Group(group),
+        (None, None) => return Err(Error::NotFound("user")),
+    };
     let binding = NewBinding {
         org_id: &org.id,
-        user_id: &user.user_id,
-        role,
+        subject,
+        role: &role,
         project_id: project.as_deref(),
         namespaces: &new.namespaces,
     };
     let binding = state.identity().create_binding(&actor.caller, &binding).await?;
-    let mut session = state.db().read().await?;
-    Ok((StatusCode::CREATED, Json(view(&mut session, binding).await?)))
+    let at = format!("/orgs/{}/bindings/{}", org.slug, segment(&binding.id));
+    Ok(Created { at, version: None, body: binding.into() })
 }
 
 /// Take a role away
 ///
-/// Access tokens that were had with it end at once.
+/// Access tokens that were had with it end at once. Whoever takes a role could have given it.
 #[utoipa::path(delete, path = "/orgs/{org}/bindings/{id}", tag = "bindings",
     params(("org", description = "Slug of the organization"), ("id", description = "Id of the binding")),
     responses((status = 204, description = "Taken away")))]
@@ -143,7 +215,7 @@ pub(crate) async fn delete_binding(
     let found = bindings::find(&mut state.db().read().await?, &org.id, &id).await?;
     let seen = found.filter(|binding| actor.may(Permission::MemberRead, &place(binding)));
     let binding = seen.ok_or(Error::NotFound("binding"))?;
-    actor.can(Permission::MemberWrite, &place(&binding))?;
+    actor.can_named(Permission::MemberWrite, &place(&binding), &org, binding.project.as_deref())?;
     state.identity().delete_binding(&actor.caller, &org.id, &binding.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -154,21 +226,6 @@ fn place(binding: &Binding) -> Resource<'_> {
         Some(project_id) => Resource::Project { org_id: &binding.org_id, project_id },
         None => Resource::Org { org_id: &binding.org_id },
     }
-}
-
-fn unknown_role() -> String {
-    let known = Role::all().filter(|role| role.token() != Role::PLATFORM_OPERATOR).map(Role::token);
-    format!("use one of {}", known.collect::<Vec<_>>().join(", "))
-}
-
-async fn view(session: &mut Session, binding: Binding) -> Result<BindingView> {
-    let user = users::find(session, &binding.user_id).await?.map(|user| user.name).unwrap_or_default();
-    let project = match &binding.project_id {
-        Some(id) => projects::find(session, id).await?.map(|project| project.slug),
-        None => None,
-    };
-    let Binding { id, role, namespaces, created_at, .. } = binding;
-    Ok(BindingView { id, user, role, project, namespaces, created_at })
 }
 
 #[cfg(test)]
@@ -212,13 +269,21 @@ mod tests {
             (json!({"user": ADMIN, "role": "SUPER_ADMIN"}), 422),
             (json!({"user": ADMIN, "role": "PROJECT_ADMIN"}), 422),
             (json!({"user": "nobody@example.com", "role": "AUDITOR"}), 404),
+            (json!({"user": ADMIN, "group": "Organization Admins", "role": "AUDITOR"}), 422),
+            (json!({"role": "AUDITOR"}), 422),
+            (json!({"group": "nobody", "role": "AUDITOR"}), 404),
+            (json!({"user": ADMIN, "role": "ADMIN"}), 201),
             (json!({"user": ADMIN, "role": "ADMIN"}), 409),
         ] {
             controller.post(&admin, "/orgs/main/bindings", &body).await.expect(status);
         }
-        let listed = controller.get(&admin, "/orgs/main/bindings").await.expect(200);
-        let id = listed.body["items"][0]["id"].as_str().unwrap().to_owned();
-        let path = format!("/orgs/main/bindings/{id}");
+        let own = controller.get(&admin, &format!("/orgs/main/bindings?user={ADMIN}")).await.expect(200);
+        let path = format!("/orgs/main/bindings/{}", own.body["items"][0]["id"].as_str().unwrap());
+        let group = format!("/orgs/main/groups/Organization%20Admins/members/{ADMIN}");
+        controller.call(&admin, Method::DELETE, &group, &Value::Null).await.expect(204);
         controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(409);
+        controller.post(&admin, &format!("/orgs/main/users/{ADMIN}/deactivate"), &Value::Null).await.expect(409);
+        let empty = controller.get(&admin, "/orgs/main/bindings?role=nothing").await.expect(200);
+        assert_eq!(empty.body["items"], json!([]));
     }
 }

@@ -1,13 +1,15 @@
-//! Bindings: giving roles and taking them away.
+//! Bindings: giving roles to users and groups, and taking them away.
+
+use std::sync::Arc;
 
 use serde_json::json;
-use storage::bindings::{self, Binding};
-use storage::{memberships, projects, users};
+use storage::bindings::{self, Binding, Subject};
+use storage::{Tx, custom_roles, groups, memberships, orgs, projects, users};
 
 use super::{AdminError, keep_an_admin};
-use crate::audit::{Caller, Entry};
+use crate::audit::{Caller, Credential, Entry};
 use crate::core::Identity;
-use crate::rbac::{Resource, Role, RoleScope};
+use crate::rbac::{CustomRole, Denial, Given, Resource, Role, RoleScope};
 
 /// Most namespaces of one binding.
 const MAX_NAMESPACES: usize = 100;
@@ -17,10 +19,10 @@ const MAX_NAMESPACES: usize = 100;
 pub struct NewBinding<'a> {
     /// The organization.
     pub org_id: &'a str,
-    /// Who gets the role: a member of it.
-    pub user_id: &'a str,
+    /// Who gets the role: a member or a group of it.
+    pub subject: Subject<'a>,
     /// The role.
-    pub role: Role,
+    pub role: &'a Given,
     /// The project, for a role that is bound to one.
     pub project_id: Option<&'a str>,
     /// Kubernetes namespaces, for the roles that need them.
@@ -32,75 +34,159 @@ impl Identity {
     ///
     /// # Errors
     /// [`AdminError::Invalid`] where role, project and namespaces do not fit; [`AdminError::Denied`];
-    /// [`AdminError::Storage`] where user or project is not of the organization, or the binding exists.
+    /// [`AdminError::Storage`] where user, group or project is not of the organization, or the binding exists.
     pub async fn create_binding(&self, by: &Caller, new: &NewBinding<'_>) -> Result<Binding, AdminError> {
         check_fit(new)?;
-        let resource = match new.project_id {
-            Some(project_id) => Resource::Project { org_id: new.org_id, project_id },
-            None => Resource::Org { org_id: new.org_id },
-        };
-        by.principal.may_give(new.role, &resource).into_result()?;
+        let resource = place(new.org_id, new.project_id);
+        if let Err(denial) = by.principal.may_give(new.role, &resource).into_result() {
+            return Err(self.named(denial, new.org_id, new.project_id).await?.into());
+        }
         let mut tx = self.db().begin().await?;
-        let member = memberships::find(&mut tx, new.org_id, new.user_id).await?;
-        let member = member.ok_or(storage::Error::NotFound("user"))?;
-        let mut project = String::new();
+        match new.subject {
+            Subject::User(id) => {
+                memberships::find(&mut tx, new.org_id, id).await?.ok_or(storage::Error::NotFound("user"))?;
+            }
+            Subject::Group(id) => {
+                if groups::lock(&mut tx, new.org_id, id).await?.builtin.as_deref() == Some(groups::LOCAL_USERS) {
+                    return Err(AdminError::Invalid("All Local Users grants nothing: make a group of your own for that"));
+                }
+            }
+        }
+        if let Given::Custom(role) = new.role {
+            // It may have grown since it was read.
+            let row = custom_roles::lock(&mut tx, new.org_id, &role.id).await?;
+            let role = Given::Custom(Arc::new(CustomRole::read(&row)?));
+            by.principal.may_give(&role, &resource).into_result()?;
+        }
         if let Some(project_id) = new.project_id {
-            let found = projects::find(&mut tx, project_id).await?;
-            let found = found.filter(|project| project.org_id == new.org_id);
-            project = found.ok_or(storage::Error::NotFound("project"))?.slug;
+            let found = projects::find(&mut tx, project_id).await?.filter(|project| project.org_id == new.org_id);
+            found.ok_or(storage::Error::NotFound("project"))?;
         }
         let row = bindings::NewBinding {
             org_id: new.org_id,
-            user_id: new.user_id,
-            role: new.role.token(),
+            subject: new.subject,
+            role: new.role.key(),
             project_id: new.project_id,
             namespaces: new.namespaces,
         };
         let binding = bindings::create(&mut tx, &row, self.now()).await?;
-        let entry = Entry {
-            org_id: new.org_id,
-            action: "binding.create",
-            target: &member.name,
-            project: &project,
-            detail: json!({"role": binding.role, "namespaces": binding.namespaces}),
-            ..Entry::default()
-        };
-        self.record(&mut tx, by, &entry).await?;
+        bump(&mut tx, &binding).await?;
+        self.record_binding(&mut tx, by, "binding.create", &binding).await?;
         tx.commit().await?;
-        self.forget(new.user_id);
+        self.forget_holders(&binding);
         Ok(binding)
     }
 
-    /// Takes a role away. Access tokens that were had with it end.
+    /// Takes a role away. Access tokens that were had with it end. Whoever takes it could have given it.
     ///
     /// # Errors
-    /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such binding in the organization.
+    /// [`AdminError::LastAdmin`], [`AdminError::Denied`]; [`AdminError::Invalid`] for the one that is part of the
+    /// organization; [`AdminError::Storage`] where there is no such binding in the organization.
     pub async fn delete_binding(&self, by: &Caller, org_id: &str, id: &str) -> Result<(), AdminError> {
         let mut tx = self.db().begin().await?;
         let binding = bindings::find(&mut tx, org_id, id).await?.ok_or(storage::Error::NotFound("binding"))?;
-        bindings::delete(&mut tx, org_id, id).await?;
+        if binding.builtin {
+            return Err(AdminError::Invalid("that binding is part of the organization and cannot be taken away"));
+        }
+        if let Err(denial) = may_change(&mut tx, by, &binding).await? {
+            return Err(denial.named(org_id, binding.project.as_deref()).into());
+        }
+        bump(&mut tx, &binding).await?;
+        if !bindings::delete(&mut tx, org_id, id).await? {
+            return Err(storage::Error::NotFound("binding").into());
+        }
         if binding.role == Role::ORGANIZATION_ADMIN {
             keep_an_admin(&mut tx, org_id).await?;
         }
-        users::bump_grants_epoch(&mut tx, &binding.user_id).await?;
-        let owner = memberships::find(&mut tx, org_id, &binding.user_id).await?.map(|member| member.name);
-        let project = match &binding.project_id {
-            Some(id) => projects::find(&mut tx, id).await?.map(|project| project.slug),
-            None => None,
-        };
-        let entry = Entry {
-            org_id,
-            action: "binding.delete",
-            target: owner.as_deref().unwrap_or_default(),
-            project: project.as_deref().unwrap_or_default(),
-            detail: json!({"role": binding.role, "namespaces": binding.namespaces}),
-            ..Entry::default()
-        };
-        self.record(&mut tx, by, &entry).await?;
+        self.record_binding(&mut tx, by, "binding.delete", &binding).await?;
         tx.commit().await?;
-        self.forget(&binding.user_id);
+        self.forget_holders(&binding);
         Ok(())
     }
+
+    async fn record_binding(&self, tx: &mut Tx, by: &Caller, action: &str, binding: &Binding) -> storage::Result<()> {
+        let role = binding.role_name.as_deref().unwrap_or(&binding.role);
+        let (kind, target) = match &binding.group {
+            Some(group) => ("group", group.as_str()),
+            None => ("user", binding.user.as_deref().map(shown).unwrap_or_default()),
+        };
+        let entry = Entry {
+            org_id: &binding.org_id,
+            action,
+            target,
+            project: binding.project.as_deref().unwrap_or_default(),
+            detail: json!({"subject": kind, "role": role, "namespaces": binding.namespaces}),
+            ..Entry::default()
+        };
+        self.record(tx, by, &entry).await
+    }
+
+    fn forget_holders(&self, binding: &Binding) {
+        match &binding.user_id {
+            Some(user) => self.forget(user),
+            None => self.forget_everything(),
+        }
+    }
+
+    /// A denial with names instead of ids.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn named(&self, denial: Denial, org_id: &str, project_id: Option<&str>) -> storage::Result<Denial> {
+        let mut session = self.db().read().await?;
+        let org = orgs::find(&mut session, org_id).await?.map(|org| org.slug);
+        let project = match project_id {
+            Some(id) => projects::find(&mut session, id).await?.filter(|project| project.org_id == org_id),
+            None => None,
+        };
+        Ok(denial.named(org.as_deref().unwrap_or(org_id), project.map(|project| project.slug).as_deref()))
+    }
+}
+
+/// Where a binding holds.
+pub(super) fn place<'a>(org_id: &'a str, project_id: Option<&'a str>) -> Resource<'a> {
+    match project_id {
+        Some(project_id) => Resource::Project { org_id, project_id },
+        None => Resource::Org { org_id },
+    }
+}
+
+/// Whether the caller could have given what a binding gives. The server's own command line may take anything away; a role
+/// that is no more gives nothing.
+pub(super) async fn may_change(
+    tx: &mut Tx,
+    by: &Caller,
+    binding: &Binding,
+) -> Result<Result<(), Denial>, AdminError> {
+    if by.credential == Credential::Server {
+        return Ok(Ok(()));
+    }
+    let role = match Role::find(&binding.role) {
+        Some(role) => Some(Given::Base(role)),
+        None => {
+            let row = custom_roles::find(tx, &binding.org_id, &binding.role).await?;
+            row.and_then(|row| CustomRole::read(&row).ok()).map(|role| Given::Custom(Arc::new(role)))
+        }
+    };
+    let resource = place(&binding.org_id, binding.project_id.as_deref());
+    Ok(role.map_or(Ok(()), |role| by.principal.may_pass_on(&role, &resource).into_result().map(|_| ())))
+}
+
+/// Moves the grants' epoch of whoever holds a binding.
+async fn bump(tx: &mut Tx, binding: &Binding) -> storage::Result<()> {
+    match (&binding.user_id, &binding.group_id) {
+        (Some(user), _) => users::bump_grants_epoch(tx, user).await,
+        (None, Some(group)) => {
+            groups::lock(tx, &binding.org_id, group).await?;
+            groups::bump_members(tx, group).await
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+/// The part of a row's name that people see.
+pub(super) fn shown(name: &str) -> &str {
+    name.split(':').next().unwrap_or_default()
 }
 
 fn check_fit(new: &NewBinding<'_>) -> Result<(), AdminError> {
@@ -116,7 +202,7 @@ fn check_fit(new: &NewBinding<'_>) -> Result<(), AdminError> {
             "that role is bound to the whole organization: name no project"
         }));
     }
-    if new.role.needs_namespaces() == new.namespaces.is_empty() {
+    if new.role.base().needs_namespaces() == new.namespaces.is_empty() {
         return Err(AdminError::Invalid(if new.namespaces.is_empty() {
             "that role needs namespaces: name at least one"
         } else {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use storage::names::Slug;
+use storage::groups;
 use storage::orgs::{self, Org};
 
 use super::{AddedUser, AdminError, NewUser, UserKind};
@@ -9,6 +10,7 @@ use crate::audit::{Caller, Entry};
 use crate::bootstrap::create_default_project;
 use crate::core::Identity;
 use crate::name::UserName;
+use crate::rbac::Role;
 use crate::secret::Secret;
 
 /// Longest name of an organization, in characters.
@@ -48,15 +50,12 @@ impl Identity {
         let now = self.now();
         let mut tx = self.db().begin().await?;
         let org = orgs::create(&mut tx, &orgs::NewOrg { slug: new.slug, name }, now).await?;
+        let admins = groups::create_builtin(&mut tx, &org.id, Role::ORGANIZATION_ADMIN, now).await?;
         create_default_project(&mut tx, &org.id, now).await?;
         let admin = match admin {
             Some(prepared) => {
                 let added = self.write_user(&mut tx, &org.id, prepared).await?;
-                let role = crate::rbac::Role::ORGANIZATION_ADMIN;
-                let user_id = &added.member.user_id;
-                let new =
-                    storage::bindings::NewBinding { org_id: &org.id, user_id, role, project_id: None, namespaces: &[] };
-                storage::bindings::create(&mut tx, &new, now).await?;
+                groups::add_member(&mut tx, &admins, &added.member.user_id, now).await?;
                 Some(added)
             }
             None => None,

@@ -3,7 +3,8 @@ use super::*;
 use crate::audit::{Caller, Origin};
 use crate::core::testing::{self, PASSWORD};
 use crate::login::{Door, LoginError};
-use crate::rbac::Principal;
+use crate::rbac::{Given, Principal};
+use storage::bindings::Subject;
 
 async fn principal(t: &testing::Testing, user: &str) -> std::sync::Arc<Principal> {
     t.identity.principal(user, None).await.unwrap().unwrap()
@@ -13,21 +14,28 @@ async fn principal(t: &testing::Testing, user: &str) -> std::sync::Arc<Principal
 async fn an_organization_keeps_an_active_admin() {
     let t = testing::identity().await;
     let (org, admin) = (t.org("main").await, t.user("admin@localhost").await);
-    let binding =
-        storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &admin).await.unwrap().remove(0);
+    let held = storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &admin).await.unwrap().remove(0);
+    let (binding, group) = (held.binding.id, held.binding.group_id.unwrap());
     assert!(matches!(t.identity.set_active(&Caller::server(), &org, &admin, false).await, Err(AdminError::LastAdmin)));
     assert!(matches!(
-        t.identity.delete_binding(&Caller::server(), &org, &binding.id).await,
+        t.identity.delete_binding(&Caller::server(), &org, &binding).await,
+        Err(AdminError::Invalid(_))
+    ));
+    assert!(matches!(
+        t.identity.remove_group_member(&Caller::server(), &org, &group, &admin).await,
         Err(AdminError::LastAdmin)
     ));
     assert_eq!(principal(&t, &admin).await.grants.len(), 1);
 
     let second = t.add("second@acme.example").await;
     t.give(&second, "ADMIN", None).await;
-    t.identity.delete_binding(&Caller::server(), &org, &binding.id).await.unwrap();
+    t.identity.remove_group_member(&Caller::server(), &org, &group, &admin).await.unwrap();
     assert!(principal(&t, &admin).await.grants.is_empty());
     assert!(matches!(t.identity.set_active(&Caller::server(), &org, &second, false).await, Err(AdminError::LastAdmin)));
     t.identity.set_active(&Caller::server(), &org, &admin, false).await.unwrap();
+    let theirs = storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &second).await.unwrap();
+    let refused = t.identity.delete_binding(&Caller::server(), &org, &theirs[0].binding.id).await;
+    assert!(matches!(refused, Err(AdminError::LastAdmin)));
 }
 
 #[tokio::test]
@@ -40,10 +48,11 @@ async fn bindings_fit_their_role_and_their_giver() {
     let lead = principal(&t, &lead).await;
     let admin = principal(&t, &t.user("admin@localhost").await).await;
     let namespaces = ["default".to_owned()];
+    let roles: Vec<Given> = Role::all().map(Given::from).collect();
     let new = |role: &str, project_id, namespaces| NewBinding {
         org_id: &org,
-        user_id: &bob,
-        role: Role::find(role).unwrap(),
+        subject: Subject::User(&bob),
+        role: roles.iter().find(|given| given.name() == role).unwrap(),
         project_id,
         namespaces,
     };
@@ -79,7 +88,8 @@ async fn bindings_fit_their_role_and_their_giver() {
     t.identity.create_binding(&Caller::of(lead.clone()), &new("PROJECT_ADMIN", Some(&project), &[])).await.unwrap();
     let again = t.identity.create_binding(&Caller::of(lead.clone()), &new("PROJECT_ADMIN", Some(&project), &[])).await;
     assert!(matches!(again, Err(AdminError::Storage(error)) if error.is_conflict()));
-    let outsider = NewBinding { user_id: &t.user("operator@localhost").await, ..new("ADMIN", None, &[]) };
+    let operator = t.user("operator@localhost").await;
+    let outsider = NewBinding { subject: Subject::User(&operator), ..new("ADMIN", None, &[]) };
     assert!(matches!(
         t.identity.create_binding(&Caller::of(admin.clone()), &outsider).await,
         Err(AdminError::Storage(_))

@@ -11,6 +11,7 @@ use crate::audit::Caller;
 use crate::bootstrap::Bootstrap;
 use crate::password::Cost;
 use crate::rbac::{Grant, Principal, Role};
+use storage::bindings::Subject;
 use crate::secret::Secret;
 
 /// The password of everybody here.
@@ -66,12 +67,6 @@ impl Testing {
         Identity::open(self.db.clone(), self.master.clone(), self.options.clone()).await.unwrap()
     }
 
-    /// Another process, whose operator lets trusted issuers be on this machine.
-    pub(crate) async fn allowing_private_issuers(&self) -> Identity {
-        let options = Options { federation_allow_private: true, ..self.options.clone() };
-        Identity::open(self.db.clone(), self.master.clone(), options).await.unwrap()
-    }
-
     pub(crate) async fn anonymous_token(&self) -> String {
         self.identity.issue(None, &[]).await.unwrap().token
     }
@@ -100,25 +95,22 @@ impl Testing {
         let org_id = self.org("main").await;
         let new = NewBinding {
             org_id: &org_id,
-            user_id,
-            role: Role::find(role).unwrap(),
+            subject: Subject::User(user_id),
+            role: &Role::find(role).unwrap().into(),
             project_id: project,
             namespaces: &[],
         };
         let admin = Grant {
             binding_id: "test".into(),
             org_id: org_id.clone(),
-            role: Role::find(Role::ORGANIZATION_ADMIN).unwrap(),
+            org: "main".into(),
+            role: Role::find(Role::ORGANIZATION_ADMIN).unwrap().into(),
             project_id: None,
+            project: None,
+            namespaces: Vec::new(),
+            group: None,
         };
-        let giver = Principal {
-            user_id: "test".into(),
-            name: "test".into(),
-            machine: false,
-            operator: false,
-            key_org: None,
-            grants: vec![admin],
-        };
+        let giver = Principal { user_id: "test".into(), grants: vec![admin], ..Principal::nobody("test") };
         self.identity.create_binding(&Caller::of(giver.into()), &new).await.unwrap().id
     }
 

@@ -9,13 +9,17 @@ fn grant(id: &str, org: &str, role: &str, project: Option<&str>) -> Grant {
     Grant {
         binding_id: id.into(),
         org_id: org.into(),
-        role: Role::find(role).unwrap(),
+        org: org.into(),
+        role: Role::find(role).unwrap().into(),
         project_id: project.map(Into::into),
+        project: project.map(Into::into),
+        namespaces: Vec::new(),
+        group: None,
     }
 }
 
 fn principal(grants: Vec<Grant>) -> Principal {
-    Principal { user_id: "u".into(), name: "u".into(), machine: false, operator: false, key_org: None, grants }
+    Principal { user_id: "u".into(), grants, ..Principal::nobody("u") }
 }
 
 /// What each column of the golden matrix asks about, for a binding in organization `o` (and project `p`).
@@ -77,7 +81,7 @@ fn the_matrix_is_as_reviewed() {
 #[test]
 fn a_denial_says_which_permission_on_what() {
     let denied = authorize(&principal(vec![]), Permission::RegistryPush, &THINGS[2].1).into_result().unwrap_err();
-    assert_eq!(denied.to_string(), "registry.push on project p is missing");
+    assert_eq!(denied.to_string(), "registry.push on project p is missing: no role held there has it");
     assert_eq!(denied.permission, Permission::RegistryPush);
 }
 
@@ -119,10 +123,10 @@ fn nobody_gives_more_than_they_have() {
     let reader = holder(Role::find("PROJECT_READ_ONLY").unwrap());
     for role in Role::all() {
         let fits = if role.scope() == RoleScope::Project { &project } else { &org };
-        assert_eq!(admin.may_give(role, fits).is_allowed(), role.scope() != RoleScope::Platform, "{role}");
-        assert_eq!(lead.may_give(role, &project).is_allowed(), role.scope() == RoleScope::Project, "{role}");
-        assert!(!lead.may_give(role, &org).is_allowed(), "{role}");
-        assert!(!reader.may_give(role, &project).is_allowed(), "{role}");
+        assert_eq!(admin.may_give(&role.into(), fits).is_allowed(), role.scope() != RoleScope::Platform, "{role}");
+        assert_eq!(lead.may_give(&role.into(), &project).is_allowed(), role.scope() == RoleScope::Project, "{role}");
+        assert!(!lead.may_give(&role.into(), &org).is_allowed(), "{role}");
+        assert!(!reader.may_give(&role.into(), &project).is_allowed(), "{role}");
     }
 }
 
@@ -153,9 +157,10 @@ fn any_thing() -> impl Strategy<Value = Resource<'static>> {
 fn org_of(thing: &Resource<'static>) -> Option<&'static str> {
     match *thing {
         Resource::Platform => None,
-        Resource::Org { org_id } | Resource::ProjectToCreate { org_id } | Resource::Project { org_id, .. } => {
-            Some(org_id)
-        }
+        Resource::Org { org_id }
+        | Resource::ProjectToCreate { org_id }
+        | Resource::Project { org_id, .. }
+        | Resource::Repository { org_id, .. } => Some(org_id),
     }
 }
 

@@ -1,0 +1,3 @@
+//! Groups of an organization's members.
+
+pub(crate) mod api;

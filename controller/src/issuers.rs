@@ -1,3 +1,0 @@
-//! Trusted issuers: whose tokens stand for a machine.
-
-pub(crate) mod api;

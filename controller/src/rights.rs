@@ -1,0 +1,3 @@
+//! Effective rights, and why.
+
+pub(crate) mod api;

@@ -1,0 +1,3 @@
+//! Roles: those of the matrix, and an organization's own.
+
+pub(crate) mod api;

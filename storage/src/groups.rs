@@ -1,0 +1,378 @@
+//! Groups: sets of an organization's members that roles are bound to. Two are part of every organization: one of every local
+//! member, which grants nothing and has no rows of its own, and one of those who administer it.
+
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::names::new_id;
+use crate::{execute, execute_each, query_all, query_opt};
+
+/// [`Group::builtin`] of the group of every local member.
+pub const LOCAL_USERS: &str = "local-users";
+/// [`Group::builtin`] of the group of those who administer the organization.
+pub const ORGANIZATION_ADMINS: &str = "organization-admins";
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Group {
+    /// Opaque id.
+    pub id: String,
+    /// The organization.
+    pub org_id: String,
+    /// What people call it; unique in the organization.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// [`LOCAL_USERS`] or [`ORGANIZATION_ADMINS`] where it is part of the organization itself.
+    pub builtin: Option<String>,
+    /// Moves with every change of its name or description.
+    pub version: i64,
+    /// When it was made (unix seconds).
+    pub created_at: i64,
+}
+
+/// What a new group needs.
+#[derive(Debug, Clone)]
+pub struct NewGroup<'a> {
+    /// The organization.
+    pub org_id: &'a str,
+    /// What people call it.
+    pub name: &'a str,
+    /// What it is for.
+    pub description: &'a str,
+}
+
+/// What to change of a group; `None` leaves it.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateGroup<'a> {
+    /// What people call it.
+    pub name: Option<&'a str>,
+    /// What it is for.
+    pub description: Option<&'a str>,
+    /// The version that the change was made for, if that matters.
+    pub expected: Option<i64>,
+}
+
+/// Somebody in a group.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct GroupMember {
+    /// The user.
+    pub user_id: String,
+    /// The name of the user's row.
+    pub name: String,
+    /// `local` or `machine`.
+    pub kind: String,
+    /// Whether the user has access to the organization.
+    pub active: bool,
+    /// Since when (unix seconds).
+    pub created_at: i64,
+}
+
+/// Finds a group of an organization by its id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(session: &mut Session, org_id: &str, id: &str) -> Result<Option<Group>> {
+    query_opt!(session, Group, "SELECT * FROM groups WHERE org_id = $1 AND id = $2", org_id, id)
+}
+
+/// Finds a group of an organization by its name.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_name(session: &mut Session, org_id: &str, name: &str) -> Result<Option<Group>> {
+    query_opt!(session, Group, "SELECT * FROM groups WHERE org_id = $1 AND name = $2", org_id, name)
+}
+
+/// Finds a group that is part of the organization itself.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_builtin(session: &mut Session, org_id: &str, builtin: &str) -> Result<Option<Group>> {
+    query_opt!(session, Group, "SELECT * FROM groups WHERE org_id = $1 AND builtin = $2", org_id, builtin)
+}
+
+/// At most `limit` groups of an organization after the name `after`, in byte order of the name; of one member alone where
+/// that is asked for.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(
+    session: &mut Session,
+    org_id: &str,
+    member: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Group>> {
+    query_all!(
+        session,
+        Group,
+        "SELECT * FROM groups WHERE org_id = $1 AND name > $2
+         AND (CAST($3 AS TEXT) IS NULL
+              OR EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = groups.id AND x.user_id = $3)
+              OR (builtin = 'local-users' AND EXISTS
+                  (SELECT 1 FROM memberships m JOIN users u ON u.id = m.user_id
+                   WHERE m.org_id = $1 AND m.user_id = $3 AND u.kind = 'local')))
+         ORDER BY name LIMIT $4",
+        org_id,
+        after,
+        member,
+        limit,
+    )
+}
+
+/// How many groups an organization has.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(session: &mut Session, org_id: &str) -> Result<i64> {
+    let found = query_opt!(session, (i64,), "SELECT COUNT(*) FROM groups WHERE org_id = $1", org_id)?;
+    Ok(found.map_or(0, |(count,)| count))
+}
+
+/// Creates a group.
+///
+/// # Errors
+/// [`Error::Conflict`] where the name is taken, else those of the database.
+pub async fn create(tx: &mut Tx, new: &NewGroup<'_>, now: i64) -> Result<Group> {
+    insert(tx, new, None, now).await
+}
+
+/// Creates the groups that are part of every organization, and the role that comes with the second. Returns that one.
+///
+/// # Errors
+/// [`Error::Conflict`] where they are there already, else those of the database.
+pub async fn create_builtin(tx: &mut Tx, org_id: &str, admin_role: &str, now: i64) -> Result<Group> {
+    let (name, description) = ("All Local Users", "Every local user of the organization; grants nothing.");
+    insert(tx, &NewGroup { org_id, name, description }, Some(LOCAL_USERS), now).await?;
+    let (name, description) = ("Organization Admins", "Administers the organization.");
+    let admins = insert(tx, &NewGroup { org_id, name, description }, Some(ORGANIZATION_ADMINS), now).await?;
+    execute!(
+        tx,
+        "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at)
+         VALUES ($1, $2, NULL, $3, $4, NULL, '[]', TRUE, $5)",
+        new_id(),
+        org_id,
+        admins.id.as_str(),
+        admin_role,
+        now,
+    )?;
+    Ok(admins)
+}
+
+async fn insert(tx: &mut Tx, new: &NewGroup<'_>, builtin: Option<&str>, now: i64) -> Result<Group> {
+    let group = Group {
+        id: new_id(),
+        org_id: new.org_id.to_owned(),
+        name: new.name.to_owned(),
+        description: new.description.to_owned(),
+        builtin: builtin.map(ToOwned::to_owned),
+        version: 1,
+        created_at: now,
+    };
+    let made = execute!(
+        tx,
+        "INSERT INTO groups (id, org_id, name, description, builtin, version, created_at)
+         VALUES ($1, $2, $3, $4, $5, 1, $6) ON CONFLICT (org_id, name) DO NOTHING",
+        group.id.as_str(),
+        group.org_id.as_str(),
+        group.name.as_str(),
+        group.description.as_str(),
+        builtin,
+        now,
+    )?;
+    if made == 0 {
+        return Err(Error::Conflict("a group of that name exists already"));
+    }
+    Ok(group)
+}
+
+/// Changes a group.
+///
+/// # Errors
+/// [`Error::Conflict`] where the name is taken, [`Error::Version`], [`Error::NotFound`], else those of the database.
+pub async fn update(tx: &mut Tx, org_id: &str, id: &str, change: &UpdateGroup<'_>) -> Result<Group> {
+    let changed = query_opt!(
+        tx,
+        Group,
+        "UPDATE groups SET name = COALESCE($3, name), description = COALESCE($4, description), version = version + 1
+         WHERE org_id = $1 AND id = $2 AND (CAST($5 AS BIGINT) IS NULL OR version = $5)
+           AND NOT EXISTS (SELECT 1 FROM groups o WHERE o.org_id = $1 AND o.name = $3 AND o.id <> $2)
+         RETURNING *",
+        org_id,
+        id,
+        change.name,
+        change.description,
+        change.expected,
+    )?;
+    match (changed, find(tx, org_id, id).await?) {
+        (Some(group), _) => Ok(group),
+        (None, None) => Err(Error::NotFound("group")),
+        (None, Some(group)) if change.expected.is_some_and(|version| version != group.version) => Err(Error::Version),
+        (None, Some(_)) => Err(Error::Conflict("a group of that name exists already")),
+    }
+}
+
+/// Locks a group's row: who is in it and what it is given is changed by one at a time.
+///
+/// # Errors
+/// [`Error::NotFound`], else those of the database.
+pub async fn lock(tx: &mut Tx, org_id: &str, id: &str) -> Result<Group> {
+    let sql = "UPDATE groups SET version = version WHERE org_id = $1 AND id = $2 RETURNING *";
+    query_opt!(tx, Group, sql, org_id, id)?.ok_or(Error::NotFound("group"))
+}
+
+/// Deletes a group with its memberships and bindings. The caller bumps its members' epochs before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete(tx: &mut Tx, org_id: &str, id: &str) -> Result<bool> {
+    execute!(tx, "DELETE FROM bindings WHERE org_id = $1 AND group_id = $2", org_id, id)?;
+    execute!(tx, "DELETE FROM group_members WHERE org_id = $1 AND group_id = $2", org_id, id)?;
+    Ok(execute!(tx, "DELETE FROM groups WHERE org_id = $1 AND id = $2", org_id, id)? > 0)
+}
+
+/// Moves the grants' epoch of every member of a group.
+///
+/// # Errors
+/// Those of the database.
+pub async fn bump_members(tx: &mut Tx, id: &str) -> Result<()> {
+    // PostgreSQL locks in the order of ids, so that two who touch the same users cannot wait for each other.
+    execute_each!(
+        tx,
+        "UPDATE users SET grants_epoch = grants_epoch + 1
+         WHERE id IN (SELECT user_id FROM group_members WHERE group_id = $1)",
+        "UPDATE users SET grants_epoch = grants_epoch + 1
+         WHERE id IN (SELECT id FROM users WHERE id IN (SELECT user_id FROM group_members WHERE group_id = $1)
+                      ORDER BY id FOR UPDATE)",
+        id,
+    )?;
+    Ok(())
+}
+
+/// Makes a member of the group's organization a member of the group.
+///
+/// # Errors
+/// [`Error::Conflict`] where the user is in it already, else those of the database.
+pub async fn add_member(tx: &mut Tx, group: &Group, user_id: &str, now: i64) -> Result<()> {
+    let made = execute!(
+        tx,
+        "INSERT INTO group_members (group_id, user_id, org_id, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (group_id, user_id) DO NOTHING",
+        group.id.as_str(),
+        user_id,
+        group.org_id.as_str(),
+        now,
+    )?;
+    if made == 0 {
+        return Err(Error::Conflict("the user is in that group already"));
+    }
+    Ok(())
+}
+
+/// Takes a user out of a group. True where they were in it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn remove_member(tx: &mut Tx, group: &Group, user_id: &str) -> Result<bool> {
+    let sql = "DELETE FROM group_members WHERE group_id = $1 AND user_id = $2";
+    Ok(execute!(tx, sql, group.id.as_str(), user_id)? > 0)
+}
+
+/// At most `limit` members of a group after the name `after`, in byte order of the name.
+///
+/// # Errors
+/// Those of the database.
+pub async fn members(session: &mut Session, group: &Group, after: &str, limit: i64) -> Result<Vec<GroupMember>> {
+    if group.builtin.as_deref() == Some(LOCAL_USERS) {
+        return query_all!(
+            session,
+            GroupMember,
+            "SELECT m.user_id, u.name, u.kind, m.active, m.created_at
+             FROM memberships m JOIN users u ON u.id = m.user_id
+             WHERE m.org_id = $1 AND u.kind = 'local' AND u.name > $2 ORDER BY u.name LIMIT $3",
+            group.org_id.as_str(),
+            after,
+            limit,
+        );
+    }
+    query_all!(
+        session,
+        GroupMember,
+        "SELECT x.user_id, u.name, u.kind, m.active, x.created_at
+         FROM group_members x JOIN users u ON u.id = x.user_id
+         JOIN memberships m ON m.org_id = x.org_id AND m.user_id = x.user_id
+         WHERE x.group_id = $1 AND u.name > $2 ORDER BY u.name LIMIT $3",
+        group.id.as_str(),
+        after,
+        limit,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::db::testing;
+    use crate::orgs::{self, NewOrg};
+    use crate::users::{self, NewUser};
+    use crate::{bindings, memberships};
+
+    #[tokio::test]
+    async fn groups_have_members_versions_and_two_that_are_always_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let org = orgs::create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
+        let admins = create_builtin(&mut tx, &org.id, "ADMIN", 1).await.unwrap();
+        let mut ids = Vec::new();
+        for (name, kind) in [("bob@a.example", "local"), ("ci", "machine")] {
+            let new = NewUser { name, kind, operator: false, password_hash: None, temporary_until: None };
+            let user = users::create(&mut tx, &new, 1).await.unwrap();
+            memberships::create(&mut tx, &org.id, &user.id, 2).await.unwrap();
+            ids.push(user.id);
+        }
+        let new = NewGroup { org_id: &org.id, name: "dev", description: "" };
+        let dev = create(&mut tx, &new, 3).await.unwrap();
+        assert!(create(&mut tx, &new, 3).await.unwrap_err().is_conflict());
+        let names = |groups: Vec<Group>| groups.into_iter().map(|group| group.name).collect::<Vec<_>>();
+        let all = list(&mut tx, &org.id, None, "", 9).await.unwrap();
+        assert_eq!(names(all), ["All Local Users", "Organization Admins", "dev"]);
+        assert_eq!(names(list(&mut tx, &org.id, None, "Organization Admins", 9).await.unwrap()), ["dev"]);
+        assert_eq!(count(&mut tx, &org.id).await.unwrap(), 3);
+
+        add_member(&mut tx, &dev, &ids[0], 4).await.unwrap();
+        add_member(&mut tx, &dev, &ids[1], 4).await.unwrap();
+        assert!(add_member(&mut tx, &dev, &ids[0], 4).await.unwrap_err().is_conflict());
+        assert_eq!(names(list(&mut tx, &org.id, Some(&ids[0]), "", 9).await.unwrap()), ["All Local Users", "dev"]);
+        assert_eq!(names(list(&mut tx, &org.id, Some(&ids[1]), "", 9).await.unwrap()), ["dev"]);
+        let people = members(&mut tx, &dev, "", 9).await.unwrap();
+        assert_eq!(people.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(), ["local", "machine"]);
+        assert_eq!(members(&mut tx, &dev, "bob@a.example", 9).await.unwrap().len(), 1);
+        let local = find_builtin(&mut tx, &org.id, LOCAL_USERS).await.unwrap().unwrap();
+        assert_eq!(members(&mut tx, &local, "", 9).await.unwrap()[0].name, "bob@a.example");
+        bump_members(&mut tx, &dev.id).await.unwrap();
+        assert_eq!(users::find(&mut tx, &ids[1]).await.unwrap().unwrap().grants_epoch, 2);
+
+        let change = |name, expected| UpdateGroup { name: Some(name), description: None, expected };
+        assert!(matches!(update(&mut tx, &org.id, &dev.id, &change("ops", Some(9))).await, Err(Error::Version)));
+        assert!(
+            update(&mut tx, &org.id, &dev.id, &change("Organization Admins", None)).await.unwrap_err().is_conflict()
+        );
+        let ops = update(&mut tx, &org.id, &dev.id, &change("ops", Some(1))).await.unwrap();
+        assert_eq!((ops.name.as_str(), ops.version), ("ops", 2));
+        assert_eq!(lock(&mut tx, &org.id, &dev.id).await.unwrap(), ops);
+        assert!(matches!(lock(&mut tx, "other", &dev.id).await, Err(Error::NotFound(_))));
+        assert_eq!(find_by_name(&mut tx, &org.id, "ops").await.unwrap().unwrap().id, dev.id);
+
+        let of_admins = bindings::list_of_group(&mut tx, &org.id, &admins.id).await.unwrap();
+        assert!(of_admins[0].builtin && of_admins[0].role == "ADMIN");
+        add_member(&mut tx, &admins, &ids[0], 5).await.unwrap();
+        assert_eq!(memberships::count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 1);
+        assert!(remove_member(&mut tx, &admins, &ids[0]).await.unwrap());
+        assert!(!remove_member(&mut tx, &admins, &ids[0]).await.unwrap());
+        assert_eq!(memberships::count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 0);
+        assert!(!delete(&mut tx, "other", &dev.id).await.unwrap());
+        assert!(delete(&mut tx, &org.id, &dev.id).await.unwrap());
+        assert_eq!(find(&mut tx, &org.id, &dev.id).await.unwrap(), None);
+    }
+}
