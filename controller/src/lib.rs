@@ -18,6 +18,7 @@ mod mfa;
 pub mod openapi;
 mod orgs;
 pub mod page;
+mod pages;
 mod platform;
 mod projects;
 mod repositories;
@@ -83,6 +84,7 @@ impl State {
 pub fn router(state: State) -> Router {
     Router::new()
         .nest("/api/v1", routes::router(&state))
+        .merge(pages::router())
         .route("/", axum::routing::get(home))
         .route("/docs", axum::routing::get(docs::get_page))
         .route("/docs/style.css", axum::routing::get(docs::get_style))
