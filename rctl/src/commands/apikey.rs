@@ -16,9 +16,10 @@ pub(crate) const COLUMNS: &[Column] = &[
     col("USER", &["user"]),
     col("EXPIRES", &["expires_at"]),
     col("LAST USED", &["last_used_at"]),
-    wide("FROM", &["last_used_from", "last_used_address"]),
+    wide("FROM", &["last_used_from"]),
     wide("PROJECTS", &["projects"]),
     wide("PERMISSIONS", &["permissions"]),
+    wide("MADE BY", &["created_by"]),
     wide("CREATED", &["created_at"]),
     wide("KEY", &["key"]),
 ];

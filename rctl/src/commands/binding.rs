@@ -17,7 +17,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     col("ROLE", &["role"]),
     col("PROJECT", &["project"]),
     col("NAMESPACES", &["namespaces"]),
-    wide("BUILT IN", &["built_in", "builtin"]),
+    wide("BUILT IN", &["builtin"]),
     wide("CREATED", &["created_at"]),
 ];
 

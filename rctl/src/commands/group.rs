@@ -12,9 +12,8 @@ use crate::output::{Column, col, wide};
 /// Columns of groups.
 pub(crate) const COLUMNS: &[Column] = &[
     col("GROUP", &["name"]),
-    col("MEMBERS", &["member_count", "members"]),
-    col("BUILT IN", &["built_in", "builtin"]),
-    wide("DESCRIPTION", &["description"]),
+    col("BUILT IN", &["builtin"]),
+    col("DESCRIPTION", &["description"]),
     wide("CREATED", &["created_at"]),
 ];
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::output::{Column, Progress, col};
 
 /// Columns of members.
-const MEMBERS: &[Column] = &[col("USER", &["name", "user"]), col("KIND", &["kind"]), col("STATUS", &["status"])];
+const MEMBERS: &[Column] = &[col("USER", &["name"]), col("KIND", &["kind"]), col("ACTIVE", &["active"])];
 
 /// Put users into a group, and give it a role.
 #[derive(Debug, Args)]

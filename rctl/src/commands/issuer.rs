@@ -93,6 +93,10 @@ impl Create {
     /// The server's.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let org = context.org().await?;
+        if self.rules.audience.is_none() || self.rules.rules.is_empty() {
+            let why = "which tokens? --audience AUDIENCE and --rule CLAIM=VALUE, so that not every token of the issuer is good";
+            return Err(Error::Usage(why.into()));
+        }
         let fields = self.rules.fields()?.with("name", self.name.as_str()).with("user", self.user.as_str());
         let body = fields.with("issuer", self.issuer.as_str()).into_value();
         context.show(&Call::create(&["orgs", &org, "issuers"], body)?, COLUMNS, "made").await
@@ -136,6 +140,9 @@ pub(crate) struct Update {
     /// Its new name
     #[arg(long)]
     name: Option<String>,
+    /// Its new URL
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
     #[command(flatten)]
     rules: Rules,
 }
@@ -147,7 +154,8 @@ impl Update {
     /// The server's.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let org = context.org().await?;
-        let change = self.rules.fields()?.maybe("name", self.name.as_deref()).change()?;
+        let fields = self.rules.fields()?.maybe("name", self.name.as_deref());
+        let change = fields.maybe("issuer", self.issuer.as_deref()).change()?;
         let changed = context.client()?.update(&["orgs", &org, "issuers", &self.id], change).await?;
         context.out.item(&changed, COLUMNS)
     }

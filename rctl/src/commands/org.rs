@@ -11,7 +11,10 @@ use crate::output::{Column, col, wide};
 use crate::secret::Secret;
 
 /// Columns of organizations.
-pub(crate) const COLUMNS: &[Column] = &[
+const COLUMNS: &[Column] = &[col("ORG", &["slug"]), col("NAME", &["name"]), col("CREATED", &["created_at"])];
+
+/// Columns of organizations, as operators see them.
+const PLATFORM: &[Column] = &[
     col("ORG", &["slug"]),
     col("NAME", &["name"]),
     col("STATUS", &["status"]),
@@ -19,7 +22,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     wide("REPOSITORIES", &["usage.repositories"]),
     wide("BYTES", &["usage.bytes"]),
     wide("CREATED", &["created_at"]),
-    wide("DELETED", &["delete_after"]),
+    col("GOES", &["delete_after"]),
 ];
 
 /// Lines of the platform's health.
@@ -78,10 +81,13 @@ impl Get {
     /// # Errors
     /// The server's.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        let all: &[&str] = if self.platform { &["platform", "orgs"] } else { &["orgs"] };
         match &self.slug {
             Some(slug) => context.show(&Call::get(&["orgs", slug]), COLUMNS, "").await,
-            None => context.show_list(&Call::get(all), self.limit.get(), COLUMNS, "organizations").await,
+            None if self.platform => {
+                let call = Call::get(&["platform", "orgs"]);
+                context.show_list(&call, self.limit.get(), PLATFORM, "organizations").await
+            }
+            None => context.show_list(&Call::get(&["orgs"]), self.limit.get(), COLUMNS, "organizations").await,
         }
     }
 }
@@ -137,7 +143,7 @@ impl Delete {
         let body = Fields::default().with("confirm", self.slug.as_str()).maybe("grace_days", self.grace_days);
         let call = Call::post(&["platform", "orgs", &self.slug, "delete"]).body(body.into_value());
         context
-            .show(&call, COLUMNS, &format!("{} is being deleted; `rctl org undelete {0}` takes it back", self.slug))
+            .show(&call, PLATFORM, &format!("{} is being deleted; `rctl org undelete {0}` takes it back", self.slug))
             .await
     }
 }

@@ -10,12 +10,13 @@ use crate::output::{Column, col, wide};
 
 /// Columns of roles.
 pub(crate) const COLUMNS: &[Column] = &[
-    col("ROLE", &["name", "role", "token"]),
+    col("ROLE", &["name"]),
     col("BASE", &["base"]),
     col("SCOPE", &["scope"]),
-    col("LABEL", &["label", "description"]),
-    wide("ADDED", &["added", "add"]),
-    wide("REMOVED", &["removed", "remove"]),
+    col("LABEL", &["label"]),
+    wide("DESCRIPTION", &["description"]),
+    wide("ADDED", &["added"]),
+    wide("REMOVED", &["removed"]),
     wide("REPOSITORIES", &["repositories"]),
     wide("TAGS", &["tags"]),
     wide("PERMISSIONS", &["permissions"]),

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::group::add_member;
 use super::{Fields, Limit, Yes};
 use crate::client::Call;
 use crate::context::Context;
@@ -14,13 +15,12 @@ pub(crate) const COLUMNS: &[Column] = &[
     col("KIND", &["kind"]),
     col("STATUS", &["status"]),
     col("MFA", &["mfa"]),
-    col("LAST ACCESS", &["last_access_at", "last_access.at", "last_access"]),
+    col("LAST ACCESS", &["last_access_at"]),
     wide("FIRST NAME", &["first_name"]),
     wide("LAST NAME", &["last_name"]),
-    wide("GROUPS", &["groups"]),
     wide("KEY DAYS", &["key_valid_days"]),
-    wide("LOCKED", &["locked_until", "locked"]),
-    wide("FROM", &["last_access_from", "last_access.address"]),
+    wide("DOOR", &["last_access_door"]),
+    wide("INVITED", &["invited_at"]),
     wide("CREATED", &["created_at"]),
 ];
 
@@ -29,8 +29,11 @@ const RIGHTS: &[Column] = &[
     col("ROLE", &["role"]),
     col("PROJECT", &["project"]),
     col("NAMESPACES", &["namespaces"]),
-    col("THROUGH", &["through", "group", "via"]),
-    wide("WHY", &["why", "path", "text"]),
+    col("GROUP", &["group"]),
+    wide("REPOSITORIES", &["repositories"]),
+    wide("TAGS", &["tags"]),
+    wide("PERMISSIONS", &["permissions"]),
+    wide("WHY", &["why"]),
 ];
 
 /// Make a user.
@@ -75,13 +78,16 @@ impl Create {
     /// Does it.
     ///
     /// # Errors
-    /// The server's.
+    /// The server's; the user is there even if a group is refused.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let org = context.org().await?;
         let kind = if self.machine { "machine" } else { "local" };
-        let fields = self.profile.fields().with("name", self.name.as_str()).with("kind", kind);
-        let body = fields.list("groups", &self.groups).into_value();
-        context.show(&Call::create(&["orgs", &org, "users"], body)?, COLUMNS, "made").await
+        let body = self.profile.fields().with("name", self.name.as_str()).with("kind", kind).into_value();
+        let made = context.client()?.send(&Call::create(&["orgs", &org, "users"], body)?).await?.body;
+        for group in &self.groups {
+            add_member(context, &org, group, &self.name).await?;
+        }
+        context.out.item(&made, COLUMNS)
     }
 }
 
@@ -129,8 +135,7 @@ impl Get {
         match &self.name {
             Some(name) if self.rights => {
                 let call = Call::get(&["orgs", &org, "users", name, "rights"]);
-                let reply = context.client()?.send(&call).await?.body;
-                show_rights(context, &reply)
+                show_rights(context, &call).await
             }
             Some(name) => context.show(&Call::get(&["orgs", &org, "users", name]), COLUMNS, "").await,
             None => {
@@ -150,13 +155,9 @@ impl Get {
 /// Shows effective rights.
 ///
 /// # Errors
-/// Those of standard output.
-pub(crate) fn show_rights(context: &Context, reply: &serde_json::Value) -> Result<()> {
-    if context.out.is_data() {
-        return context.out.data(reply);
-    }
-    let grants = ["items", "grants", "rights"].iter().find_map(|name| reply[*name].as_array());
-    context.out.list(grants.map_or(&[], Vec::as_slice), RIGHTS, "no rights")
+/// The server's.
+pub(crate) async fn show_rights(context: &Context, call: &Call<'_>) -> Result<()> {
+    context.show_list(call, None, RIGHTS, "rights").await
 }
 
 /// Change a user.

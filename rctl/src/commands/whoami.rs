@@ -43,7 +43,7 @@ impl Whoami {
         if self.rights {
             let org = if client.has_session() { None } else { context.settings.org.clone() };
             let call = Call::get(&["account", "rights"]).maybe("org", org.as_deref());
-            return show_rights(context, &client.send(&call).await?.body);
+            return show_rights(context, &call).await;
         }
         let mut account = account(context).await?;
         if let Value::Object(fields) = &mut account {

@@ -32,10 +32,9 @@ fn one(args: &[&str], answer: &Value) -> (String, Value) {
 fn creations_say_only_what_was_given() {
     let some = json!({"name": "x"});
     let at = |path: &str| format!("POST /api/v1/orgs/acme/{path}");
-    assert_eq!(
-        one(&["create", "user", "bob@x", "--first-name", "Bob", "--groups", "a,b"], &some),
-        (at("users"), json!({"name": "bob@x", "kind": "local", "first_name": "Bob", "groups": ["a", "b"]}))
-    );
+    let bob = calls(&["create", "user", "bob@x", "--first-name", "Bob", "--groups", "a"], &[some.clone(), json!({})]);
+    assert_eq!(bob[0], (at("users"), json!({"name": "bob@x", "kind": "local", "first_name": "Bob"})));
+    assert_eq!(bob[1], (at("groups/a/members"), json!({"user": "bob@x"})));
     assert_eq!(one(&["create", "user", "ci", "--machine"], &some).1, json!({"name": "ci", "kind": "machine"}));
     assert_eq!(
         one(&["create", "org", "new", "--admin", "ann@x"], &some),
@@ -51,16 +50,28 @@ fn creations_say_only_what_was_given() {
     );
     assert_eq!(
         one(
-            &["create", "issuer", "gh", "--user", "ci", "--issuer", "https://i", "--rule", "repository=a/b,a/c"],
+            &[
+                "create",
+                "issuer",
+                "gh",
+                "--user",
+                "ci",
+                "--issuer",
+                "https://i",
+                "--audience",
+                "r",
+                "--rule",
+                "repository=a/b,a/c"
+            ],
             &some
         ),
         (
             at("issuers"),
-            json!({"name": "gh", "user": "ci", "issuer": "https://i", "rules": {"repository": ["a/b", "a/c"]}})
+            json!({"name": "gh", "user": "ci", "issuer": "https://i", "audience": "r", "rules": {"repository": ["a/b", "a/c"]}})
         )
     );
     assert_eq!(
-        one(&["create", "project", "web", "--public"], &some),
+        one(&["create", "project", "web", "--public"], &json!({})),
         (at("projects"), json!({"slug": "web", "public": true}))
     );
 }

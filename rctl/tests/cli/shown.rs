@@ -11,7 +11,7 @@ fn page(items: &Value) -> Value {
 /// Every list and thing that is shown, with an answer of the server for each.
 fn samples() -> Vec<(&'static str, Vec<&'static str>, Value)> {
     let user = json!({"name": "bob@acme.example", "kind": "local", "status": "active", "mfa": true, "first_name": "Bob",
-        "last_name": "Builder", "last_access_at": "2026-03-01T10:00:00Z", "key_valid_days": 30, "groups": ["ops", "dev"],
+        "last_name": "Builder", "last_access_at": "2026-03-01T10:00:00Z", "key_valid_days": 30, "last_access_door": "console", "invited_at": null,
         "created_at": "2026-01-01T00:00:00Z"});
     let machine = json!({"name": "ci", "kind": "machine", "status": "invited", "mfa": null, "created_at": "2026-01-01T00:00:00Z"});
     let key = json!({"id": "aa11", "name": "laptop", "user": "bob@acme.example", "created_at": "2026-01-01T00:00:00Z",
@@ -26,14 +26,26 @@ fn samples() -> Vec<(&'static str, Vec<&'static str>, Value)> {
         ("no-users", vec!["get", "users"], page(&json!([]))),
         ("apikeys", vec!["get", "apikeys"], page(&json!([key]))),
         ("bindings", vec!["get", "bindings"], page(&json!([binding]))),
-        ("groups", vec!["get", "groups"], page(&json!([{"name": "ops", "member_count": 2, "built_in": false}]))),
+        ("groups", vec!["get", "groups"], page(&json!([{"name": "ops", "description": "On call", "builtin": false}]))),
         (
             "roles",
             vec!["get", "roles"],
             page(&json!([{"name": "ADMIN", "label": "Organization Admin", "scope": "org"}])),
         ),
         ("projects", vec!["get", "projects"], page(&json!([{"slug": "web", "public": false, "sparse": false}]))),
-        ("orgs", vec!["get", "orgs"], page(&json!([{"slug": "acme", "name": "Acme Ltd", "status": "active"}]))),
+        (
+            "orgs",
+            vec!["get", "orgs"],
+            page(&json!([{"slug": "acme", "name": "Acme Ltd", "created_at": "2026-01-01T00:00:00Z"}])),
+        ),
+        (
+            "platform",
+            vec!["get", "orgs", "--platform"],
+            page(
+                &json!([{"slug": "acme", "name": "Acme Ltd", "status": "deleting", "delete_after": "2026-03-08T00:00:00Z",
+                "usage": {"users": 3, "repositories": 2, "bytes": 1024}}]),
+            ),
+        ),
         (
             "issuers",
             vec!["get", "issuers"],
