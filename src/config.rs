@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) controller_external_url: Option<Url>,
     /// Proxies that are believed about whom they ask for.
     pub(crate) trusted_proxies: Proxies,
+    /// Whether trusted issuers may be in the server's own networks.
+    pub(crate) federation_allow_private: bool,
     /// How logs are written.
     pub(crate) log_format: LogFormat,
     /// What is logged.
@@ -215,6 +217,7 @@ impl Config {
             auth_external_url: external(said.auth_external_url, "auth_external_url")?,
             controller_external_url: external(said.controller_external_url, "controller_external_url")?,
             trusted_proxies: said.trusted_proxies.unwrap_or_default(),
+            federation_allow_private: said.federation_allow_private.unwrap_or(false),
             log_format: said.log_format.unwrap_or(LogFormat::Auto),
             log_level: said.log_level.unwrap_or_else(|| "info".into()),
             master_key_file: said.master_key_file.unwrap_or_else(|| under("master.key")),

@@ -73,6 +73,7 @@ impl Stores {
         let mut options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
         options.clock = content.clock.clone();
         options.controller_url = config.external_url(Service::Controller);
+        options.federation_allow_private = config.federation_allow_private;
         let identity =
             Identity::open(content.db.clone(), master, options).await.context("opening the identity core")?;
         Ok(Self { content, identity })

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use identity::access::IssueError;
+use identity::federation::ExchangeError;
 use identity::limits::Throttled;
 use identity::login::LoginError;
 use identity::scope::ScopeError;
@@ -36,6 +37,9 @@ pub(crate) enum Error {
     /// The caller was not let in.
     #[error(transparent)]
     Login(#[from] LoginError),
+    /// A token of an issuer does not stand for the account that it was shown for.
+    #[error("this token does not stand for that account: the organization's audit log says why")]
+    Exchange,
     /// A token could not be made.
     #[error("tokens cannot be issued at this moment")]
     Issue(#[from] IssueError),
@@ -53,6 +57,8 @@ impl Error {
     fn wire(&self) -> Wire {
         match self {
             Self::Invalid { oauth, .. } => Wire::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", oauth),
+            // RFC 6749 §5.2.
+            Self::Exchange => Wire::new(StatusCode::BAD_REQUEST, "UNAUTHORIZED", "invalid_grant"),
             Self::TooLarge => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "invalid_request"),
             Self::Slow => Wire::new(StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "invalid_request"),
             Self::Login(
@@ -101,6 +107,16 @@ impl Error {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+impl From<ExchangeError> for Error {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused => Self::Exchange,
+            ExchangeError::Throttled(throttled) => LoginError::Throttled(throttled).into(),
+            ExchangeError::Unavailable(error) => LoginError::Unavailable(error).into(),
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! GET  /token                   Basic or nobody      Docker token specification, "Requesting a Token"
-//! POST /token                   OAuth2 form          Docker token specification, "OAuth2"
+//! POST /token                   OAuth2 form          Docker token specification, "OAuth2"; RFC 8693
 //! GET  /.well-known/jwks.json   the public keys      RFC 7517; CNCF Distribution 3
 //! GET  /keys/bundle.pem         their certificates   CNCF Distribution 2 (`rootcertbundle`)
 //! ```
 //!
 //! [`request`] reads what clients send, in all its forms, into one [`request::TokenRequest`]; `token` lets the caller in
-//! through [`identity::login`], and [`identity::Identity::issue`] cuts what was asked to what may be granted; `error` is
+//! through [`identity::login`] or, with a token of an issuer that an organization trusts, [`identity::federation`], and [`identity::Identity::issue`] cuts what was asked to what may be granted; `error` is
 //! the only place that knows statuses. Health is answered by the server around this router.
 
 mod error;

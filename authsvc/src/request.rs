@@ -42,7 +42,23 @@ pub enum Credentials {
     },
     /// A refresh token.
     Refresh(Secret),
+    /// A token of an issuer that the machine's organization trusts (RFC 8693).
+    Exchange {
+        /// `<organization>/<machine>`.
+        account: String,
+        /// The token.
+        token: Secret,
+    },
 }
+
+/// Token exchange (RFC 8693 §2.1).
+pub(crate) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// What may be exchanged, and what is given for it (RFC 8693 §3).
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// What a request must say that says none of it.
+const GRANTS: &str = "use grant_type=password, refresh_token or urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// The first value of each known parameter, and every scope.
 #[derive(Default)]
@@ -55,6 +71,13 @@ struct Params {
     refresh_token: Option<Secret>,
     access_type: Option<String>,
     offline_token: Option<String>,
+    account: Option<String>,
+    subject_token: Option<Secret>,
+    subject_token_type: Option<String>,
+    requested_token_type: Option<String>,
+    actor_token: Option<Secret>,
+    audience: Option<String>,
+    resource: Option<String>,
 }
 
 impl TokenRequest {
@@ -85,12 +108,9 @@ impl TokenRequest {
                 Some(token) => Credentials::Refresh(token),
                 None => return Err(Error::invalid("invalid_request", "grant_type=refresh_token needs refresh_token")),
             },
-            Some(_) => {
-                return Err(Error::invalid("unsupported_grant_type", "use grant_type=password or refresh_token"));
-            }
-            None => {
-                return Err(Error::invalid("invalid_request", "grant_type is missing: use password or refresh_token"));
-            }
+            Some(EXCHANGE) => params.exchange()?,
+            Some(_) => return Err(Error::invalid("unsupported_grant_type", GRANTS)),
+            None => return Err(Error::invalid("invalid_request", format!("grant_type is missing: {GRANTS}"))),
         };
         let offline = params.access_type.as_deref() == Some("offline");
         params.into_request(credentials, offline)
@@ -114,11 +134,49 @@ impl Params {
                 "refresh_token" => first(&mut params.refresh_token, value.into()),
                 "access_type" => first(&mut params.access_type, value),
                 "offline_token" => first(&mut params.offline_token, value),
-                // `account` and `client_id` name what the credentials say better; the rest is unknown.
+                "account" => first(&mut params.account, value),
+                "subject_token" => first(&mut params.subject_token, value.into()),
+                "subject_token_type" => first(&mut params.subject_token_type, value),
+                "requested_token_type" => first(&mut params.requested_token_type, value),
+                "actor_token" => first(&mut params.actor_token, value.into()),
+                "audience" => first(&mut params.audience, value),
+                "resource" => first(&mut params.resource, value),
+                // `client_id` names what the credentials say better; the rest is unknown.
                 _ => {}
             }
         }
         Ok(params)
+    }
+
+    /// What a token exchange needs, and nothing that it cannot give (RFC 8693 §2.1).
+    fn exchange(&mut self) -> Result<Credentials, Error> {
+        let invalid = |message: &str| Err(Error::invalid("invalid_request", message));
+        let (Some(token), Some(kind)) = (self.subject_token.take(), self.subject_token_type.take()) else {
+            return invalid("a token exchange needs subject_token and subject_token_type");
+        };
+        if ![JWT, ID_TOKEN, ACCESS_TOKEN].contains(&kind.as_str()) {
+            return invalid("subject_token_type is urn:ietf:params:oauth:token-type:jwt, …:id_token or …:access_token");
+        }
+        let Some(account) = self.account.take() else {
+            return invalid("a token exchange needs account: the machine, as ORGANIZATION/MACHINE");
+        };
+        if self.requested_token_type.as_deref().is_some_and(|kind| ![ACCESS_TOKEN, JWT].contains(&kind)) {
+            return invalid("requested_token_type is urn:ietf:params:oauth:token-type:access_token");
+        }
+        if self.actor_token.is_some() {
+            return invalid("actor_token is not understood: a machine acts for itself");
+        }
+        if self.resource.is_some() {
+            return Err(Error::invalid("invalid_target", "resource is not understood: name the registry as service"));
+        }
+        // Another word for the same (RFC 8693 §2.1).
+        if let Some(audience) = self.audience.take() {
+            if self.service.as_ref().is_some_and(|service| *service != audience) {
+                return Err(Error::invalid("invalid_target", "audience and service name two registries"));
+            }
+            self.service = Some(audience);
+        }
+        Ok(Credentials::Exchange { account, token })
     }
 
     fn into_request(self, credentials: Credentials, offline: bool) -> Result<TokenRequest, Error> {
@@ -205,5 +263,28 @@ mod tests {
         assert!(post(form, "application/json").is_err());
         assert!(post("grant_type=password&username=a", "application/x-www-form-urlencoded").is_err());
         assert!(post(&"a=b&".repeat(101), "application/x-www-form-urlencoded").is_err());
+    }
+
+    #[test]
+    fn an_exchange_says_what_is_exchanged_and_for_whom() {
+        let form = "application/x-www-form-urlencoded";
+        let whole = format!("grant_type={EXCHANGE}&subject_token=a.b.c&subject_token_type={JWT}&account=acme/ci");
+        let request = post(&whole, form).unwrap();
+        let Credentials::Exchange { account, token } = request.credentials else { panic!("no exchange") };
+        assert_eq!((account.as_str(), token.expose()), ("acme/ci", "a.b.c"));
+        assert_eq!(post(&format!("{whole}&audience=reg"), form).unwrap().service.as_deref(), Some("reg"));
+        assert!(post(&format!("{whole}&requested_token_type={ACCESS_TOKEN}"), form).is_ok());
+        for part in ["subject_token=a.b.c", &format!("subject_token_type={JWT}"), "account=acme/ci"] {
+            assert!(post(&whole.replace(part, "x=y"), form).is_err(), "{part}");
+        }
+        for more in [
+            "actor_token=x",
+            "resource=https://x",
+            "service=one&audience=two",
+            "requested_token_type=urn:ietf:params:oauth:token-type:saml2",
+        ] {
+            assert!(post(&format!("{whole}&{more}"), form).is_err(), "{more}");
+        }
+        assert!(post(&whole.replace(":jwt", ":saml2"), form).is_err());
     }
 }

@@ -376,3 +376,149 @@ async fn a_form_that_never_ends_is_not_waited_for() {
     let slow = tokio::time::timeout(std::time::Duration::from_secs(10), s.send(request)).await.unwrap();
     assert_eq!((slow.status, &slow.body["error"]), (StatusCode::REQUEST_TIMEOUT, &json!("invalid_request")));
 }
+
+/// A machine `ci` of `main` that may push, an issuer that it trusts, and what that issuer signs.
+struct Ci {
+    s: Service,
+    key: jsonwebtoken::EncodingKey,
+    trust: storage::trusted_issuers::TrustedIssuer,
+}
+
+async fn ci() -> Ci {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    let s = service().await;
+    let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &aws_lc_rs::rand::SystemRandom::new());
+    let key = jsonwebtoken::EncodingKey::from_ec_der(pair.unwrap().as_ref());
+    let mut jwk =
+        serde_json::to_value(jsonwebtoken::jwk::Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::ES256).unwrap())
+            .unwrap();
+    jwk["kid"] = json!("k1");
+    let org = storage::orgs::find_by_slug(&mut s.db.read().await.unwrap(), "main").await.unwrap().unwrap();
+    let server = identity::audit::Caller::server();
+    let name = "ci".parse().unwrap();
+    let new = identity::admin::NewUser { name: &name, kind: identity::admin::UserKind::Machine, password: None };
+    let machine = s.identity.add_user(&server, &org.id, &new).await.unwrap().member.user_id;
+    let project = storage::projects::find_by_path(&mut s.db.read().await.unwrap(), "main", "defaultproject").await;
+    let project = project.unwrap().unwrap().id;
+    let mut tx = s.db.begin().await.unwrap();
+    let binding = storage::bindings::NewBinding {
+        org_id: &org.id,
+        subject: storage::bindings::Subject::User(&machine),
+        role: "PROJECT_ADMIN",
+        project_id: Some(&project),
+        namespaces: &[],
+    };
+    storage::bindings::create(&mut tx, &binding, 1).await.unwrap();
+    tx.commit().await.unwrap();
+    let rules = [("sub".to_owned(), vec!["acme/app".to_owned()])].into_iter().collect();
+    let new = identity::federation::NewTrust {
+        name: "ci".into(),
+        issuer: "https://ci.example".into(),
+        audience: "wharfinger".into(),
+        rules: identity::federation::rules::Rules::new(rules).unwrap(),
+        keys: Some(json!({ "keys": [jwk] })),
+    };
+    let trust = s.identity.create_trust(&server, &org.id, &machine, &new).await.unwrap();
+    Ci { s, key, trust }
+}
+
+impl Ci {
+    fn token(&self, sub: &str, life: i64) -> String {
+        let now = self.s.clock.now();
+        let claims =
+            json!({"iss": "https://ci.example", "aud": "wharfinger", "sub": sub, "iat": now, "exp": now + life});
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some("k1".into());
+        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+    }
+
+    async fn exchange(&self, account: &str, token: &str) -> Answer {
+        let kind = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt";
+        let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
+        let scope = "repository%3Amain%2Fapp%3Apull%2Cpush";
+        let form = format!(
+            "grant_type={grant}&subject_token={token}&subject_token_type={kind}&account={account}&service=wharfinger&scope={scope}&access_type=offline"
+        );
+        self.s.post(&form).await
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_trusted_issuer_is_exchanged() {
+    let ci = ci().await;
+    let answer = ci.exchange("main/ci", &ci.token("acme/app", 120)).await;
+    assert_eq!(answer.access(), ["main/app=pull,push"]);
+    assert_eq!(answer.body["issued_token_type"], "urn:ietf:params:oauth:token-type:access_token");
+    assert_eq!((&answer.body["token_type"], &answer.body["expires_in"]), (&json!("Bearer"), &json!(120)));
+    assert_eq!(answer.body["scope"], "repository:main/app:pull,push");
+    assert!(answer.body.get("refresh_token").is_none());
+    assert_eq!(answer.headers[CACHE_CONTROL], "no-store");
+    let claims = answer.claims();
+    assert_eq!((claims["exp"].as_i64(), claims["key"].is_null()), (Some(ci.s.clock.now() + 120), true));
+}
+
+#[tokio::test]
+async fn docker_shows_the_issuers_token_as_a_password() {
+    let ci = ci().await;
+    let token = ci.token("acme/app", 900);
+    let query = "account=main%2Fci&client_id=docker&offline_token=true&service=wharfinger&scope=repository%3Amain%2Fapp%3Apush%2Cpull";
+    let get = ci.s.get(query, Some(("main/ci", &token))).await;
+    assert_eq!(get.access(), ["main/app=push,pull"]);
+    assert!(get.body.get("refresh_token").is_none() && get.body.get("issued_token_type").is_none());
+    let form =
+        format!("grant_type=password&username=main%2Fci&password={token}&service=wharfinger&access_type=offline");
+    let post = ci.s.post(&form).await;
+    assert_eq!(post.status, StatusCode::OK);
+    assert!(post.body.get("refresh_token").is_none());
+    let wrong = ci.s.get(query, Some(("main/ci", &ci.token("acme/other", 900)))).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let nowhere = ci.s.get(query, Some(("nowhere/ci", &token))).await;
+    assert_eq!((nowhere.status, &nowhere.body), (wrong.status, &wrong.body));
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_refused_says_the_same_whatever_the_reason() {
+    let ci = ci().await;
+    let token = ci.token("acme/app", 120);
+    let mut forged = token.clone();
+    forged.truncate(token.len() - 4);
+    forged.push_str("AAAA");
+    let first = ci.exchange("main/ci", &ci.token("acme/other", 120)).await;
+    assert_eq!((first.status, &first.body["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
+    for (account, token) in [
+        ("nowhere/ci", &token),
+        ("main/nobody", &token),
+        ("main/admin%40localhost", &token),
+        ("admin%40localhost", &token),
+        ("main/ci", &forged),
+        ("main/ci", &"eyJhbGciOiJub25lIn0.e30.".to_owned()),
+        ("main/ci", &"nonsense".to_owned()),
+        ("main/ci", &ci.token("acme/app", -1)),
+    ] {
+        let answer = ci.exchange(account, token).await;
+        assert_eq!((answer.status, &answer.body), (first.status, &first.body), "{account} {token}");
+    }
+    ci.s.identity.delete_trust(&identity::audit::Caller::server(), &ci.trust, None).await.unwrap();
+    let deleted = ci.exchange("main/ci", &token).await;
+    assert_eq!((deleted.status, &deleted.body), (first.status, &first.body));
+}
+
+#[tokio::test]
+async fn an_exchange_that_asks_for_what_is_not_given_is_400() {
+    let s = service().await;
+    let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
+    let jwt = "subject_token_type=urn:ietf:params:oauth:token-type:jwt";
+    for (rest, error) in [
+        (String::new(), "invalid_request"),
+        (format!("subject_token=a.b.c&{jwt}"), "invalid_request"),
+        (format!("account=a/b&{jwt}"), "invalid_request"),
+        ("account=a/b&subject_token=a.b.c&subject_token_type=saml".into(), "invalid_request"),
+        (format!("account=a/b&subject_token=a.b.c&{jwt}&actor_token=x"), "invalid_request"),
+        (format!("account=a/b&subject_token=a.b.c&{jwt}&resource=https://x"), "invalid_target"),
+        (format!("account=a/b&subject_token=a.b.c&{jwt}&service=x&audience=y"), "invalid_target"),
+        (format!("account=a/b&subject_token=a.b.c&{jwt}&service=other"), "invalid_request"),
+    ] {
+        let answer = s.post(&format!("{grant}&{rest}")).await;
+        assert_eq!((answer.status, &answer.body["error"]), (StatusCode::BAD_REQUEST, &json!(error)), "{rest}");
+    }
+}

@@ -8,8 +8,11 @@ use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use http::request::Parts;
 use identity::Secret;
-use identity::login::{Door, Login};
+use identity::audit::{Client, Origin};
+use identity::federation::{ExchangeError, Exchanged, is_token_of_account};
+use identity::login::{Door, Login, LoginError};
 use identity::scope::Scope;
 use identity::token::Access;
 use serde::Serialize;
@@ -17,7 +20,7 @@ use storage::clock::rfc3339;
 
 use crate::State;
 use crate::error::Error;
-use crate::request::{Credentials, MAX_BODY, TokenRequest};
+use crate::request::{ACCESS_TOKEN, Credentials, MAX_BODY, TokenRequest};
 
 /// How long a client may take to send a form.
 const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(20) };
@@ -36,6 +39,19 @@ struct Answer {
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'static str>,
+    /// To a token exchange only: what kind of token it is (RFC 8693 §2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
+}
+
+/// Somebody who got in.
+#[derive(Default)]
+struct Caller {
+    login: Option<Login>,
+    /// The refresh token that they showed.
+    refresh: Option<Secret>,
+    /// When what they showed ends (unix seconds), where it does.
+    until: Option<i64>,
 }
 
 /// Docker token specification, "Requesting a Token".
@@ -43,7 +59,7 @@ pub(crate) async fn get(Shared(state): Shared<State>, request: Request) -> Respo
     let (parts, _) = request.into_parts();
     let answer = async {
         let wanted = TokenRequest::from_query(parts.uri.query(), &parts.headers)?;
-        give(&state, wanted).await
+        give(&state, wanted, &origin(&parts)).await
     };
     match answer.await {
         Ok((answer, _)) => respond(answer),
@@ -51,39 +67,41 @@ pub(crate) async fn get(Shared(state): Shared<State>, request: Request) -> Respo
     }
 }
 
-/// Docker token specification, "OAuth2": grants `password` and `refresh_token`.
+/// Docker token specification, "OAuth2": grants `password` and `refresh_token`; and token exchange (RFC 8693).
 pub(crate) async fn post(Shared(state): Shared<State>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let from = origin(&parts);
     let answer = async {
         // Bounded whether or not the client says how long it is: containers/image sends it in chunks.
         let body = tokio::time::timeout(PATIENCE, to_bytes(body, MAX_BODY)).await.map_err(|_| Error::Slow)?;
         let body = body.map_err(|_| Error::TooLarge)?;
         let wanted = TokenRequest::from_form(&body, &parts.headers)?;
-        give(&state, wanted).await
+        let exchange = matches!(wanted.credentials, Credentials::Exchange { .. });
+        let (answer, access) = give(&state, wanted, &from).await?;
+        let issued_token_type = exchange.then_some(ACCESS_TOKEN);
+        Ok(Answer { scope: Some(scope_text(access)), token_type: Some("Bearer"), issued_token_type, ..answer })
     };
     match answer.await {
-        Ok((answer, access)) => {
-            let scope = Some(scope_text(access));
-            respond(Answer { scope, token_type: Some("Bearer"), ..answer })
-        }
-        Err(error) => error.respond(true),
+        Ok(answer) => respond(answer),
+        Err(error) => Error::respond(error, true),
     }
 }
 
-async fn give(state: &State, wanted: TokenRequest) -> Result<(Answer, Vec<Access>), Error> {
+async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Answer, Vec<Access>), Error> {
     let identity = &state.identity;
     let service = identity.service();
     if wanted.service.as_deref().is_some_and(|wanted| wanted != service) {
         return Err(Error::invalid("invalid_request", format!("unknown service: this issues tokens for {service}")));
     }
-    let (login, shown) = let_in(state, wanted.credentials).await?;
-    let refresh_token = match (&login, shown) {
+    let Caller { login, refresh, until } = let_in(state, wanted.credentials, from).await?;
+    let refresh_token = match (&login, refresh) {
         // The refresh token that was shown goes on being good.
         (_, Some(shown)) => wanted.offline.then_some(shown),
-        (Some(login), None) if wanted.offline => identity.issue_refresh(login, service).await?,
+        // What is had for a token of an issuer ends with it.
+        (Some(login), None) if wanted.offline && until.is_none() => identity.issue_refresh(login, service).await?,
         _ => None,
     };
-    let issued = identity.issue(login.as_ref(), &wanted.scopes).await?;
+    let issued = identity.issue_until(login.as_ref(), &wanted.scopes, until.unwrap_or(i64::MAX)).await?;
     tracing::debug!(
         user.name = login.as_ref().map_or("", |login| login.principal.name.as_str()),
         api_key.id = login.as_ref().and_then(|login| login.key.as_ref()).map(|key| key.id.as_str()),
@@ -98,20 +116,48 @@ async fn give(state: &State, wanted: TokenRequest) -> Result<(Answer, Vec<Access
         refresh_token: refresh_token.map(|token| token.expose().to_owned()),
         scope: None,
         token_type: None,
+        issued_token_type: None,
     };
     Ok((answer, issued.access))
 }
 
-/// Lets the caller in; returns the refresh token too where one was shown.
-async fn let_in(state: &State, credentials: Credentials) -> Result<(Option<Login>, Option<Secret>), Error> {
+/// Lets the caller in.
+async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Result<Caller, Error> {
     let identity = &state.identity;
     Ok(match credentials {
-        Credentials::Nobody => (None, None),
-        Credentials::Password { name, secret } => (Some(identity.login(&name, &secret, Door::Registry).await?), None),
-        Credentials::Refresh(token) => {
-            (Some(identity.login_with_refresh(&token, identity.service()).await?), Some(token))
+        Credentials::Nobody => Caller::default(),
+        // `docker login` has no other place for a token of an issuer than the password's.
+        Credentials::Password { name, secret } if is_token_of_account(&name, &secret) => {
+            let exchanged = identity.exchange(from, &name, &secret).await;
+            exchanged
+                .map_err(|error| match error {
+                    ExchangeError::Refused => Error::Login(LoginError::Refused),
+                    other => other.into(),
+                })?
+                .into()
         }
+        Credentials::Password { name, secret } => {
+            let login = identity.login_from(from, &name, &secret, Door::Registry).await?;
+            Caller { login: Some(login), ..Caller::default() }
+        }
+        Credentials::Refresh(token) => {
+            let login = identity.login_with_refresh(&token, identity.service()).await?;
+            Caller { login: Some(login), refresh: Some(token), ..Caller::default() }
+        }
+        Credentials::Exchange { account, token } => identity.exchange(from, &account, &token).await?.into(),
     })
+}
+
+impl From<Exchanged> for Caller {
+    fn from(exchanged: Exchanged) -> Self {
+        Self { login: Some(exchanged.login), refresh: None, until: Some(exchanged.until) }
+    }
+}
+
+/// Where a request comes from, as the server noted it.
+fn origin(parts: &Parts) -> Origin {
+    let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
+    Origin { client: Client::Docker, ..origin }
 }
 
 fn respond(answer: Answer) -> Response {

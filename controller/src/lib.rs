@@ -14,6 +14,7 @@ mod etag;
 mod extract;
 mod groups;
 mod idempotency;
+mod issuers;
 mod mfa;
 pub mod openapi;
 mod orgs;

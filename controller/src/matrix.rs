@@ -69,6 +69,12 @@ impl Template {
         let target = json!({"user": TARGET, "role": "PROJECT_READ_ONLY", "project": "web"});
         let given = controller.post(&admin, "/orgs/main/bindings", &target).await.expect(201);
         ids.insert("bindings", given.text("id"));
+        let robot = json!({"name": "robot", "kind": "machine"});
+        controller.post(&admin, "/orgs/main/users", &robot).await.expect(201);
+        let issuer = json!({"name": "ci", "user": "robot", "issuer": "https://ci.example", "audience": "a",
+                            "rules": {"sub": ["x"]}});
+        let made = controller.post(&admin, "/orgs/main/issuers", &issuer).await.expect(201);
+        ids.insert("issuers", made.text("id"));
         controller.post(&admin, "/orgs/main/groups", &json!({"name": "crew"})).await.expect(201);
         let role = json!({"name": "crew-role", "base": "PROJECT_READ_ONLY"});
         controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);

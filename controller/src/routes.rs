@@ -62,9 +62,9 @@ macro_rules! routes {
 
 use Access::{Anyone, LoggedIn, Needs, Session};
 use Permission::{
-    ApikeyOwn, GroupRead, GroupWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth, PlatformOrgCreate, PlatformOrgManage,
-    PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate, RegistryDelete, RegistryPull, RoleRead, RoleWrite,
-    SettingsRead, SettingsWrite, UserRead, UserWrite,
+    ApikeyOwn, GroupRead, GroupWrite, IssuerRead, IssuerWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth,
+    PlatformOrgCreate, PlatformOrgManage, PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate,
+    RegistryDelete, RegistryPull, RoleRead, RoleWrite, SettingsRead, SettingsWrite, UserRead, UserWrite,
 };
 
 routes! {
@@ -155,6 +155,12 @@ routes! {
     get    "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::list_api_keys;
     post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key, idempotent;
     delete "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::delete_api_key;
+
+    get    "/orgs/{org}/issuers"                  Needs(IssuerRead)        => issuers::api::list_issuers;
+    post   "/orgs/{org}/issuers"                  Needs(IssuerWrite)       => issuers::api::create_issuer, idempotent;
+    get    "/orgs/{org}/issuers/{id}"             Needs(IssuerRead)        => issuers::api::get_issuer;
+    patch  "/orgs/{org}/issuers/{id}"             Needs(IssuerWrite)       => issuers::api::update_issuer;
+    delete "/orgs/{org}/issuers/{id}"             Needs(IssuerWrite)       => issuers::api::delete_issuer;
 
     get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;

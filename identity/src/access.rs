@@ -53,12 +53,25 @@ impl Identity {
     /// # Errors
     /// [`IssueError`].
     pub async fn issue(&self, login: Option<&Login>, scopes: &[Scope]) -> Result<IssuedToken, IssueError> {
+        self.issue_until(login, scopes, i64::MAX).await
+    }
+
+    /// As [`Identity::issue`], for a token that ends at that time (unix seconds) at the latest.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue_until(
+        &self,
+        login: Option<&Login>,
+        scopes: &[Scope],
+        until: i64,
+    ) -> Result<IssuedToken, IssueError> {
         let now = self.now();
         let (access, open) = self.grant(login.map(|login| &*login.principal), scopes).await?;
         let key = login.and_then(|login| login.key.as_ref());
         // A token does not outlive the key that it was had with.
         let lifetime = self.0.options.token_lifetime;
-        let end = key.and_then(|key| key.expires_at).map_or(now + lifetime, |end| end.min(now + lifetime));
+        let end = key.and_then(|key| key.expires_at).unwrap_or(i64::MAX).min(until).min(now + lifetime);
         let claims = Claims {
             iss: self.0.options.issuer.clone(),
             sub: login.map_or_else(String::new, |login| login.principal.name.clone()),

@@ -14,6 +14,7 @@ use storage::{
 use zeroize::Zeroizing;
 
 use crate::audit::journal::Journal;
+use crate::federation::Federation;
 use crate::keys::{KeysError, Ring};
 use crate::limits::Limits;
 use crate::login::Turns;
@@ -56,6 +57,8 @@ pub struct Options {
     pub hash_jobs: usize,
     /// How long rights are remembered before they are read again.
     pub rights_for: Duration,
+    /// Whether trusted issuers may be in the server's own networks, and be asked without TLS there.
+    pub federation_allow_private: bool,
     /// The clock.
     pub clock: Clock,
 }
@@ -76,6 +79,7 @@ impl Options {
             cost: Cost::default(),
             hash_jobs: cores.saturating_sub(1).max(1),
             rights_for: Duration::from_millis(500),
+            federation_allow_private: false,
             clock: Clock::System,
         }
     }
@@ -114,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) turns: Turns,
     /// How often somebody may try.
     pub(crate) limits: Limits,
+    /// What is known of trusted issuers.
+    pub(crate) federation: Federation,
     /// Passkey ceremonies, where the controller has a name.
     pub(crate) webauthn: Option<webauthn_rs::Webauthn>,
     /// Tokens whose signature was checked, by hash.
@@ -143,6 +149,7 @@ impl Identity {
             remember_key: MacKey::ephemeral(),
             turns: Turns::default(),
             limits: Limits::default(),
+            federation: Federation::new(options.federation_allow_private),
             webauthn: crate::mfa::passkey::ceremonies(&options.controller_url),
             checked: Cache::builder()
                 .max_capacity(CHECKED_BYTES)

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod bootstrap;
 mod core;
 pub mod device;
+pub mod federation;
 pub mod keys;
 pub mod limits;
 pub mod login;

@@ -433,4 +433,6 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests;
+mod authenticator;
+#[cfg(test)]
+pub(crate) mod tests;

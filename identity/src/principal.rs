@@ -56,14 +56,20 @@ impl Subject {
 
     /// The user with their rights; by an API key, with no more than that carries.
     pub(crate) fn principal(&self, key: Option<&ApiKey>) -> Principal {
-        let grants = self.grants.iter().filter(|grant| key.is_none_or(|key| grant.org_id == key.org_id));
+        let whole = self.rights_in(key.map(|key| key.org_id.as_str()));
+        Principal { narrowing: key.map(narrowing).unwrap_or_default(), ..whole }
+    }
+
+    /// The user with their rights, by a credential of one organization if one is named.
+    pub(crate) fn rights_in(&self, org: Option<&str>) -> Principal {
+        let grants = self.grants.iter().filter(|grant| org.is_none_or(|org| grant.org_id == org));
         Principal {
             user_id: self.user.id.clone(),
             name: self.user.name.clone(),
             machine: self.user.kind == "machine",
-            operator: self.user.operator && key.is_none(),
-            key_org: key.map(|key| key.org_id.clone()),
-            narrowing: key.map(narrowing).unwrap_or_default(),
+            operator: self.user.operator && org.is_none(),
+            key_org: org.map(ToOwned::to_owned),
+            narrowing: Narrowing::default(),
             grants: grants.cloned().collect(),
         }
     }

@@ -374,6 +374,22 @@ impl Principal {
         }
     }
 
+    /// Whether the principal has every right that another has, so that they may act for them.
+    ///
+    /// # Errors
+    /// The first that they lack.
+    pub fn covers(&self, other: &Self) -> Result<(), Denial> {
+        for grant in other.counting() {
+            let org_id = grant.org_id.as_str();
+            let resource = match &grant.project_id {
+                Some(project_id) => Resource::Project { org_id, project_id },
+                None => Resource::Org { org_id },
+            };
+            self.may_pass_on(&grant.role, &resource).into_result()?;
+        }
+        Ok(())
+    }
+
     /// Whether the principal has whatever the role would bring on `resource`.
     pub(crate) fn may_pass_on(&self, role: &Given, resource: &Resource<'_>) -> Decision {
         let around = match *resource {

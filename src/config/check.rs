@@ -87,6 +87,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("auth_external_url", url(Service::Authsvc)),
         ("controller_external_url", url(Service::Controller)),
         ("trusted_proxies", quoted(&config.trusted_proxies)),
+        ("federation_allow_private", config.federation_allow_private.to_string()),
         ("log_format", format!("\"{:?}\"", config.log_format).to_lowercase()),
         ("log_level", quoted(&config.log_level)),
         ("master_key_file", path(&config.master_key_file)),

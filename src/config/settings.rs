@@ -184,6 +184,8 @@ settings! {
         controller_external_url: Url = "WHARFINGER_CONTROLLER_EXTERNAL_URL", "URL";
         /// Networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between [default: none]
         trusted_proxies: Proxies = "WHARFINGER_TRUSTED_PROXIES", "NETWORKS";
+        /// Whether issuers that organizations trust may be in this server's own networks, by plain HTTP too [default: false]
+        federation_allow_private: bool = "WHARFINGER_FEDERATION_ALLOW_PRIVATE", "true|false";
         /// How logs are written [default: auto]
         log_format: LogFormat = "WHARFINGER_LOG_FORMAT", "auto|human|json";
         /// What is logged: error, warn, info, debug or trace, or directives such as info,registry=debug [default: info]

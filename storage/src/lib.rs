@@ -38,6 +38,7 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod tags;
 pub mod totp;
+pub mod trusted_issuers;
 pub mod uploads;
 pub mod users;
 pub mod verify;

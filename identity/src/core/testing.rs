@@ -67,6 +67,12 @@ impl Testing {
         Identity::open(self.db.clone(), self.master.clone(), self.options.clone()).await.unwrap()
     }
 
+    /// Another process, whose operator lets trusted issuers be on this machine.
+    pub(crate) async fn allowing_private_issuers(&self) -> Identity {
+        let options = Options { federation_allow_private: true, ..self.options.clone() };
+        Identity::open(self.db.clone(), self.master.clone(), options).await.unwrap()
+    }
+
     pub(crate) async fn anonymous_token(&self) -> String {
         self.identity.issue(None, &[]).await.unwrap().token
     }

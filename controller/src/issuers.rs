@@ -1,0 +1,3 @@
+//! Trusted issuers: whose tokens stand for a machine.
+
+pub(crate) mod api;
