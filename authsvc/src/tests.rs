@@ -85,7 +85,14 @@ impl Service {
         let org = storage::orgs::find_by_slug(&mut session, "main").await.unwrap().unwrap();
         let user = storage::users::find_by_name(&mut session, NAME).await.unwrap().unwrap();
         drop(session);
-        let new = NewApiKey { org_id: &org.id, user_id: &user.id, name: "ci", valid_days: None };
+        let new = NewApiKey {
+            org_id: &org.id,
+            user_id: &user.id,
+            name: "ci",
+            valid_days: None,
+            projects: None,
+            permissions: None,
+        };
         self.identity.create_api_key(&identity::audit::Caller::server(), &new).await.unwrap().key.expose().to_owned()
     }
 

@@ -41,6 +41,25 @@ pub(crate) struct Holder {
     pub(crate) caller: Caller,
 }
 
+/// Whoever comes without credentials.
+#[derive(Debug)]
+pub(crate) struct Visitor(Origin);
+
+impl Visitor {
+    /// Where they are, as a client of that kind unless they say that they are `rctl`.
+    pub(crate) fn origin(&self, client: Client) -> Origin {
+        origin_as(&self.0, client)
+    }
+}
+
+impl FromRequestParts<State> for Visitor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &State) -> Result<Self> {
+        Ok(Self(parts.extensions.get::<Origin>().cloned().unwrap_or_default()))
+    }
+}
+
 impl FromRequestParts<State> for Holder {
     type Rejection = Error;
 
@@ -108,6 +127,7 @@ impl FromRequestParts<State> for Actor {
         }
         let holder = Holder::from_request_parts(parts, state).await?;
         holder.full()?;
+        sessions::api::note_visit(state, &holder.session).await;
         Ok(Self { caller: holder.caller })
     }
 }
@@ -127,9 +147,12 @@ fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
 
 /// Where a request comes from, as the server noted it.
 pub(crate) fn origin(parts: &Parts, client: Client) -> Origin {
-    let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
+    origin_as(&parts.extensions.get::<Origin>().cloned().unwrap_or_default(), client)
+}
+
+fn origin_as(origin: &Origin, client: Client) -> Origin {
     let client = if origin.agent.starts_with("rctl/") { Client::Cli } else { client };
-    Origin { client, ..origin }
+    Origin { client, ..origin.clone() }
 }
 
 impl Actor {
@@ -193,7 +216,9 @@ impl Actor {
     /// 404 where not.
     pub(crate) async fn sees_org(&self, state: &State, slug: &str) -> Result<Org> {
         let found = orgs::find_by_slug(&mut state.db().read().await?, slug).await?;
-        found.filter(|org| self.is_shown(org)).ok_or(Error::NotFound("organization"))
+        let org = found.filter(|org| self.is_shown(org)).ok_or(Error::NotFound("organization"))?;
+        state.identity().note_visit(&org.id, &self.principal().user_id, self.caller.origin.client).await;
+        Ok(org)
     }
 
     /// Whether the caller may see that an organization exists.

@@ -253,6 +253,7 @@ impl From<AdminError> for Error {
         match error {
             AdminError::Invalid(reason) => Self::Unacceptable(reason.to_owned()),
             AdminError::Field { field, reason } => Self::Invalid { field, reason: reason.to_owned() },
+            AdminError::KeyTooLong { .. } => Self::invalid("valid_days", &error),
             AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
             AdminError::Rule(error) => Self::Unacceptable(error.to_string()),

@@ -20,6 +20,7 @@ pub mod openapi;
 mod orgs;
 pub mod page;
 mod pages;
+mod passwords;
 mod platform;
 mod projects;
 mod repositories;

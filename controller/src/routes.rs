@@ -78,6 +78,8 @@ routes! {
     get    "/session"                             Session                  => sessions::api::get_session;
     post   "/session/org"                         Session                  => sessions::api::choose_org;
     post   "/password"                            Session                  => sessions::api::change_password;
+    post   "/password/forgot"                     Anyone                   => passwords::api::forgot_password;
+    post   "/password/reset"                      Anyone                   => passwords::api::reset_password;
 
     get    "/account/sessions"                    Session                  => sessions::list::list_own_sessions;
     delete "/account/sessions"                    Session                  => sessions::list::end_other_sessions;
@@ -121,6 +123,9 @@ routes! {
     get    "/orgs/{org}/users"                    Needs(UserRead)          => users::api::list_users;
     post   "/orgs/{org}/users"                    Needs(UserWrite)         => users::api::create_user, idempotent;
     get    "/orgs/{org}/users/{name}"             Needs(UserRead)          => users::api::get_user;
+    patch  "/orgs/{org}/users/{name}"             Needs(UserWrite)         => users::api::update_user;
+    delete "/orgs/{org}/users/{name}"             Needs(UserWrite)         => users::api::delete_user;
+    post   "/orgs/{org}/users/{name}/resend"      Needs(UserWrite)         => users::api::resend_invitation;
     post   "/orgs/{org}/users/{name}/deactivate"  Needs(UserWrite)         => users::api::deactivate_user;
     post   "/orgs/{org}/users/{name}/activate"    Needs(UserWrite)         => users::api::activate_user;
     post   "/orgs/{org}/users/{name}/unlock"      Needs(UserWrite)         => users::api::unlock_user;
@@ -154,6 +159,7 @@ routes! {
 
     get    "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::list_api_keys;
     post   "/orgs/{org}/apikeys"                  Needs(ApikeyOwn)         => api_keys::api::create_api_key, idempotent;
+    get    "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::get_api_key;
     delete "/orgs/{org}/apikeys/{id}"             Needs(ApikeyOwn)         => api_keys::api::delete_api_key;
 
     get    "/orgs/{org}/issuers"                  Needs(IssuerRead)        => issuers::api::list_issuers;

@@ -5,7 +5,9 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use identity::admin::{NewOrg, NewUser, UserKind};
 use identity::bootstrap::Bootstrap;
+use identity::mail::Letter;
 use identity::password::Cost;
 use identity::{Identity, MasterKey, Options, Secret};
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ pub(crate) struct Controller {
     router: Router,
     pub(crate) clock: Clock,
     pub(crate) db: Db,
+    pub(crate) identity: Identity,
     _dir: tempfile::TempDir,
 }
 
@@ -96,8 +99,8 @@ impl Controller {
         };
         // Nothing where it was done already.
         identity.bootstrap(&wanted).await.unwrap();
-        let router = crate::router(State::new(db.clone(), identity, Settings { secure_cookies: true }));
-        Self { router, clock, db, _dir: dir }
+        let router = crate::router(State::new(db.clone(), identity.clone(), Settings { secure_cookies: true }));
+        Self { router, clock, db, identity, _dir: dir }
     }
 
     /// Sends a request as it is.
@@ -184,21 +187,62 @@ impl Controller {
 
     /// The organization `other` with an admin of its own, who is returned.
     pub(crate) async fn other_org(&self) -> Caller {
-        let operator = self.login(OPERATOR).await;
-        let body = json!({"slug": "other", "admin": {"email": "boss@other.example", "password": PASSWORD}});
-        self.post(&operator, "/orgs", &body).await.expect(201);
+        let (slug, name, password) =
+            ("other".parse().unwrap(), "boss@other.example".parse().unwrap(), Secret::new(PASSWORD));
+        let new = NewOrg { slug: &slug, name: None, admin: Some((&name, Some(&password))) };
+        self.identity.create_org(&identity::audit::Caller::server(), &new).await.unwrap();
         self.login("boss@other.example").await
+    }
+
+    /// Adds a person, with the password of everybody here, to an organization.
+    pub(crate) async fn add(&self, org: &str, name: &str) {
+        let org = orgs::find_by_slug(&mut self.db.read().await.unwrap(), org).await.unwrap().unwrap();
+        let (name, password) = (name.parse().unwrap(), Secret::new(PASSWORD));
+        let new = NewUser { name: &name, kind: UserKind::Local, password: Some(&password) };
+        self.identity.add_user(&identity::audit::Caller::server(), &org.id, &new).await.unwrap();
     }
 
     /// A member of `main` with a role, who is returned.
     pub(crate) async fn member(&self, name: &str, role: Option<(&str, Option<&str>)>) -> Caller {
-        let admin = self.login(ADMIN).await;
-        let body = json!({"name": name, "kind": "local", "password": PASSWORD});
-        self.post(&admin, "/orgs/main/users", &body).await.expect(201);
+        self.add("main", name).await;
         if let Some((role, project)) = role {
+            let admin = self.login(ADMIN).await;
             let body = json!({"user": name, "role": role, "project": project});
             self.post(&admin, "/orgs/main/bindings", &body).await.expect(201);
         }
         self.login(name).await
     }
+
+    /// The mails that went out since the last time, oldest first.
+    pub(crate) async fn mails(&self) -> Vec<Letter> {
+        let mut letters = Vec::new();
+        for mail in self.identity.claim_mails(500).await.unwrap() {
+            self.identity.mail_delivered(&mail.id).await.unwrap();
+            letters.push(mail.letter);
+        }
+        letters
+    }
+
+    /// The next mail, which must be to that address; it may be written a moment after the answer.
+    pub(crate) async fn mail_to(&self, name: &str) -> Letter {
+        for _ in 0..200 {
+            if let Some(letter) = self.mails().await.pop() {
+                assert_eq!(letter.to, name, "{}", letter.text);
+                return letter;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("no mail to {name}");
+    }
+}
+
+/// The temporary password that a mail tells.
+pub(crate) fn temporary_password(letter: &Letter) -> String {
+    let line = letter.text.lines().find(|line| line.contains("Temporary password:")).unwrap();
+    line.split_whitespace().last().unwrap().to_owned()
+}
+
+/// The secret of the link in a mail.
+pub(crate) fn token(letter: &Letter) -> String {
+    letter.text.split("#token=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
 }

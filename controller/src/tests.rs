@@ -6,7 +6,7 @@ use http::{Method, Request, header};
 use serde_json::{Value, json};
 
 use crate::routes::{Access, ROUTES, Route};
-use crate::testing::{ADMIN, Caller, Controller, OPERATOR, PASSWORD};
+use crate::testing::{ADMIN, Caller, Controller, OPERATOR, PASSWORD, temporary_password};
 use crate::tries::{body, path};
 
 fn method(route: &Route) -> Method {
@@ -82,7 +82,9 @@ async fn a_temporary_password_lets_in_to_choose_another_and_nothing_else() {
     let controller = Controller::start().await;
     let admin = controller.login(ADMIN).await;
     let new = json!({"name": "new@example.com", "kind": "local"});
-    let temporary = controller.post(&admin, "/orgs/main/users", &new).await.expect(201).text("temporary_password");
+    let made = controller.post(&admin, "/orgs/main/users", &new).await.expect(201);
+    let temporary = temporary_password(&controller.mail_to("new@example.com").await);
+    assert!(!made.body.to_string().contains(&temporary));
     let reply = controller.try_login("new@example.com", &temporary).await.expect(200);
     assert_eq!(reply.body["must_change_password"], true);
     let cookie = reply.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();

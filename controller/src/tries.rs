@@ -38,6 +38,8 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /device/{user_code}", "", ""),
     ("post /device/{user_code}/approve", "", ""),
     ("post /device/{user_code}/deny", "", ""),
+    ("post /password/forgot", "", r#"{"email": "nobody@example.com"}"#),
+    ("post /password/reset", "", r#"{"token": "wrong", "new": "another good password"}"#),
     ("get /orgs", "", ""),
     ("post /orgs", "", r#"{"slug": "fresh"}"#),
     ("get /orgs/{org}", "", ""),
@@ -58,6 +60,9 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /orgs/{org}/users", "", ""),
     ("post /orgs/{org}/users", "", r#"{"name": "fresh@example.com", "kind": "local"}"#),
     ("get /orgs/{org}/users/{name}", "", ""),
+    ("patch /orgs/{org}/users/{name}", "", r#"{"first_name": "Ann"}"#),
+    ("delete /orgs/{org}/users/{name}", "", ""),
+    ("post /orgs/{org}/users/{name}/resend", "", ""),
     ("post /orgs/{org}/users/{name}/deactivate", "", ""),
     ("post /orgs/{org}/users/{name}/activate", "", ""),
     ("post /orgs/{org}/users/{name}/unlock", "", ""),
@@ -85,6 +90,7 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /orgs/{org}/auth/why", "?permission=registry.pull&project=web", ""),
     ("get /orgs/{org}/apikeys", "", ""),
     ("post /orgs/{org}/apikeys", "", r#"{"name": "fresh"}"#),
+    ("get /orgs/{org}/apikeys/{id}", "", ""),
     ("delete /orgs/{org}/apikeys/{id}", "", ""),
     ("get /orgs/{org}/issuers", "", ""),
     (
@@ -112,7 +118,13 @@ fn find(route: &Route) -> (&'static str, &'static str) {
 /// The route's path with query, on an organization, with something plausible in the other places; `id` is what `{id}` is.
 pub(crate) fn path_with(route: &Route, org: &str, id: &str) -> String {
     let (query, _) = find(route);
-    let path = route.path.replace("{project}", "web").replace("{group}", "crew").replace("{role}", "crew-role").replace("{name}", TARGET).replace("{id}", id);
+    let path = route
+        .path
+        .replace("{project}", "web")
+        .replace("{group}", "crew")
+        .replace("{role}", "crew-role")
+        .replace("{name}", TARGET)
+        .replace("{id}", id);
     let path = path.replace("{user_code}", "BCDF-GHJK");
     format!("{path}{query}").replace("{org}", org)
 }

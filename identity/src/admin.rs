@@ -7,6 +7,7 @@ mod bindings;
 mod groups;
 mod images;
 mod orgs;
+mod passwords;
 mod platform;
 mod projects;
 mod roles;
@@ -15,11 +16,12 @@ mod users;
 
 pub use api_keys::{MadeApiKey, NewApiKey};
 pub use bindings::NewBinding;
-pub use roles::{NewRole, UpdateRole};
 pub use orgs::{CreatedOrg, NewOrg};
 pub use platform::GRACE_DAYS;
+pub use roles::{NewRole, UpdateRole};
 pub use settings::UpdateSettings;
-pub use users::{AddedUser, NewUser, UserKind};
+pub(crate) use users::Deliver;
+pub use users::{AddedUser, Invite, NewUser, UserKind};
 
 use storage::{Tx, memberships};
 
@@ -41,6 +43,12 @@ pub enum AdminError {
         field: &'static str,
         /// What would be accepted.
         reason: &'static str,
+    },
+    /// An API key would be valid for longer than it may.
+    #[error("an API key may be valid for {longest} days at most here")]
+    KeyTooLong {
+        /// The most days.
+        longest: i64,
     },
     /// The password may not be one.
     #[error(transparent)]

@@ -11,6 +11,7 @@ use storage::login_failures::LockoutRule;
 use storage::{
     Clock, Db, challenges, device_grants, idempotency, login_failures, mails, refresh_tokens, sessions, signing_keys,
 };
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::audit::journal::Journal;
@@ -30,6 +31,11 @@ const REFRESH_UNUSED: i64 = 180 * 86_400;
 const PURGE_EVERY: i64 = 600;
 /// How long a password that was found right is remembered.
 const REMEMBER: Duration = Duration::from_secs(60);
+
+/// How many may ask for a new password at the same moment.
+const RESETS: usize = 32;
+/// How long it is remembered that a visit was noted.
+const VISITS: Duration = Duration::from_secs(600);
 
 /// Bytes of checked tokens that are remembered. Anybody can have tokens that name many repositories.
 pub(crate) const CHECKED_BYTES: u64 = 16 << 20;
@@ -122,6 +128,10 @@ pub(crate) struct Inner {
     pub(crate) federation: Federation,
     /// Passkey ceremonies, where the controller has a name.
     pub(crate) webauthn: Option<webauthn_rs::Webauthn>,
+    /// Mails to whoever forgot their password that may be written at a time.
+    pub(crate) resets: Arc<Semaphore>,
+    /// Who came to which organization by which door, and when that was last noted.
+    pub(crate) visits: Cache<(String, String, &'static str), i64>,
     /// Tokens whose signature was checked, by hash.
     pub(crate) checked: Cache<[u8; 32], Arc<(Arc<Claims>, String)>>,
     pub(crate) generation: AtomicU64,
@@ -151,6 +161,8 @@ impl Identity {
             limits: Limits::default(),
             federation: Federation::new(options.federation_allow_private),
             webauthn: crate::mfa::passkey::ceremonies(&options.controller_url),
+            resets: Arc::new(Semaphore::new(RESETS)),
+            visits: Cache::builder().max_capacity(50_000).time_to_live(VISITS).build(),
             checked: Cache::builder()
                 .max_capacity(CHECKED_BYTES)
                 .weigher(|_, checked: &Arc<(Arc<Claims>, String)>| checked.0.weight())
@@ -178,6 +190,7 @@ impl Identity {
         if last + PURGE_EVERY <= now || last > now {
             self.0.purged_at.store(now, Ordering::Relaxed);
             self.purge(now).await?;
+            self.tell_of_ending_keys().await?;
         }
         self.reload_keys().await?;
         self.rotate_keys_if_due().await

@@ -32,6 +32,7 @@ pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod token;
+pub mod visits;
 
 pub use crate::core::{Identity, OpenError, Options};
 pub use crate::master::MasterKey;

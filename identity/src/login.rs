@@ -37,7 +37,9 @@ const QUEUES: usize = 256;
 /// How long a log-in waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds between two notes that an API key was used.
-const NOTE_USE_EVERY: i64 = 3600;
+const NOTE_USE_EVERY: i64 = 60;
+/// Seconds between two notes that it was used from another address.
+const NOTE_MOVE_EVERY: i64 = 5;
 
 /// Where somebody knocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,7 +233,7 @@ impl Identity {
             return Err(LoginError::Refused);
         };
         self.give_back(Limit::Login, from, None);
-        self.note_use(&row).await;
+        self.note_use(from, &row).await;
         let used = UsedKey { id: row.id.clone(), org_id: row.org_id.clone(), expires_at: row.expires_at };
         let principal = Arc::new(subject.principal(Some(&row)));
         let epochs = subject.epochs();
@@ -253,15 +255,20 @@ impl Identity {
         tx.commit().await
     }
 
-    /// Notes, to the hour, that a key was used. A convenience for its owner: failing at it keeps nobody out.
-    async fn note_use(&self, row: &api_keys::ApiKey) {
+    /// Notes, to the minute, that a key was used, and from where. A convenience for its owner: failing at it keeps nobody
+    /// out.
+    async fn note_use(&self, from: &Origin, row: &api_keys::ApiKey) {
         let now = self.now();
-        if row.last_used_at.is_some_and(|at| at + NOTE_USE_EVERY > now) {
+        let address = from.address.map(|address| address.to_canonical().to_string());
+        let moved = address.is_some() && address != row.last_used_from;
+        let pause = if moved { NOTE_MOVE_EVERY } else { NOTE_USE_EVERY };
+        if row.last_used_at.is_some_and(|at| at + pause > now) {
             return;
         }
+        self.note_visit(&row.org_id, &row.user_id, from.client).await;
         let noted = async {
             let mut tx = self.db().begin().await?;
-            api_keys::touch(&mut tx, &row.id, now).await?;
+            api_keys::touch(&mut tx, &row.id, now, address.as_deref()).await?;
             tx.commit().await
         };
         match noted.await {

@@ -65,7 +65,7 @@ impl Subject {
         let grants = self.grants.iter().filter(|grant| org.is_none_or(|org| grant.org_id == org));
         Principal {
             user_id: self.user.id.clone(),
-            name: self.user.name.clone(),
+            name: self.user.shown_name().to_owned(),
             machine: self.user.kind == "machine",
             operator: self.user.operator && org.is_none(),
             key_org: org.map(ToOwned::to_owned),

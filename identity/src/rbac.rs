@@ -233,7 +233,8 @@ fn deny(principal: &Principal, permission: Permission, resource: &Resource<'_>) 
         Resource::Repository { org_id, project_id, .. } => (org_id, project_id),
     };
     let named = principal.grants.iter().find(|grant| grant.org_id == org).map_or(org, |grant| &grant.org);
-    let of_project = principal.grants.iter().find(|grant| grant.project_id.is_some() && grant.project_id.as_deref() == project);
+    let of_project =
+        principal.grants.iter().find(|grant| grant.project_id.is_some() && grant.project_id.as_deref() == project);
     Decision::Deny(denial.named(named, of_project.and_then(|grant| grant.project.as_deref())))
 }
 

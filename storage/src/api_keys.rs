@@ -21,12 +21,18 @@ pub struct ApiKey {
     pub created_at: i64,
     /// When it ends (unix seconds), if ever.
     pub expires_at: Option<i64>,
-    /// When it last let somebody in (unix seconds, to the hour).
+    /// When it last let somebody in (unix seconds, to the minute).
     pub last_used_at: Option<i64>,
-    /// Ids of the projects that it is narrowed to: a JSON array.
+    /// Ids of the projects that it is narrowed to, as a JSON array; `None`: all of its user's.
     pub projects: Option<String>,
-    /// The permissions that it is narrowed to: a JSON array.
+    /// Permissions that it is narrowed to, as a JSON array; `None`: all of its user's.
     pub permissions: Option<String>,
+    /// The user who made it.
+    pub created_by: Option<String>,
+    /// The address from which it last let somebody in.
+    pub last_used_from: Option<String>,
+    /// When its owner was told that it ends soon (unix seconds).
+    pub notified_at: Option<i64>,
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -57,6 +63,12 @@ pub struct NewApiKey<'a> {
     pub secret_hash: &'a str,
     /// When it ends, if ever.
     pub expires_at: Option<i64>,
+    /// Ids of the projects that it is narrowed to, as a JSON array.
+    pub projects: Option<&'a str>,
+    /// Permissions that it is narrowed to, as a JSON array.
+    pub permissions: Option<&'a str>,
+    /// The user who makes it.
+    pub created_by: &'a str,
 }
 
 /// What a list of API keys is drawn from.
@@ -115,8 +127,9 @@ pub async fn count(session: &mut Session, org_id: &str, user_id: &str) -> Result
 pub async fn create(tx: &mut Tx, new: &NewApiKey<'_>, now: i64) -> Result<ApiKey> {
     execute!(
         tx,
-        "INSERT INTO api_keys (id, org_id, user_id, name, secret_hash, created_at, expires_at, last_used_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)",
+        "INSERT INTO api_keys (id, org_id, user_id, name, secret_hash, created_at, expires_at, last_used_at, projects,
+                               permissions, created_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, $8, $9, $10)",
         new.id,
         new.org_id,
         new.user_id,
@@ -124,17 +137,47 @@ pub async fn create(tx: &mut Tx, new: &NewApiKey<'_>, now: i64) -> Result<ApiKey
         new.secret_hash,
         now,
         new.expires_at,
+        new.projects,
+        new.permissions,
+        new.created_by,
     )?;
     find(tx, new.id).await?.ok_or(Error::NotFound("API key"))
 }
 
-/// Notes that a key was used.
+/// Notes that a key was used, and from which address.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn touch(tx: &mut Tx, id: &str, now: i64) -> Result<()> {
-    execute!(tx, "UPDATE api_keys SET last_used_at = $2 WHERE id = $1", id, now)?;
+pub async fn touch(tx: &mut Tx, id: &str, now: i64, from: Option<&str>) -> Result<()> {
+    execute!(
+        tx,
+        "UPDATE api_keys SET last_used_at = $2, last_used_from = COALESCE($3, last_used_from) WHERE id = $1",
+        id,
+        now,
+        from,
+    )?;
     Ok(())
+}
+
+/// At most `limit` keys that end after `now` and no later than `until`, and whose owners were not told yet. Each is noted as
+/// told: of all who ask at the same time, one gets it. Keys that never were longer than `until - now` are left out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_expiring(tx: &mut Tx, now: i64, until: i64, limit: i64) -> Result<Vec<ApiKey>> {
+    // The outer condition is asked again of a row that another process just took; the inner one is not.
+    query_all!(
+        tx,
+        ApiKey,
+        "UPDATE api_keys SET notified_at = $1
+         WHERE notified_at IS NULL AND id IN
+               (SELECT id FROM api_keys WHERE expires_at > $1 AND expires_at <= $2 AND notified_at IS NULL
+                       AND expires_at - created_at > $2 - $1 ORDER BY expires_at, id LIMIT $3)
+         RETURNING *",
+        now,
+        until,
+        limit,
+    )
 }
 
 /// Deletes an API key. True where there was one.
@@ -170,15 +213,25 @@ mod tests {
                 user_id: &user.id,
                 name: "build",
                 secret_hash: "5ec",
-                expires_at: (id == "bb").then_some(9),
+                expires_at: (id == "bb").then_some(90),
+                projects: Some("[]"),
+                permissions: None,
+                created_by: &user.id,
             };
             let key = create(&mut tx, &new, 2).await.unwrap();
             assert!(!format!("{key:?}").contains("5ec"));
             assert_eq!(key.expires_at, new.expires_at);
         }
         assert_eq!(count(&mut tx, &org.id, &user.id).await.unwrap(), 2);
-        touch(&mut tx, "aa", 77).await.unwrap();
-        assert_eq!(find(&mut tx, "aa").await.unwrap().unwrap().last_used_at, Some(77));
+        touch(&mut tx, "aa", 77, Some("192.0.2.7")).await.unwrap();
+        touch(&mut tx, "aa", 78, None).await.unwrap();
+        let used = find(&mut tx, "aa").await.unwrap().unwrap();
+        assert_eq!((used.last_used_at, used.last_used_from.as_deref()), (Some(78), Some("192.0.2.7")));
+        assert_eq!((used.projects.as_deref(), used.created_by), (Some("[]"), Some(user.id.clone())));
+        assert!(take_expiring(&mut tx, 79, 89, 9).await.unwrap().is_empty(), "not yet");
+        assert!(take_expiring(&mut tx, 2, 91, 9).await.unwrap().is_empty(), "it never had longer");
+        assert_eq!(take_expiring(&mut tx, 81, 91, 9).await.unwrap()[0].id, "bb");
+        assert!(take_expiring(&mut tx, 82, 92, 9).await.unwrap().is_empty(), "told once");
         let all = ApiKeyFilter { org_id: &org.id, user_id: None };
         assert_eq!(list(&mut tx, &all, "", 9).await.unwrap().len(), 2);
         assert_eq!(list(&mut tx, &all, "aa", 9).await.unwrap()[0].id, "bb");

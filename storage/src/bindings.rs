@@ -353,7 +353,10 @@ mod tests {
         assert_eq!(find(&mut tx, &org.id, &binding.id).await.unwrap().unwrap(), binding);
         assert_eq!(find(&mut tx, "other", &binding.id).await.unwrap(), None);
         let all = list(&mut tx, &org.id, &BindingFilter::default(), "", 9).await.unwrap();
-        assert_eq!((all.len(), list(&mut tx, &org.id, &BindingFilter::default(), &all[0].id, 9).await.unwrap()), (2, all[1..].to_vec()));
+        assert_eq!(
+            (all.len(), list(&mut tx, &org.id, &BindingFilter::default(), &all[0].id, 9).await.unwrap()),
+            (2, all[1..].to_vec())
+        );
         assert_eq!(list_active_of_user(&mut tx, &user.id).await.unwrap().len(), 2);
         let of_member = list_of_member(&mut tx, &org.id, &user.id, &all[0].id, 9).await.unwrap();
         assert_eq!((of_member.len(), of_member[0].org.as_str()), (1, "acme"));

@@ -306,8 +306,13 @@ mod tests {
         let mut tx = db.begin().await.unwrap();
         let org = orgs::create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
         let mut rules = Rules { added: vec!["b".into(), "a".into(), "b".into()], ..Rules::default() };
-        let new =
-            NewCustomRole { org_id: &org.id, name: "pusher", description: "", base: "PROJECT_READ_ONLY", rules: &rules };
+        let new = NewCustomRole {
+            org_id: &org.id,
+            name: "pusher",
+            description: "",
+            base: "PROJECT_READ_ONLY",
+            rules: &rules,
+        };
         let role = create(&mut tx, &new, 2).await.unwrap();
         assert_eq!(role.rules.added, ["a", "b"]);
         assert!(create(&mut tx, &new, 2).await.unwrap_err().is_conflict());

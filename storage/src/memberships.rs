@@ -2,6 +2,7 @@
 
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
+use crate::users::row_name;
 use crate::{execute, query_all, query_one, query_opt};
 
 /// A user as a member of one organization.
@@ -11,7 +12,7 @@ pub struct Member {
     pub org_id: String,
     /// The user.
     pub user_id: String,
-    /// The user's normalised name.
+    /// The user's normalised name, a machine's without its organization.
     pub name: String,
     /// `local` or `machine`.
     pub kind: String,
@@ -19,6 +20,69 @@ pub struct Member {
     pub active: bool,
     /// Since when (unix seconds).
     pub created_at: i64,
+    /// First name, as this organization knows it; may be empty.
+    pub first_name: String,
+    /// Last name, as this organization knows it; may be empty.
+    pub last_name: String,
+    /// Longest validity of new API keys in days; `None`: what the organization says.
+    pub key_valid_days: Option<i64>,
+    /// When the user last came to this organization by any door (unix seconds, to the minute).
+    pub last_access_at: Option<i64>,
+    /// By which: `console`, `cli`, `api` or `registry`.
+    pub last_access_door: Option<String>,
+    /// When the last invitation was sent (unix seconds).
+    pub invited_at: Option<i64>,
+    /// Moves with every change of the profile.
+    pub version: i64,
+    /// Whether the user proved that the address is theirs.
+    pub verified: bool,
+    /// Whether the user has a second factor.
+    pub mfa: bool,
+}
+
+/// What a list of members is drawn from.
+#[derive(Debug, Clone, Default)]
+pub struct MemberFilter<'a> {
+    /// Text that is part of the name, or of first and last name, in any case.
+    pub search: Option<&'a str>,
+    /// `local` or `machine`.
+    pub kind: Option<&'a str>,
+    /// `active`, `inactive`, or `invited`: active, but never here so far.
+    pub status: Option<&'a str>,
+    /// Name of a group that they belong to.
+    pub group: Option<&'a str>,
+    /// Slug of a project that a binding of theirs is for.
+    pub project: Option<&'a str>,
+    /// A role that they hold, by token or by the name of a custom one.
+    pub role: Option<&'a str>,
+}
+
+/// What may be changed of a member; `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateMember<'a> {
+    /// First name.
+    pub first_name: Option<&'a str>,
+    /// Last name.
+    pub last_name: Option<&'a str>,
+    /// Longest validity of new API keys in days, or the organization's.
+    pub key_valid_days: Option<Option<i64>>,
+}
+
+/// A member's columns, and what a query goes on with.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT m.org_id, m.user_id,
+                    CASE WHEN u.kind = 'machine' AND LENGTH(u.name) > LENGTH(m.org_id) + 1 THEN SUBSTR(u.name, 1, LENGTH(u.name) - LENGTH(m.org_id) - 1)
+                         ELSE u.name END AS name,
+                    u.kind, m.active, m.created_at, m.first_name, m.last_name, m.key_valid_days, m.last_access_at,
+                    m.last_access_door, m.invited_at, m.version, u.verified,
+                    (u.totp_confirmed_at IS NOT NULL
+                     OR EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)) AS mfa
+             FROM memberships m JOIN users u ON u.id = m.user_id ",
+            $rest
+        )
+    };
 }
 
 /// Finds a member of an organization by user id.
@@ -26,46 +90,78 @@ pub struct Member {
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, org_id: &str, user_id: &str) -> Result<Option<Member>> {
-    query_opt!(
-        session,
-        Member,
-        "SELECT m.org_id, m.user_id, u.name, u.kind, m.active, m.created_at
-         FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.org_id = $1 AND m.user_id = $2",
-        org_id,
-        user_id,
-    )
+    query_opt!(session, Member, select!("WHERE m.org_id = $1 AND m.user_id = $2"), org_id, user_id)
 }
 
-/// Finds a member of an organization by the user's normalised name.
+/// Finds a member of an organization by normalised name, a machine by that without its organization.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn find_by_name(session: &mut Session, org_id: &str, name: &str) -> Result<Option<Member>> {
-    query_opt!(
-        session,
-        Member,
-        "SELECT m.org_id, m.user_id, u.name, u.kind, m.active, m.created_at
-         FROM memberships m JOIN users u ON u.id = m.user_id WHERE m.org_id = $1 AND u.name = $2",
-        org_id,
-        name,
-    )
+    let row = row_name(name, org_id);
+    query_opt!(session, Member, select!("WHERE m.org_id = $1 AND u.name = $2"), org_id, row)
 }
 
-/// At most `limit` members of an organization after the name `after`, in byte order of the name.
+/// At most `limit` members of an organization after the name `after`, in byte order of the names of their rows.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) -> Result<Vec<Member>> {
+pub async fn list(
+    session: &mut Session,
+    org_id: &str,
+    filter: &MemberFilter<'_>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Member>> {
+    let after = if after.is_empty() { String::new() } else { row_name(after, org_id) };
     query_all!(
         session,
         Member,
-        "SELECT m.org_id, m.user_id, u.name, u.kind, m.active, m.created_at
-         FROM memberships m JOIN users u ON u.id = m.user_id
-         WHERE m.org_id = $1 AND u.name > $2 ORDER BY u.name LIMIT $3",
+        select!(
+            "WHERE m.org_id = $1 AND u.name > $2
+             AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
+                  OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
+             AND (CAST($4 AS TEXT) IS NULL OR u.kind = $4)
+             AND (CAST($5 AS TEXT) IS NULL
+                  OR $5 = CASE WHEN m.active = FALSE THEN 'inactive'
+                               WHEN u.kind = 'local' AND m.last_access_at IS NULL THEN 'invited'
+                               ELSE 'active' END)
+             AND (CAST($6 AS TEXT) IS NULL OR EXISTS
+                  (SELECT 1 FROM groups g WHERE g.org_id = m.org_id AND g.name = $6
+                   AND ((g.builtin = 'local-users' AND u.kind = 'local')
+                        OR EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = g.id AND x.user_id = m.user_id))))
+             AND ((CAST($7 AS TEXT) IS NULL AND CAST($8 AS TEXT) IS NULL) OR EXISTS
+                  (SELECT 1 FROM bindings b WHERE b.org_id = m.org_id
+                   AND (b.user_id = m.user_id OR b.group_id IN
+                        (SELECT x.group_id FROM group_members x WHERE x.user_id = m.user_id AND x.org_id = m.org_id))
+                   AND ($7 IS NULL OR b.project_id IN (SELECT p.id FROM projects p WHERE p.org_id = m.org_id AND p.slug = $7))
+                   AND ($8 IS NULL OR b.role = $8
+                        OR b.role IN (SELECT c.id FROM custom_roles c WHERE c.org_id = m.org_id AND c.name = $8))))
+             ORDER BY u.name LIMIT $9"
+        ),
         org_id,
-        after,
+        after.as_str(),
+        filter.search.map(pattern),
+        filter.kind,
+        filter.status,
+        filter.group,
+        filter.project,
+        filter.role,
         limit,
     )
+}
+
+/// What `LIKE` finds a text by, anywhere and in lower case.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars().flat_map(char::to_lowercase) {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
 }
 
 /// Ids of the living organizations in which the user is active.
@@ -119,6 +215,84 @@ pub async fn create(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Resul
         return Err(Error::Conflict("the user belongs to this organization already"));
     }
     find(tx, org_id, user_id).await?.ok_or(Error::NotFound("user"))
+}
+
+/// Changes a member's profile. `expected` is the version that was read, if that matters.
+///
+/// # Errors
+/// [`Error::Version`] where the member changed since, [`Error::NotFound`], else those of the database.
+pub async fn update(
+    tx: &mut Tx,
+    org_id: &str,
+    user_id: &str,
+    change: &UpdateMember<'_>,
+    expected: Option<i64>,
+) -> Result<Member> {
+    let touched = execute!(
+        tx,
+        "UPDATE memberships SET version = version + 1, first_name = COALESCE($3, first_name),
+                last_name = COALESCE($4, last_name), key_valid_days = CASE WHEN $5 THEN $6 ELSE key_valid_days END
+         WHERE org_id = $1 AND user_id = $2 AND (CAST($7 AS BIGINT) IS NULL OR version = $7)",
+        org_id,
+        user_id,
+        change.first_name,
+        change.last_name,
+        change.key_valid_days.is_some(),
+        change.key_valid_days.flatten(),
+        expected,
+    )?;
+    match find(tx, org_id, user_id).await? {
+        Some(member) if touched > 0 => Ok(member),
+        Some(_) => Err(Error::Version),
+        None => Err(Error::NotFound("user")),
+    }
+}
+
+/// Notes that an invitation was sent.
+///
+/// # Errors
+/// Those of the database.
+pub async fn update_invited(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Result<()> {
+    let sql = "UPDATE memberships SET invited_at = $3 WHERE org_id = $1 AND user_id = $2";
+    execute!(tx, sql, org_id, user_id, now)?;
+    Ok(())
+}
+
+/// Notes that a user came to an organization by a door. For somebody who is no member of it nothing happens.
+///
+/// # Errors
+/// Those of the database.
+pub async fn update_last_access(tx: &mut Tx, org_id: &str, user_id: &str, door: &str, now: i64) -> Result<()> {
+    execute!(
+        tx,
+        "UPDATE memberships SET last_access_at = $3, last_access_door = $4 WHERE org_id = $1 AND user_id = $2",
+        org_id,
+        user_id,
+        now,
+        door,
+    )?;
+    Ok(())
+}
+
+/// Takes a user out of an organization, with everything that was theirs there: bindings, groups, API keys, trusted issuers,
+/// and what is in flight for a session in it.
+///
+/// # Errors
+/// [`Error::NotFound`] where they are no member, else those of the database.
+pub async fn delete(tx: &mut Tx, org_id: &str, user_id: &str) -> Result<()> {
+    // First, because it locks the row: nothing new can be hung on a member who is going.
+    let sql = "UPDATE memberships SET active = FALSE WHERE org_id = $1 AND user_id = $2";
+    if execute!(tx, sql, org_id, user_id)? == 0 {
+        return Err(Error::NotFound("user"));
+    }
+    execute!(tx, "DELETE FROM bindings WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "DELETE FROM group_members WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "DELETE FROM trusted_issuers WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "DELETE FROM device_grants WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "UPDATE sessions SET org_id = NULL WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    execute!(tx, "DELETE FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    Ok(())
 }
 
 /// Takes a member's access away or gives it back. True where that changed anything.
@@ -175,12 +349,18 @@ mod tests {
         let org = orgs::create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
         let mut ids = Vec::new();
         for name in ["bob", "ann"] {
+            let name = &row_name(name, &org.id);
             let new = NewUser { name, kind: "machine", operator: false, password_hash: None, temporary_until: None };
             let user = users::create(&mut tx, &new, 1).await.unwrap();
             create(&mut tx, &org.id, &user.id, 2).await.unwrap();
             assert!(create(&mut tx, &org.id, &user.id, 2).await.unwrap_err().is_conflict());
-            let new =
-                NewBinding { org_id: &org.id, subject: Subject::User(&user.id), role: "ADMIN", project_id: None, namespaces: &[] };
+            let new = NewBinding {
+                org_id: &org.id,
+                subject: Subject::User(&user.id),
+                role: "ADMIN",
+                project_id: None,
+                namespaces: &[],
+            };
             bindings::create(&mut tx, &new, 3).await.unwrap();
             ids.push(user.id);
         }
@@ -190,9 +370,151 @@ mod tests {
         assert_eq!(count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 1);
         assert!(active_orgs(&mut tx, &ids[0]).await.unwrap().is_empty());
         assert_eq!(active_orgs(&mut tx, &ids[1]).await.unwrap(), [org.id.as_str()]);
-        let names: Vec<String> = list(&mut tx, &org.id, "", 9).await.unwrap().into_iter().map(|m| m.name).collect();
+        let names: Vec<String> = list(&mut tx, &org.id, &MemberFilter::default(), "", 9)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|m| m.name)
+            .collect();
         assert_eq!(names, ["ann", "bob"]);
         assert!(!find_by_name(&mut tx, &org.id, "bob").await.unwrap().unwrap().active);
         assert_eq!(orgs::list_of_user(&mut tx, &ids[1], "", 9).await.unwrap(), [org]);
+    }
+    async fn names(tx: &mut Tx, org: &str, filter: MemberFilter<'_>) -> String {
+        let members = list(tx, org, &filter, "", 99).await.unwrap();
+        members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// `acme` with ann (Ann Smith), bob and the machine ci, which is called so in `other` too.
+    async fn people(tx: &mut Tx) -> (orgs::Org, orgs::Org) {
+        let acme = orgs::create(tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
+        let other = orgs::create(tx, &NewOrg { slug: &"other".parse().unwrap(), name: "O" }, 1).await.unwrap();
+        for (name, kind, org) in [
+            ("ann@a.example", "local", &acme),
+            ("bob_1@a.example", "local", &acme),
+            ("ci", "machine", &acme),
+            ("ci", "machine", &other),
+        ] {
+            let name = row_name(name, &org.id);
+            let new = NewUser { name: &name, kind, operator: false, password_hash: None, temporary_until: None };
+            let user = users::create(tx, &new, 1).await.unwrap();
+            create(tx, &org.id, &user.id, 2).await.unwrap();
+        }
+        (acme, other)
+    }
+
+    #[tokio::test]
+    async fn lists_are_searched_filtered_and_paged() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let (acme, other) = people(&mut tx).await;
+        let ann = find_by_name(&mut tx, &acme.id, "ann@a.example").await.unwrap().unwrap();
+        let bob = find_by_name(&mut tx, &acme.id, "bob_1@a.example").await.unwrap().unwrap();
+        let ci = find_by_name(&mut tx, &acme.id, "ci").await.unwrap().unwrap();
+        assert_ne!(ci.user_id, find_by_name(&mut tx, &other.id, "ci").await.unwrap().unwrap().user_id);
+        assert_eq!((ann.version, ann.mfa, ann.verified, ann.last_access_at), (1, false, true, None));
+
+        let change = UpdateMember { first_name: Some("Ann"), last_name: Some("Smith"), key_valid_days: Some(Some(30)) };
+        let changed = update(&mut tx, &acme.id, &ann.user_id, &change, Some(1)).await.unwrap();
+        assert_eq!((changed.first_name.as_str(), changed.key_valid_days, changed.version), ("Ann", Some(30), 2));
+        let stale = update(&mut tx, &acme.id, &ann.user_id, &change, Some(1)).await;
+        assert!(matches!(stale, Err(Error::Version)));
+        let change = UpdateMember { key_valid_days: Some(None), ..UpdateMember::default() };
+        let changed = update(&mut tx, &acme.id, &ann.user_id, &change, None).await.unwrap();
+        assert_eq!((changed.first_name.as_str(), changed.key_valid_days), ("Ann", None));
+        assert!(matches!(update(&mut tx, &acme.id, "nope", &change, None).await, Err(Error::NotFound(_))));
+
+        update_invited(&mut tx, &acme.id, &bob.user_id, 7).await.unwrap();
+        update_last_access(&mut tx, &acme.id, &ann.user_id, "console", 9).await.unwrap();
+        let ann = find(&mut tx, &acme.id, &ann.user_id).await.unwrap().unwrap();
+        assert_eq!((ann.last_access_at, ann.last_access_door.as_deref()), (Some(9), Some("console")));
+        update_active(&mut tx, &acme.id, &bob.user_id, false).await.unwrap();
+
+        crate::execute!(
+            tx,
+            "INSERT INTO groups (id, org_id, name, description, builtin, version, created_at)
+             VALUES ('g1', $1, 'dev', '', NULL, 1, 1), ('g2', $1, 'All Local Users', '', 'local-users', 1, 1)",
+            acme.id.as_str(),
+        )
+        .unwrap();
+        let sql = "INSERT INTO group_members (group_id, user_id, org_id, created_at) VALUES ('g1', $1, $2, 1)";
+        crate::execute!(tx, sql, bob.user_id.as_str(), acme.id.as_str()).unwrap();
+        let sql = "INSERT INTO projects (id, org_id, slug, public, sparse, created_at) VALUES ('p', $1, 'web', FALSE, FALSE, 1)";
+        crate::execute!(tx, sql, acme.id.as_str()).unwrap();
+        crate::execute!(
+            tx,
+            "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at)
+             VALUES ('b1', $1, NULL, 'g1', 'PROJECT_ADMIN', 'p', '[]', FALSE, 1),
+                    ('b2', $1, $2, NULL, 'AUDITOR', NULL, '[]', FALSE, 1)",
+            acme.id.as_str(),
+            ci.user_id.as_str(),
+        )
+        .unwrap();
+
+        let all = MemberFilter::default;
+        assert_eq!(names(&mut tx, &acme.id, all()).await, "ann@a.example bob_1@a.example ci");
+        for (search, found) in [
+            ("SMITH", "ann@a.example"),
+            ("b_1", "bob_1@a.example"),
+            ("%", ""),
+            ("a.ex", "ann@a.example bob_1@a.example"),
+        ] {
+            assert_eq!(
+                names(&mut tx, &acme.id, MemberFilter { search: Some(search), ..all() }).await,
+                found,
+                "{search}"
+            );
+        }
+        assert_eq!(names(&mut tx, &acme.id, MemberFilter { kind: Some("machine"), ..all() }).await, "ci");
+        for (status, found) in [("active", "ann@a.example ci"), ("inactive", "bob_1@a.example"), ("invited", "")] {
+            assert_eq!(
+                names(&mut tx, &acme.id, MemberFilter { status: Some(status), ..all() }).await,
+                found,
+                "{status}"
+            );
+        }
+        for (group, found) in
+            [("dev", "bob_1@a.example"), ("All Local Users", "ann@a.example bob_1@a.example"), ("x", "")]
+        {
+            assert_eq!(names(&mut tx, &acme.id, MemberFilter { group: Some(group), ..all() }).await, found, "{group}");
+        }
+        assert_eq!(names(&mut tx, &acme.id, MemberFilter { project: Some("web"), ..all() }).await, "bob_1@a.example");
+        assert_eq!(names(&mut tx, &acme.id, MemberFilter { role: Some("AUDITOR"), ..all() }).await, "ci");
+        let both = MemberFilter { role: Some("AUDITOR"), project: Some("web"), ..all() };
+        assert_eq!(names(&mut tx, &acme.id, both).await, "");
+        let first = list(&mut tx, &acme.id, &all(), "", 2).await.unwrap();
+        let rest = list(&mut tx, &acme.id, &all(), &first[1].name, 2).await.unwrap();
+        assert_eq!((first.len(), rest.len(), rest[0].name.as_str()), (2, 1, "ci"));
+        assert!(list(&mut tx, &acme.id, &all(), "ci", 2).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_member_who_goes_takes_everything_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let (acme, other) = people(&mut tx).await;
+        let ann = find_by_name(&mut tx, &acme.id, "ann@a.example").await.unwrap().unwrap();
+        create(&mut tx, &other.id, &ann.user_id, 3).await.unwrap();
+        for org in [&acme, &other] {
+            let key = crate::api_keys::NewApiKey {
+                id: &org.slug,
+                org_id: &org.id,
+                user_id: &ann.user_id,
+                name: "k",
+                secret_hash: "x",
+                expires_at: None,
+                projects: None,
+                permissions: None,
+                created_by: &ann.user_id,
+            };
+            crate::api_keys::create(&mut tx, &key, 1).await.unwrap();
+        }
+        delete(&mut tx, &acme.id, &ann.user_id).await.unwrap();
+        assert!(matches!(delete(&mut tx, &acme.id, &ann.user_id).await, Err(Error::NotFound(_))));
+        assert_eq!(orgs_of_user(&mut tx, &ann.user_id).await.unwrap(), [other.id.as_str()]);
+        assert!(crate::api_keys::find(&mut tx, "acme").await.unwrap().is_none());
+        assert!(crate::api_keys::find(&mut tx, "other").await.unwrap().is_some());
     }
 }

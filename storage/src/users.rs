@@ -10,7 +10,7 @@ use crate::{execute, query_all, query_opt};
 pub struct User {
     /// Opaque id.
     pub id: String,
-    /// Normalised e-mail or machine name.
+    /// Normalised e-mail; a machine's is `<name>:<id of its organization>` ([`row_name`]).
     pub name: String,
     /// `local` or `machine`.
     pub kind: String,
@@ -28,6 +28,29 @@ pub struct User {
     pub grants_epoch: i64,
     /// When the user was created (unix seconds).
     pub created_at: i64,
+    /// Whether a person proved that the address is theirs, by what was mailed to it.
+    pub verified: bool,
+}
+
+impl User {
+    /// The name as people know it: a machine's without its organization.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        shown_name(&self.name)
+    }
+}
+
+/// A row's name as people know it: a machine's without its organization.
+#[must_use]
+pub fn shown_name(row_name: &str) -> &str {
+    row_name.split(':').next().unwrap_or_default()
+}
+
+/// The name of the row that people of an organization know as `shown` (normalised): names of machines, which have no `@`,
+/// are the organization's own.
+#[must_use]
+pub fn row_name(shown: &str, org_id: &str) -> String {
+    if shown.contains('@') { shown.to_owned() } else { format!("{shown}:{org_id}") }
 }
 
 impl std::fmt::Debug for User {
@@ -47,7 +70,7 @@ impl std::fmt::Debug for User {
 #[derive(Clone)]
 #[allow(missing_debug_implementations)] // It carries a password's hash.
 pub struct NewUser<'a> {
-    /// Normalised e-mail or machine name.
+    /// Normalised e-mail, or [`row_name`] of a machine.
     pub name: &'a str,
     /// `local` or `machine`.
     pub kind: &'a str,
@@ -83,7 +106,7 @@ pub async fn list_operators(session: &mut Session, limit: i64) -> Result<Vec<Use
     query_all!(session, User, "SELECT * FROM users WHERE operator = TRUE ORDER BY id LIMIT $1", limit)
 }
 
-/// Creates a user.
+/// Creates a user. One whose password is not a temporary one counts as verified.
 ///
 /// # Errors
 /// [`Error::Conflict`] where the name is taken, else those of the database.
@@ -99,12 +122,13 @@ pub async fn create(tx: &mut Tx, new: &NewUser<'_>, now: i64) -> Result<User> {
         epoch: 1,
         grants_epoch: 1,
         created_at: now,
+        verified: new.temporary_until.is_none(),
     };
     let made = execute!(
         tx,
         "INSERT INTO users (id, name, kind, operator, password_hash, must_change_password, password_expires_at, epoch,
-                            grants_epoch, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8) ON CONFLICT (name) DO NOTHING",
+                            grants_epoch, created_at, verified)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, $9) ON CONFLICT (name) DO NOTHING",
         user.id.as_str(),
         user.name.as_str(),
         user.kind.as_str(),
@@ -113,6 +137,7 @@ pub async fn create(tx: &mut Tx, new: &NewUser<'_>, now: i64) -> Result<User> {
         user.must_change_password,
         user.password_expires_at,
         now,
+        user.verified,
     )?;
     if made == 0 {
         return Err(Error::Conflict("a user of that name exists already"));
@@ -121,7 +146,8 @@ pub async fn create(tx: &mut Tx, new: &NewUser<'_>, now: i64) -> Result<User> {
 }
 
 /// Replaces the password and moves the epoch: whoever was logged in with the old one no longer is. With
-/// `temporary_until` the next log-in must choose another. With `epoch` only while the user's is that one.
+/// `temporary_until` the next log-in must choose another; without it the user has chosen this one, by means of the old one or
+/// of a mail, and is verified. With `epoch` only while the user's is that one.
 ///
 /// # Errors
 /// [`Error::NotFound`] where there is no such user, [`Error::Conflict`] where the epoch has moved, else those of the database.
@@ -134,7 +160,8 @@ pub async fn update_password(
 ) -> Result<()> {
     let touched = execute!(
         tx,
-        "UPDATE users SET password_hash = $2, must_change_password = $3, password_expires_at = $4, epoch = epoch + 1
+        "UPDATE users SET password_hash = $2, must_change_password = $3, password_expires_at = $4, epoch = epoch + 1,
+                verified = CASE WHEN $3 THEN verified ELSE TRUE END
          WHERE id = $1 AND (CAST($5 AS BIGINT) IS NULL OR epoch = $5)",
         id,
         hash,
@@ -167,6 +194,21 @@ pub async fn bump_grants_epoch(tx: &mut Tx, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Deletes a user with everything that is theirs alone. To be called once they are a member of nothing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
+    execute!(tx, "DELETE FROM sessions WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM refresh_tokens WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM challenges WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM device_grants WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM recovery_codes WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM passkeys WHERE user_id = $1", id)?;
+    execute!(tx, "DELETE FROM users WHERE id = $1", id)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -188,7 +230,7 @@ mod tests {
         let ann = create(&mut tx, &new, 5).await.unwrap();
         assert!(create(&mut tx, &new, 6).await.unwrap_err().is_conflict());
         assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap(), ann);
-        assert!(ann.must_change_password && !format!("{ann:?}").contains("$hash"));
+        assert!(!ann.verified && ann.must_change_password && !format!("{ann:?}").contains("$hash"));
 
         assert!(update_password(&mut tx, &ann.id, "$late", None, Some(ann.epoch + 1)).await.unwrap_err().is_conflict());
         update_password(&mut tx, &ann.id, "$new", None, Some(ann.epoch)).await.unwrap();
@@ -196,10 +238,22 @@ mod tests {
         let after = find_by_name(&mut tx, "ann@acme.example").await.unwrap().unwrap();
         assert_eq!((after.epoch, after.grants_epoch, after.must_change_password), (2, 2, false));
         assert_eq!((after.password_hash.as_deref(), after.password_expires_at), (Some("$new"), None));
+        assert!(after.verified, "somebody who chose a password by means of the mailed one");
         bump_epoch(&mut tx, &ann.id).await.unwrap();
         assert_eq!(find(&mut tx, &ann.id).await.unwrap().unwrap().epoch, 3);
         assert!(matches!(update_password(&mut tx, "nope", "x", None, None).await, Err(Error::NotFound(_))));
         assert_eq!(list_operators(&mut tx, 5).await.unwrap().len(), 1);
         assert_eq!(find(&mut tx, "nope").await.unwrap(), None);
+        update_password(&mut tx, &ann.id, "$again", Some(9), None).await.unwrap();
+        assert!(find(&mut tx, &ann.id).await.unwrap().unwrap().verified, "once and for all");
+        delete(&mut tx, &ann.id).await.unwrap();
+        assert_eq!(find(&mut tx, &ann.id).await.unwrap(), None);
+    }
+
+    #[test]
+    fn machines_of_two_organizations_may_share_a_name() {
+        assert_eq!(row_name("ci", "0a"), "ci:0a");
+        assert_eq!(row_name("ann@acme.example", "0a"), "ann@acme.example");
+        assert_eq!((shown_name("ci:0a"), shown_name("ann@acme.example")), ("ci", "ann@acme.example"));
     }
 }

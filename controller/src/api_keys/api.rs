@@ -5,19 +5,24 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::admin::NewApiKey;
 use identity::name::normalise;
-use identity::rbac::Permission;
+use identity::rbac::{Permission, Resource, UnknownPermission};
 use serde::{Deserialize, Serialize};
 use storage::api_keys::{self, ApiKey, ApiKeyFilter};
-use storage::{Session, users};
-use utoipa::ToSchema;
+use storage::orgs::Org;
+use storage::{Session, memberships, projects};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
-use crate::actor::{Actor, in_org};
+use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
+use crate::etag::Created;
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
 use crate::users::api::member;
+
+/// Projects that a key may be narrowed to at most.
+const MAX_NARROW: usize = 100;
 
 /// An API key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,10 +41,18 @@ pub(crate) struct ApiKeyView {
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<i64>,
-    /// When it last let somebody in, to the hour.
+    /// When it last let somebody in, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_used_at: Option<i64>,
+    /// The address from which it did.
+    last_used_from: Option<String>,
+    /// Slugs of the projects that it is narrowed to; null: all of its user's.
+    projects: Option<Vec<String>>,
+    /// Permissions that it is narrowed to; null: all of its user's.
+    permissions: Option<Vec<String>>,
+    /// Name of the user who made it, while they belong to the organization.
+    created_by: Option<String>,
 }
 
 /// An API key to be.
@@ -49,11 +62,26 @@ pub(crate) struct ApiKeyToCreate {
     /// What it is for.
     #[schema(example = "ci", min_length = 1, max_length = 128)]
     name: String,
-    /// Name of the user whose rights it carries; oneself where it is not given. Another's needs `apikey.manage`.
+    /// Name of the user whose rights it carries; oneself where it is not given. Another can only be a machine, and takes
+    /// `apikey.manage` and every right that the machine has.
     user: Option<String>,
-    /// Days until it ends; never where it is not given.
+    /// Days until it ends. As long as the organization, or what it set for the user, allows where it is not given.
     #[schema(minimum = 1, maximum = 3650)]
     valid_days: Option<u32>,
+    /// Slugs of the projects that it is narrowed to.
+    #[schema(min_items = 1, max_items = 100)]
+    projects: Option<Vec<String>>,
+    /// Permissions that it is narrowed to.
+    #[schema(min_items = 1, max_items = 100, example = json!(["registry.pull"]))]
+    permissions: Option<Vec<String>>,
+}
+
+/// Which API keys.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ApiKeyQuery {
+    /// Only those of this user. Another's need `apikey.manage`.
+    user: Option<String>,
 }
 
 /// An API key that was made.
@@ -71,20 +99,29 @@ pub(crate) struct CreatedApiKey {
 ///
 /// In order of their ids: one's own, or everybody's with `apikey.manage`.
 #[utoipa::path(get, path = "/orgs/{org}/apikeys", tag = "API keys",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), ApiKeyQuery, PageQuery),
     responses((status = 200, description = "A page of API keys", body = Page<ApiKeyView>)))]
 pub(crate) async fn list_api_keys(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
+    Query(which): Query<ApiKeyQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ApiKeyView>>> {
     let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
     let bounds = query.bounds()?;
-    let own = Some(actor.principal().user_id.as_str());
-    let user_id = if actor.may(Permission::ApikeyManage, &in_org(&org)) { None } else { own };
+    let own = actor.principal().user_id.clone();
+    let user_id = match &which.user {
+        Some(name) if normalise(name) != actor.principal().name => {
+            actor.can(Permission::ApikeyManage, &in_org(&org))?;
+            Some(member(&state, &org, name).await?.user_id)
+        }
+        Some(_) => Some(own),
+        None if actor.may(Permission::ApikeyManage, &in_org(&org)) => None,
+        None => Some(own),
+    };
     let mut session = state.db().read().await?;
-    let filter = ApiKeyFilter { org_id: &org.id, user_id };
+    let filter = ApiKeyFilter { org_id: &org.id, user_id: user_id.as_deref() };
     let rows = api_keys::list(&mut session, &filter, &bounds.after, bounds.fetch()).await?;
     let page = bounds.page(rows, |key| &key.id, |key| key);
     let mut items = Vec::with_capacity(page.items.len());
@@ -106,7 +143,7 @@ pub(crate) async fn create_api_key(
     Shared(state): Shared<State>,
     Path(org): Path<String>,
     extract::Json(new): extract::Json<ApiKeyToCreate>,
-) -> Result<(StatusCode, Json<CreatedApiKey>)> {
+) -> Result<Created<CreatedApiKey>> {
     let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
     if actor.by_key() {
         return Err(Error::Forbidden("an API key cannot make API keys: log in with a password"));
@@ -114,14 +151,77 @@ pub(crate) async fn create_api_key(
     let user_id = match &new.user {
         Some(name) if normalise(name) != actor.principal().name => {
             actor.can(Permission::ApikeyManage, &in_org(&org))?;
-            member(&state, &org, name).await?.user_id
+            machine(&actor, &state, &org, name).await?
         }
         _ => actor.principal().user_id.clone(),
     };
-    let key = NewApiKey { org_id: &org.id, user_id: &user_id, name: &new.name, valid_days: new.valid_days };
+    let projects = match &new.projects {
+        Some(slugs) => Some(project_ids(&actor, &state, &org, slugs).await?),
+        None => None,
+    };
+    let permissions = new.permissions.as_ref().map(|names| names.iter().map(|name| name.parse()).collect());
+    let permissions: Option<Vec<Permission>> = permissions.transpose().map_err(|error| unknown(&error))?;
+    let key = NewApiKey {
+        org_id: &org.id,
+        user_id: &user_id,
+        name: &new.name,
+        valid_days: new.valid_days,
+        projects: projects.as_deref(),
+        permissions: permissions.as_deref(),
+    };
     let made = state.identity().create_api_key(&actor.caller, &key).await?;
     let view = view(&mut state.db().read().await?, made.row).await?;
-    Ok((StatusCode::CREATED, Json(CreatedApiKey { key: made.key.expose().to_owned(), view })))
+    let at = format!("/orgs/{}/apikeys/{}", org.slug, view.id);
+    Ok(Created { at, version: None, body: CreatedApiKey { key: made.key.expose().to_owned(), view } })
+}
+
+fn unknown(error: &UnknownPermission) -> Error {
+    Error::invalid("permissions", error)
+}
+
+/// The machine of that name, if the caller has every right that it has: its key would give them.
+async fn machine(actor: &Actor, state: &State, org: &Org, name: &str) -> Result<String> {
+    let member = member(state, org, name).await?;
+    if member.kind != "machine" {
+        return Err(Error::Forbidden("nobody makes API keys for another person: they make them themselves"));
+    }
+    let theirs = state.identity().principal(&member.user_id, None).await?;
+    for grant in theirs.iter().flat_map(|theirs| &theirs.grants) {
+        let resource = match &grant.project_id {
+            Some(project_id) => Resource::Project { org_id: &grant.org_id, project_id },
+            None => Resource::Org { org_id: &grant.org_id },
+        };
+        actor.principal().may_give(&grant.role, &resource).into_result()?;
+    }
+    Ok(member.user_id)
+}
+
+/// Ids of projects that the caller sees, by their slugs.
+async fn project_ids(actor: &Actor, state: &State, org: &Org, slugs: &[String]) -> Result<Vec<String>> {
+    if slugs.len() > MAX_NARROW {
+        return Err(Error::invalid("projects", &format!("at most {MAX_NARROW}")));
+    }
+    let mut session = state.db().read().await?;
+    let mut ids = Vec::with_capacity(slugs.len());
+    for slug in slugs {
+        let found = projects::find_by_slug(&mut session, &org.id, slug).await?;
+        let seen = found.filter(|project| actor.may(Permission::ProjectRead, &in_project(project)));
+        ids.push(seen.ok_or(Error::NotFound("project"))?.id);
+    }
+    Ok(ids)
+}
+
+/// An API key
+#[utoipa::path(get, path = "/orgs/{org}/apikeys/{id}", tag = "API keys",
+    params(("org", description = "Slug of the organization"), ("id", description = "The key's public part")),
+    responses((status = 200, description = "The API key, without its secret", body = ApiKeyView)))]
+pub(crate) async fn get_api_key(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, id)): Path<(String, String)>,
+) -> Result<Json<ApiKeyView>> {
+    let (_, key) = seen_key(&actor, &state, &org, &id).await?;
+    Ok(Json(view(&mut state.db().read().await?, key).await?))
 }
 
 /// Revoke an API key
@@ -135,19 +235,56 @@ pub(crate) async fn delete_api_key(
     Shared(state): Shared<State>,
     Path((org, id)): Path<(String, String)>,
 ) -> Result<StatusCode> {
-    let org = actor.can_in_org(Permission::ApikeyOwn, &state, &org).await?;
-    let found = api_keys::find(&mut state.db().read().await?, &id).await?;
-    let seen = found.filter(|key| {
-        let own = key.user_id == actor.principal().user_id;
-        key.org_id == org.id && (own || actor.may(Permission::ApikeyManage, &in_org(&org)))
-    });
-    let key = seen.ok_or(Error::NotFound("API key"))?;
+    let (org, key) = seen_key(&actor, &state, &org, &id).await?;
     state.identity().delete_api_key(&actor.caller, &org.id, &key.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// A key that the caller may see: their own, or anybody's with `apikey.manage`.
+async fn seen_key(actor: &Actor, state: &State, org: &str, id: &str) -> Result<(Org, ApiKey)> {
+    let org = actor.can_in_org(Permission::ApikeyOwn, state, org).await?;
+    let found = api_keys::find(&mut state.db().read().await?, id).await?;
+    let seen = found.filter(|key| {
+        let own = key.user_id == actor.principal().user_id;
+        key.org_id == org.id && (own || actor.may(Permission::ApikeyManage, &in_org(&org)))
+    });
+    Ok((org, seen.ok_or(Error::NotFound("API key"))?))
+}
+
 async fn view(session: &mut Session, key: ApiKey) -> Result<ApiKeyView> {
-    let user = users::find(session, &key.user_id).await?.map(|user| user.name).unwrap_or_default();
-    let ApiKey { id, name, created_at, expires_at, last_used_at, .. } = key;
-    Ok(ApiKeyView { id, name, user, created_at, expires_at, last_used_at })
+    let mut name_of = async |user_id: &str| -> Result<Option<String>> {
+        Ok(memberships::find(session, &key.org_id, user_id).await?.map(|member| member.name))
+    };
+    let user = name_of(&key.user_id).await?.unwrap_or_default();
+    let created_by = match &key.created_by {
+        Some(maker) => name_of(maker).await?,
+        None => None,
+    };
+    let list = |text: Option<&String>| text.map(|text| serde_json::from_str::<Vec<String>>(text).unwrap_or_default());
+    let projects = match list(key.projects.as_ref()) {
+        Some(ids) => {
+            let mut slugs = Vec::with_capacity(ids.len());
+            for id in &ids {
+                // One that was deleted since gives nothing.
+                slugs.extend(projects::find(session, id).await?.map(|project| project.slug));
+            }
+            slugs.sort_unstable();
+            Some(slugs)
+        }
+        None => None,
+    };
+    let permissions = list(key.permissions.as_ref());
+    let ApiKey { id, name, created_at, expires_at, last_used_at, last_used_from, .. } = key;
+    Ok(ApiKeyView {
+        id,
+        name,
+        user,
+        created_at,
+        expires_at,
+        last_used_at,
+        last_used_from,
+        projects,
+        permissions,
+        created_by,
+    })
 }

@@ -128,9 +128,7 @@ pub(crate) async fn list_bindings(
         None => None,
     };
     let group = match &query.group {
-        Some(name) => {
-            groups::find_by_name(&mut session, &org.id, name).await?.map(|group| group.id).or_else(nothing)
-        }
+        Some(name) => groups::find_by_name(&mut session, &org.id, name).await?.map(|group| group.id).or_else(nothing),
         None => None,
     };
     let project = match &query.project {

@@ -396,6 +396,9 @@ mod tests {
         controller.get(&other, "/orgs/other/groups/devs").await.expect(404);
         let give = json!({"group": "devs", "role": "AUDITOR"});
         controller.post(&other, "/orgs/other/bindings", &give).await.expect(404);
-        controller.post(&admin, "/orgs/main/groups/devs/members", &json!({"user": "boss@other.example"})).await.expect(404);
+        controller
+            .post(&admin, "/orgs/main/groups/devs/members", &json!({"user": "boss@other.example"}))
+            .await
+            .expect(404);
     }
 }

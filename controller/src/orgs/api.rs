@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
-use identity::Secret;
 use identity::admin::NewOrg;
 use identity::name::UserName;
 use identity::rbac::{Permission, Resource};
@@ -18,7 +17,7 @@ use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
-use crate::users::api::CreatedUser;
+use crate::users::api::UserView;
 
 /// An organization.
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,11 +55,8 @@ pub(crate) struct OrgToCreate {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FirstAdmin {
-    /// Their e-mail. Somebody who exists keeps their credentials.
+    /// Their e-mail. They are invited by mail as by `POST /orgs/{org}/users`.
     email: String,
-    /// Their password; a temporary one is made where it is not given.
-    #[schema(value_type = Option<String>, format = Password)]
-    password: Option<Secret>,
 }
 
 /// An organization that was created.
@@ -71,7 +67,7 @@ pub(crate) struct CreatedOrgView {
     org: OrgView,
     /// Its first Organization Admin.
     #[serde(skip_serializing_if = "Option::is_none")]
-    admin: Option<CreatedUser>,
+    admin: Option<UserView>,
 }
 
 /// What of an organization changes.
@@ -127,16 +123,16 @@ pub(crate) async fn create_org(
     let admin = match &new.admin {
         Some(admin) => {
             let name: UserName = admin.email.parse().map_err(|error| Error::invalid("admin", &error))?;
-            Some((name, admin.password.as_ref()))
+            Some(name)
         }
         None => None,
     };
-    let admin = admin.as_ref().map(|(name, password)| (name, *password));
+    let admin = admin.as_ref().map(|name| (name, None));
     let created =
         state.identity().create_org(&actor.caller, &NewOrg { slug: &slug, name: new.name.as_deref(), admin }).await?;
     let at = format!("/orgs/{}", created.org.slug);
     let version = Some(created.org.version);
-    let body = CreatedOrgView { org: created.org.into(), admin: created.admin.map(CreatedUser::from) };
+    let body = CreatedOrgView { org: created.org.into(), admin: created.admin.map(|admin| admin.member.into()) };
     Ok(Created { at, version, body })
 }
 

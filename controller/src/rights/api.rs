@@ -236,13 +236,7 @@ pub(crate) async fn get_why(
     Ok(Json(answered(&name, permission, missing.is_none(), &answer.because, missing)))
 }
 
-fn answered(
-    name: &str,
-    permission: Permission,
-    allowed: bool,
-    because: &[Reason],
-    missing: Option<String>,
-) -> WhyView {
+fn answered(name: &str, permission: Permission, allowed: bool, because: &[Reason], missing: Option<String>) -> WhyView {
     WhyView {
         user: crate::groups::api::shown(name).to_owned(),
         permission: permission.as_str(),

@@ -190,7 +190,8 @@ pub(crate) async fn create_role(
 ) -> Result<Created<RoleView>> {
     let org = actor.can_in_org(Permission::RoleWrite, &state, &org).await?;
     let base = base_roles().find(|role| role.token() == new.base);
-    let base = base.ok_or_else(|| Error::invalid("base", "there is no base role of that name: GET …/roles lists them"))?;
+    let base =
+        base.ok_or_else(|| Error::invalid("base", "there is no base role of that name: GET …/roles lists them"))?;
     let new = NewRole {
         org_id: &org.id,
         name: &new.name,
@@ -430,14 +431,20 @@ mod tests {
         controller.post(&admin, ROLES, &json!({"name": "reader", "base": "AUDITOR"})).await.expect(201);
         controller.get(&other, "/orgs/other/roles/reader").await.expect(404);
         let id = {
-            let org = storage::orgs::find_by_slug(&mut controller.db.read().await.unwrap(), "main").await.unwrap().unwrap();
-            storage::custom_roles::list(&mut controller.db.read().await.unwrap(), &org.id, "", 9).await.unwrap().remove(0).id
+            let org =
+                storage::orgs::find_by_slug(&mut controller.db.read().await.unwrap(), "main").await.unwrap().unwrap();
+            storage::custom_roles::list(&mut controller.db.read().await.unwrap(), &org.id, "", 9)
+                .await
+                .unwrap()
+                .remove(0)
+                .id
         };
         for role in ["reader", id.as_str()] {
             let give = json!({"user": "boss@other.example", "role": role});
             controller.post(&other, "/orgs/other/bindings", &give).await.expect(422);
         }
-        let project = json!({"user": "boss@other.example", "role": "PROJECT_ADMIN", "project": "../main/defaultproject"});
+        let project =
+            json!({"user": "boss@other.example", "role": "PROJECT_ADMIN", "project": "../main/defaultproject"});
         controller.post(&other, "/orgs/other/bindings", &project).await.expect(404);
     }
 }

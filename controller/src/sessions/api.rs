@@ -336,7 +336,16 @@ pub(crate) async fn renewed(state: &State, session: &NewSession, kind: SessionKi
     Ok(SessionView { access_token, ..view(state, &live).await? })
 }
 
+/// Notes that the session's holder is in the organization that they chose, unless they must repair their access first.
+pub(crate) async fn note_visit(state: &State, live: &LiveSession) {
+    let client = if live.kind == SessionKind::Cli { Client::Cli } else { Client::Browser };
+    if let (Some(org_id), false, false) = (&live.org_id, live.must_change_password, live.must_enrol) {
+        state.identity().note_visit(org_id, &live.principal.user_id, client).await;
+    }
+}
+
 async fn view(state: &State, live: &LiveSession) -> Result<SessionView> {
+    note_visit(state, live).await;
     let mut session = state.db().read().await?;
     let orgs = orgs::list_of_user(&mut session, &live.principal.user_id, "", page::MAX).await?;
     let chosen = orgs.iter().find(|org| live.org_id.as_ref() == Some(&org.id));

@@ -3,7 +3,7 @@
 use axum::extract::State as Shared;
 use identity::admin::UpdateSettings;
 use identity::rbac::Permission;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use storage::orgs::{self, OrgSettings};
 use utoipa::ToSchema;
 
@@ -72,7 +72,7 @@ pub(crate) struct SettingsChange {
     #[schema(minimum = 1, maximum = 1440)]
     lockout_minutes: Option<i64>,
     /// After how many idle minutes a session ends; null: sessions end by age alone.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1440)]
     idle_logout_minutes: Option<Option<i64>>,
     /// Hours after which a session ends.
@@ -81,20 +81,15 @@ pub(crate) struct SettingsChange {
     /// Whether every local user needs a second factor.
     mfa_required: Option<bool>,
     /// Longest validity of new API keys in days; null: without bound.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650)]
     key_valid_days: Option<Option<i64>>,
     /// Whether projects may be public.
     public_allowed: Option<bool>,
     /// For how many days audit events are kept; null: for ever.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 30, maximum = 3650)]
     audit_days: Option<Option<i64>>,
-}
-
-/// A field that is there, null or not.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std::result::Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Settings of an organization

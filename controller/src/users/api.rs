@@ -3,33 +3,53 @@
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
-use identity::Secret;
-use identity::admin::{AddedUser, NewUser, UserKind};
+use identity::admin::{Invite, UserKind};
 use identity::name::{UserName, normalise};
 use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
-use storage::memberships::{self, Member};
+use storage::memberships::{self, Member, MemberFilter, UpdateMember};
 use storage::orgs::Org;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
-use crate::actor::Actor;
+use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
 
+/// Longest text of a filter, in characters.
+const MAX_FILTER: usize = 254;
+
 /// A user as a member of the organization.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserView {
-    /// Opaque id.
-    id: String,
     /// E-mail, or a machine's name.
     name: String,
-    /// `local` or `machine`.
-    kind: String,
-    /// Whether they have access to this organization at all.
-    active: bool,
+    /// What kind of user.
+    kind: Kind,
+    /// Whether they have access to this organization.
+    status: Status,
+    /// First name, as this organization knows it; may be empty.
+    first_name: String,
+    /// Last name, as this organization knows it; may be empty.
+    last_name: String,
+    /// Whether they have a second factor; null as long as they have not been here.
+    mfa: Option<bool>,
+    /// Longest validity of their new API keys, in days; null: what the organization says.
+    key_valid_days: Option<i64>,
+    /// When they last came to this organization by any door, to the minute.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_access_at: Option<i64>,
+    /// By which door: `console`, `cli`, `api` or `registry`.
+    #[schema(example = "registry")]
+    last_access_door: Option<String>,
+    /// When they were last invited.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    invited_at: Option<i64>,
     /// Since when they are a member.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
@@ -38,19 +58,118 @@ pub(crate) struct UserView {
 
 impl From<Member> for UserView {
     fn from(member: Member) -> Self {
-        let Member { user_id, name, kind, active, created_at, .. } = member;
-        Self { id: user_id, name, kind, active, created_at }
+        let machine = member.kind == "machine";
+        let been_here = machine || member.last_access_at.is_some();
+        let status = match (member.active, been_here) {
+            (false, _) => Status::Inactive,
+            (true, false) => Status::Invited,
+            (true, true) => Status::Active,
+        };
+        Self {
+            name: member.name,
+            kind: if machine { Kind::Machine } else { Kind::Local },
+            status,
+            first_name: member.first_name,
+            last_name: member.last_name,
+            // Before that, it would tell that the address has an account elsewhere.
+            mfa: been_here.then_some(member.mfa),
+            key_valid_days: member.key_valid_days,
+            last_access_at: member.last_access_at,
+            last_access_door: member.last_access_door,
+            invited_at: member.invited_at,
+            created_at: member.created_at,
+        }
     }
 }
 
 /// What kind of user.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// A person with a password.
     Local,
     /// A program: API keys only.
     Machine,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        UserKind::from(self).as_str()
+    }
+}
+
+impl From<Kind> for UserKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Local => Self::Local,
+            Kind::Machine => Self::Machine,
+        }
+    }
+}
+
+/// Whether a user has access to an organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// They were invited and have not been here yet.
+    Invited,
+    /// They have.
+    Active,
+    /// It was taken away.
+    Inactive,
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Invited => "invited",
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+/// Which users.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UserQuery {
+    /// Text that is part of the name, or of first and last name, in any case.
+    search: Option<String>,
+    /// Only of this kind.
+    kind: Option<Kind>,
+    /// Only with this status.
+    status: Option<Status>,
+    /// Only members of this group.
+    group: Option<String>,
+    /// Only those who hold a role on this project, themselves or by a group.
+    project: Option<String>,
+    /// Only those who hold this role, themselves or by a group.
+    #[param(example = "PROJECT_ADMIN")]
+    role: Option<String>,
+}
+
+impl UserQuery {
+    fn filter(&self) -> Result<MemberFilter<'_>> {
+        let checked = |field, text: &'_ Option<String>| match text {
+            Some(text) if text.chars().count() > MAX_FILTER || text.contains('\0') => {
+                Err(Error::invalid(field, &format!("use at most {MAX_FILTER} characters")))
+            }
+            _ => Ok(()),
+        };
+        for (field, text) in
+            [("search", &self.search), ("group", &self.group), ("project", &self.project), ("role", &self.role)]
+        {
+            checked(field, text)?;
+        }
+        Ok(MemberFilter {
+            search: self.search.as_deref().map(str::trim).filter(|text| !text.is_empty()),
+            kind: self.kind.map(Kind::as_str),
+            status: self.status.map(Status::as_str),
+            group: self.group.as_deref(),
+            project: self.project.as_deref(),
+            role: self.role.as_deref(),
+        })
+    }
 }
 
 /// A user to be.
@@ -62,68 +181,103 @@ pub(crate) struct UserToCreate {
     name: String,
     /// Which of the two.
     kind: Kind,
-    /// A person's password; a temporary one is made where it is not given.
-    #[schema(value_type = Option<String>, format = Password)]
-    password: Option<Secret>,
+    /// First name.
+    #[serde(default)]
+    #[schema(max_length = 64)]
+    first_name: String,
+    /// Last name.
+    #[serde(default)]
+    #[schema(max_length = 64)]
+    last_name: String,
+    /// Names of groups to be in from the start; takes `group.write`, and every right that they give.
+    #[serde(default)]
+    #[schema(max_items = 50)]
+    groups: Vec<String>,
 }
 
-/// A user who was added.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CreatedUser {
-    /// They.
-    #[serde(flatten)]
-    user: UserView,
-    /// The password that was made, shown this once; it ends after 72 hours, and the first log-in has to choose another.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temporary_password: Option<String>,
-}
-
-impl From<AddedUser> for CreatedUser {
-    fn from(added: AddedUser) -> Self {
-        let temporary_password = added.temporary_password.map(|secret| secret.expose().to_owned());
-        Self { user: added.member.into(), temporary_password }
-    }
+/// What of a user changes; what is not given stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"first_name": "Ann", "last_name": "Smith", "key_valid_days": 30}))]
+pub(crate) struct UserChange {
+    /// First name.
+    #[schema(max_length = 64)]
+    first_name: Option<String>,
+    /// Last name.
+    #[schema(max_length = 64)]
+    last_name: Option<String>,
+    /// Longest validity of their new API keys, in days; null: what the organization says.
+    #[serde(default, deserialize_with = "extract::given")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650)]
+    key_valid_days: Option<Option<i64>>,
 }
 
 /// Users of an organization
 ///
 /// By name.
 #[utoipa::path(get, path = "/orgs/{org}/users", tag = "users",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), UserQuery, PageQuery),
     responses((status = 200, description = "A page of users", body = Page<UserView>)))]
 pub(crate) async fn list_users(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
+    Query(which): Query<UserQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<UserView>>> {
     let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
-    let bounds = query.bounds()?;
-    let rows = memberships::list(&mut state.db().read().await?, &org.id, &bounds.after, bounds.fetch()).await?;
+    let (filter, bounds) = (which.filter()?, query.bounds()?);
+    let mut session = state.db().read().await?;
+    let rows = memberships::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
     Ok(Json(bounds.page(rows, |member| &member.name, UserView::from)))
 }
 
-/// Add a user to an organization
+/// Invite a user to an organization
 ///
-/// Somebody who has an account already is added with the credentials that they have.
+/// A person hears of it by mail. Somebody new gets a temporary password, which works for 72 hours and must be changed at the
+/// first log-in; somebody who has an account already keeps it. The answer is the same. A machine gets nothing: make an API
+/// key for it.
 #[utoipa::path(post, path = "/orgs/{org}/users", tag = "users", request_body = UserToCreate,
     params(("org", description = "Slug of the organization")),
-    responses((status = 201, description = "Added", body = CreatedUser)))]
+    responses((status = 201, description = "Invited, or made", body = UserView)))]
 pub(crate) async fn create_user(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
     extract::Json(new): extract::Json<UserToCreate>,
-) -> Result<(StatusCode, Json<CreatedUser>)> {
+) -> Result<Created<UserView>> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
     let name: UserName = new.name.parse().map_err(|error| Error::invalid("name", &error))?;
-    let kind = match new.kind {
-        Kind::Local => UserKind::Local,
-        Kind::Machine => UserKind::Machine,
+    if !new.groups.is_empty() {
+        actor.can(Permission::GroupWrite, &in_org(&org))?;
+    }
+    let invite = Invite {
+        name: &name,
+        kind: new.kind.into(),
+        first_name: &new.first_name,
+        last_name: &new.last_name,
+        groups: &new.groups,
     };
-    let new = NewUser { name: &name, kind, password: new.password.as_ref() };
-    let added = state.identity().add_user(&actor.caller, &org.id, &new).await?;
-    Ok((StatusCode::CREATED, Json(added.into())))
+    let member = state.identity().invite_user(&actor.caller, &org, &invite).await?;
+    let at = format!("/orgs/{}/users/{}", org.slug, segment(&member.name));
+    Ok(Created { at, version: Some(member.version), body: member.into() })
+}
+
+/// Send an invitation again
+///
+/// To somebody who was invited and has not been here yet. The temporary password of the mail before no longer works.
+#[utoipa::path(post, path = "/orgs/{org}/users/{name}/resend", tag = "users",
+    params(("org", description = "Slug of the organization"), ("name", description = "E-mail")),
+    responses((status = 204, description = "Sent")))]
+pub(crate) async fn resend_invitation(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, name)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
+    let member = member(&state, &org, &name).await?;
+    state.identity().invite_again(&actor.caller, &org, &member.user_id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A user of an organization
@@ -134,9 +288,51 @@ pub(crate) async fn get_user(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, name)): Path<(String, String)>,
-) -> Result<Json<UserView>> {
+) -> Result<Versioned<UserView>> {
     let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
-    Ok(Json(member(&state, &org, &name).await?.into()))
+    let member = member(&state, &org, &name).await?;
+    Ok(Versioned(member.version, member.into()))
+}
+
+/// Change what an organization knows of a user
+#[utoipa::path(patch, path = "/orgs/{org}/users/{name}", tag = "users", request_body = UserChange,
+    params(("org", description = "Slug of the organization"), ("name", description = "E-mail, or a machine's name"), IfMatchHeader),
+    responses((status = 200, description = "The user as they are now", body = UserView)))]
+pub(crate) async fn update_user(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, name)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
+    extract::Json(change): extract::Json<UserChange>,
+) -> Result<Versioned<UserView>> {
+    let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
+    let member = member(&state, &org, &name).await?;
+    let change = UpdateMember {
+        first_name: change.first_name.as_deref(),
+        last_name: change.last_name.as_deref(),
+        key_valid_days: change.key_valid_days,
+    };
+    let member = state.identity().update_member(&actor.caller, &org.id, &member.user_id, &change, expected).await?;
+    Ok(Versioned(member.version, member.into()))
+}
+
+/// Delete a user from an organization
+///
+/// With their roles, groups, API keys and trusted issuers here, at once and for good. Their other organizations are not
+/// touched.
+#[utoipa::path(delete, path = "/orgs/{org}/users/{name}", tag = "users",
+    params(("org", description = "Slug of the organization"), ("name", description = "E-mail, or a machine's name"), IfMatchHeader),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_user(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, name)): Path<(String, String)>,
+    IfMatch(expected): IfMatch,
+) -> Result<StatusCode> {
+    let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
+    let member = member(&state, &org, &name).await?;
+    state.identity().delete_member(&actor.caller, &org.id, &member.user_id, expected).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Take a user's access to this organization away
@@ -184,7 +380,11 @@ pub(crate) async fn unlock_user(
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
     let member = member(&state, &org, &name).await?;
-    state.identity().unlock(&actor.caller, &org.id, &member.name).await?;
+    match state.identity().unlock(&actor.caller, &org.id, &member.name).await {
+        // Whoever has not been here may be somebody of other organizations: it would tell so.
+        Err(storage::Error::Conflict(_)) if member.last_access_at.is_none() => {}
+        unlocked => unlocked?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -201,9 +401,23 @@ pub(crate) async fn member(state: &State, org: &Org, name: &str) -> Result<Membe
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http::Method;
     use serde_json::{Value, json};
 
-    use crate::testing::{ADMIN, Controller, PASSWORD};
+    use crate::testing::{ADMIN, Caller, Controller, OPERATOR, PASSWORD, Reply, temporary_password};
+
+    async fn choose(controller: &Controller, name: &str, temporary: &str) {
+        let reply = controller.try_login(name, temporary).await.expect(200);
+        let session = reply.session();
+        let change = json!({"current": temporary, "new": PASSWORD});
+        controller.post(&session, "/password", &change).await.expect(200);
+        let told = controller.mail_to(name).await;
+        assert_eq!(told.subject, "Your password was changed");
+    }
+
+    async fn invite(controller: &Controller, admin: &Caller, org: &str, name: &str) -> Reply {
+        controller.post(admin, &format!("/orgs/{org}/users"), &json!({"name": name, "kind": "local"})).await
+    }
 
     #[tokio::test]
     async fn a_deactivated_user_is_out_at_once_and_back_with_everything() {
@@ -215,22 +429,181 @@ mod tests {
         controller.post(&admin, &format!("{path}/deactivate"), &Value::Null).await.expect(204);
         controller.get(&user, "/orgs/main").await.expect(401);
         controller.try_login("dev@example.com", PASSWORD).await.expect(401);
-        assert_eq!(controller.get(&admin, path).await.expect(200).body["active"], false);
+        assert_eq!(controller.get(&admin, path).await.expect(200).body["status"], "inactive");
         controller.post(&admin, &format!("{path}/activate"), &Value::Null).await.expect(204);
         let user = controller.login("Dev@Example.com").await;
         controller.get(&user, "/orgs/main").await.expect(200);
+        let seen = controller.get(&admin, path).await.expect(200).body;
+        assert_eq!((&seen["status"], &seen["last_access_door"]), (&json!("active"), &json!("console")));
     }
 
     #[tokio::test]
-    async fn somebody_of_another_organization_is_added_with_the_credentials_they_have() {
+    async fn whoever_is_new_known_or_waiting_is_invited_with_the_same_answer() {
         let controller = Controller::start().await;
         controller.other_org().await;
         let admin = controller.login(ADMIN).await;
-        let body = json!({"name": "boss@other.example", "kind": "local"});
-        let added = controller.post(&admin, "/orgs/main/users", &body).await.expect(201);
-        assert!(added.body.get("temporary_password").is_none());
-        controller.post(&admin, "/orgs/main/users", &body).await.expect(409);
+        let boss = controller.login("boss@other.example").await;
+        invite(&controller, &boss, "other", "waiting@example.com").await.expect(201);
+        let first = temporary_password(&controller.mail_to("waiting@example.com").await);
+
+        let mut answers = Vec::new();
+        for name in ["new@example.com", "boss@other.example", "waiting@example.com"] {
+            let reply = invite(&controller, &admin, "main", name).await.expect(201);
+            assert_eq!(reply.headers["location"], format!("/api/v1/orgs/main/users/{name}"));
+            let letter = controller.mail_to(name).await;
+            assert_eq!(letter.subject.starts_with("Invitation to"), name != "boss@other.example", "{}", letter.subject);
+            answers.push((name, reply, letter));
+            invite(&controller, &admin, "main", name).await.expect(409);
+        }
+        let same = |reply: &Reply, name: &str| reply.body.to_string().replace(name, "X");
+        for (name, reply, _) in &answers[1..] {
+            assert_eq!(same(reply, name), same(&answers[0].1, "new@example.com"));
+        }
+        assert_eq!(answers[0].1.body["status"], "invited");
+        assert_eq!(answers[0].1.body["mfa"], Value::Null);
+        assert!(answers[0].1.body.get("id").is_none());
+        assert!(controller.mails().await.is_empty());
+
+        // Whoever was there keeps the credentials they had; an invitation that was never used is void.
         controller.login("boss@other.example").await;
+        controller.try_login("waiting@example.com", &first).await.expect(401);
+        choose(&controller, "waiting@example.com", &temporary_password(&answers[2].2)).await;
+        let user = controller.login("waiting@example.com").await;
+        let session = controller.get(&user, "/session").await.expect(200);
+        assert_eq!(session.body["organizations"], json!(["main", "other"]));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_invited_into_groups_is_in_them_or_not_invited_at_all() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.post(&admin, "/orgs/main/groups", &json!({"name": "dev"})).await.expect(201);
+        let body = |groups: &[&str]| json!({"name": "new@example.com", "kind": "local", "groups": groups});
+        controller.post(&admin, "/orgs/main/users", &body(&["dev", "nope"])).await.expect(404);
+        controller.get(&admin, "/orgs/main/users/new@example.com").await.expect(404);
+        assert!(controller.mails().await.is_empty());
+        controller.post(&admin, "/orgs/main/users", &body(&["dev", "Organization Admins", "dev"])).await.expect(201);
+        let found = controller.get(&admin, "/orgs/main/users?group=dev").await.expect(200);
+        assert_eq!(found.body["items"][0]["name"], "new@example.com");
+        choose(&controller, "new@example.com", &temporary_password(&controller.mail_to("new@example.com").await)).await;
+        let user = controller.login("new@example.com").await;
+        controller.get(&user, "/orgs/main/users").await.expect(200);
+    }
+
+    #[tokio::test]
+    async fn nobody_chooses_somebody_elses_password() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let with = json!({"name": "new@example.com", "kind": "local", "password": PASSWORD});
+        controller.post(&admin, "/orgs/main/users", &with).await.expect(400);
+        let operator = controller.login(OPERATOR).await;
+        let with = json!({"slug": "fresh", "admin": {"email": "new@example.com", "password": PASSWORD}});
+        controller.post(&operator, "/orgs", &with).await.expect(400);
+        let fresh = json!({"slug": "fresh", "admin": {"email": "new@example.com"}});
+        let made = controller.post(&operator, "/orgs", &fresh).await.expect(201);
+        assert_eq!(made.body["admin"]["status"], "invited");
+        choose(&controller, "new@example.com", &temporary_password(&controller.mail_to("new@example.com").await)).await;
+        let user = controller.login("new@example.com").await;
+        controller.get(&user, "/orgs/fresh/users").await.expect(200);
+        // Nobody is added who stands outside of every organization.
+        invite(&controller, &admin, "main", OPERATOR).await.expect(409);
+    }
+
+    #[tokio::test]
+    async fn an_invitation_ends_after_three_days_and_is_sent_again() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        invite(&controller, &admin, "main", "new@example.com").await.expect(201);
+        let first = temporary_password(&controller.mail_to("new@example.com").await);
+        let resend = "/orgs/main/users/new@example.com/resend";
+        controller.post(&admin, resend, &Value::Null).await.expect(204);
+        let second = temporary_password(&controller.mail_to("new@example.com").await);
+        controller.try_login("new@example.com", &first).await.expect(401);
+        controller.clock.advance(72 * 3600);
+        controller.try_login("new@example.com", &second).await.expect(401);
+        let admin = controller.login(ADMIN).await;
+        controller.post(&admin, resend, &Value::Null).await.expect(204);
+        choose(&controller, "new@example.com", &temporary_password(&controller.mail_to("new@example.com").await)).await;
+        controller.post(&admin, resend, &Value::Null).await.expect(409);
+        // Of somebody who has an account, too, so that it does not tell who has.
+        controller.other_org().await;
+        invite(&controller, &admin, "main", "boss@other.example").await.expect(201);
+        assert_eq!(controller.mail_to("boss@other.example").await.subject, "You were added to main");
+        controller.post(&admin, "/orgs/main/users/boss@other.example/resend", &Value::Null).await.expect(204);
+        assert_eq!(controller.mail_to("boss@other.example").await.subject, "You were added to main");
+    }
+
+    #[tokio::test]
+    async fn a_profile_changes_by_version_and_is_found() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.member("dev@example.com", None).await;
+        let path = "/orgs/main/users/dev@example.com";
+        assert_eq!(controller.get(&admin, path).await.expect(200).headers["etag"], "\"1\"");
+        let change = json!({"first_name": " Ann ", "last_name": "Smith", "key_valid_days": 7});
+        let changed = controller.call(&admin, Method::PATCH, path, &change).await.expect(200);
+        assert_eq!((&changed.body["first_name"], &changed.body["key_valid_days"]), (&json!("Ann"), &json!(7)));
+        let stale = [("if-match", "\"1\"")];
+        controller.call_with(&admin, Method::PATCH, path, &change, &stale).await.expect(412);
+        controller.call_with(&admin, Method::DELETE, path, &Value::Null, &stale).await.expect(412);
+        let changed = controller.call(&admin, Method::PATCH, path, &json!({"key_valid_days": null})).await.expect(200);
+        assert_eq!((&changed.body["last_name"], &changed.body["key_valid_days"]), (&json!("Smith"), &Value::Null));
+        for bad in [json!({"key_valid_days": 0}), json!({"first_name": "a\nb"}), json!({"last_name": "x".repeat(65)})] {
+            controller.call(&admin, Method::PATCH, path, &bad).await.expect(422);
+        }
+        controller.call(&admin, Method::PATCH, path, &json!({"verified": true})).await.expect(400);
+        for (query, found) in [
+            ("search=smith", 1),
+            ("search=SMITH&kind=local", 1),
+            ("kind=machine", 0),
+            ("status=active", 2),
+            ("status=invited", 0),
+            ("status=inactive", 0),
+            ("role=ADMIN", 1),
+            ("search=%25", 0),
+        ] {
+            let list = controller.get(&admin, &format!("/orgs/main/users?{query}")).await.expect(200);
+            assert_eq!(list.body["items"].as_array().unwrap().len(), found, "{query}: {}", list.body);
+        }
+        controller.get(&admin, "/orgs/main/users?kind=robot").await.expect(400);
+        controller.get(&admin, &format!("/orgs/main/users?search={}", "x".repeat(300))).await.expect(422);
+        let first = controller.get(&admin, "/orgs/main/users?limit=1").await.expect(200);
+        let next = format!("/orgs/main/users?limit=1&after={}", first.text("next"));
+        let second = controller.get(&admin, &next).await.expect(200);
+        assert_eq!(second.body["items"][0]["name"], "dev@example.com");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_deleted_keeps_their_other_organizations_and_nothing_here() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let boss = controller.other_org().await;
+        controller.add("main", "boss@other.example").await;
+        let body = json!({"user": "boss@other.example", "role": "ADMIN"});
+        controller.post(&admin, "/orgs/main/bindings", &body).await.expect(201);
+        let boss = controller.post(&boss, "/session/org", &json!({"org": "main"})).await.expect(200).session();
+        let key = controller.post(&boss, "/orgs/main/apikeys", &json!({"name": "k"})).await.expect(201).text("key");
+        let boss = controller.post(&boss, "/session/org", &json!({"org": "other"})).await.expect(200).session();
+        let kept = controller.post(&boss, "/orgs/other/apikeys", &json!({"name": "k"})).await.expect(201).text("key");
+        controller.get(&Caller::Key(key.clone()), "/orgs/main").await.expect(200);
+        let path = "/orgs/main/users/boss@other.example";
+        controller.call(&admin, Method::DELETE, path, &Value::Null).await.expect(204);
+        controller.get(&Caller::Key(key), "/orgs/main").await.expect(401);
+        controller.get(&boss, "/orgs/main").await.expect(404);
+        controller.get(&boss, "/orgs/other").await.expect(200);
+        controller.get(&Caller::Key(kept), "/orgs/other").await.expect(200);
+        controller.get(&admin, path).await.expect(404);
+        // Added again, they have nothing of what they had.
+        controller.add("main", "boss@other.example").await;
+        controller.get(&boss, "/orgs/main").await.expect(404);
+
+        // Whoever belongs to nothing any more has no session.
+        let dev = controller.member("dev@example.com", Some(("AUDITOR", None))).await;
+        controller.call(&admin, Method::DELETE, "/orgs/main/users/dev@example.com", &Value::Null).await.expect(204);
+        controller.get(&dev, "/session").await.expect(401);
+        let myself = format!("/orgs/main/users/{ADMIN}");
+        controller.call(&admin, Method::DELETE, &myself, &Value::Null).await.expect(409);
+        controller.get(&admin, "/orgs/main").await.expect(200);
     }
 
     #[tokio::test]
@@ -247,13 +620,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn machines_have_no_password_and_no_session() {
+    async fn machines_have_no_password_and_no_session_and_names_of_their_organization() {
         let controller = Controller::start().await;
         let admin = controller.login(ADMIN).await;
-        let with = json!({"name": "ci", "kind": "machine", "password": PASSWORD});
-        controller.post(&admin, "/orgs/main/users", &with).await.expect(422);
-        controller.post(&admin, "/orgs/main/users", &json!({"name": "ci", "kind": "machine"})).await.expect(201);
+        let boss = controller.other_org().await;
+        let ci = json!({"name": "CI", "kind": "machine"});
+        let made = controller.post(&admin, "/orgs/main/users", &ci).await.expect(201);
+        assert_eq!((&made.body["name"], &made.body["status"]), (&json!("ci"), &json!("active")));
+        controller.post(&admin, "/orgs/main/users", &ci).await.expect(409);
+        controller.post(&boss, "/orgs/other/users", &ci).await.expect(201);
+        assert!(controller.mails().await.is_empty());
+        controller.post(&admin, "/orgs/main/users/ci/resend", &Value::Null).await.expect(409);
         let key = controller.post(&admin, "/orgs/main/apikeys", &json!({"name": "k", "user": "ci"})).await.expect(201);
+        assert_eq!((&key.body["user"], &key.body["created_by"]), (&json!("ci"), &json!(ADMIN)));
         controller.try_login("ci", &key.text("key")).await.expect(401);
+        controller.call(&admin, Method::DELETE, "/orgs/main/users/ci", &Value::Null).await.expect(204);
+        controller.get(&Caller::Key(key.text("key")), "/orgs").await.expect(401);
+        controller.get(&boss, "/orgs/other/users/ci").await.expect(200);
+        controller.post(&admin, "/orgs/main/users", &ci).await.expect(201);
     }
 }

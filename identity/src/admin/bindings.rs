@@ -48,7 +48,9 @@ impl Identity {
             }
             Subject::Group(id) => {
                 if groups::lock(&mut tx, new.org_id, id).await?.builtin.as_deref() == Some(groups::LOCAL_USERS) {
-                    return Err(AdminError::Invalid("All Local Users grants nothing: make a group of your own for that"));
+                    return Err(AdminError::Invalid(
+                        "All Local Users grants nothing: make a group of your own for that",
+                    ));
                 }
             }
         }
@@ -153,11 +155,7 @@ pub(super) fn place<'a>(org_id: &'a str, project_id: Option<&'a str>) -> Resourc
 
 /// Whether the caller could have given what a binding gives. The server's own command line may take anything away; a role
 /// that is no more gives nothing.
-pub(super) async fn may_change(
-    tx: &mut Tx,
-    by: &Caller,
-    binding: &Binding,
-) -> Result<Result<(), Denial>, AdminError> {
+pub(super) async fn may_change(tx: &mut Tx, by: &Caller, binding: &Binding) -> Result<Result<(), Denial>, AdminError> {
     if by.credential == Credential::Server {
         return Ok(Ok(()));
     }

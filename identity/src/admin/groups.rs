@@ -102,13 +102,7 @@ impl Identity {
     /// [`AdminError::Invalid`] for the group that everybody is in by themselves, [`AdminError::Denied`] where the caller
     /// could not give what the group holds; [`AdminError::Storage`] where either is not of the organization, or the user is
     /// in it already.
-    pub async fn add_group_member(
-        &self,
-        by: &Caller,
-        org_id: &str,
-        id: &str,
-        user_id: &str,
-    ) -> Result<(), AdminError> {
+    pub async fn add_group_member(&self, by: &Caller, org_id: &str, id: &str, user_id: &str) -> Result<(), AdminError> {
         let mut tx = self.db().begin().await?;
         let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
         let group = groups::lock(&mut tx, org_id, id).await?;
@@ -172,7 +166,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn record_member(
+    pub(super) async fn record_member(
         &self,
         tx: &mut Tx,
         by: &Caller,

@@ -1,11 +1,11 @@
 //! Organizations.
 
 use serde_json::json;
-use storage::names::Slug;
 use storage::groups;
+use storage::names::Slug;
 use storage::orgs::{self, Org};
 
-use super::{AddedUser, AdminError, NewUser, UserKind};
+use super::{AddedUser, AdminError, Deliver, NewUser, UserKind};
 use crate::audit::{Caller, Entry};
 use crate::bootstrap::create_default_project;
 use crate::core::Identity;
@@ -23,7 +23,7 @@ pub struct NewOrg<'a> {
     pub slug: &'a Slug,
     /// What people call it; the slug without one.
     pub name: Option<&'a str>,
-    /// Its first Organization Admin, and their password where it is not to be generated.
+    /// Its first Organization Admin. Without a password they are invited by mail.
     pub admin: Option<(&'a UserName, Option<&'a Secret>)>,
 }
 
@@ -54,7 +54,7 @@ impl Identity {
         create_default_project(&mut tx, &org.id, now).await?;
         let admin = match admin {
             Some(prepared) => {
-                let added = self.write_user(&mut tx, &org.id, prepared).await?;
+                let added = self.write_user(&mut tx, &org.id, &prepared, Deliver::Mail(&org)).await?;
                 groups::add_member(&mut tx, &admins, &added.member.user_id, now).await?;
                 Some(added)
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use storage::{Tx, orgs};
 use storage::custom_roles::{self, CustomRole as Row, NewCustomRole, Rules};
+use storage::{Tx, orgs};
 
 use super::AdminError;
 use super::groups::checked_text;

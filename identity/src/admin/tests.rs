@@ -17,10 +17,7 @@ async fn an_organization_keeps_an_active_admin() {
     let held = storage::bindings::list_active_of_user(&mut t.db.read().await.unwrap(), &admin).await.unwrap().remove(0);
     let (binding, group) = (held.binding.id, held.binding.group_id.unwrap());
     assert!(matches!(t.identity.set_active(&Caller::server(), &org, &admin, false).await, Err(AdminError::LastAdmin)));
-    assert!(matches!(
-        t.identity.delete_binding(&Caller::server(), &org, &binding).await,
-        Err(AdminError::Invalid(_))
-    ));
+    assert!(matches!(t.identity.delete_binding(&Caller::server(), &org, &binding).await, Err(AdminError::Invalid(_))));
     assert!(matches!(
         t.identity.remove_group_member(&Caller::server(), &org, &group, &admin).await,
         Err(AdminError::LastAdmin)
@@ -133,7 +130,10 @@ async fn names_kinds_and_passwords_must_fit() {
     assert!(try_add(&machine, UserKind::Machine, None).await.unwrap().temporary_password.is_none());
     assert!(try_add(&person, UserKind::Local, None).await.unwrap().temporary_password.is_some());
     assert!(matches!(t.identity.reset_password(&Caller::server(), "bot", None).await, Err(AdminError::Invalid(_))));
-    assert!(matches!(t.identity.reset_password(&Caller::server(), "nobody", None).await, Err(AdminError::Storage(_))));
+    assert!(matches!(
+        t.identity.reset_password(&Caller::server(), "nobody@acme.example", None).await,
+        Err(AdminError::Storage(_))
+    ));
 }
 
 #[tokio::test]
@@ -158,7 +158,14 @@ async fn api_keys_are_for_active_members_and_bounded() {
     let t = testing::identity().await;
     let (org, admin, operator) =
         (t.org("main").await, t.user("admin@localhost").await, t.user("operator@localhost").await);
-    let new = |user_id, name, valid_days| NewApiKey { org_id: &org, user_id, name, valid_days };
+    let new = |user_id, name, valid_days| NewApiKey {
+        org_id: &org,
+        user_id,
+        name,
+        valid_days,
+        projects: None,
+        permissions: None,
+    };
     assert!(matches!(
         t.identity.create_api_key(&Caller::server(), &new(&operator, "x", None)).await,
         Err(AdminError::Storage(_))

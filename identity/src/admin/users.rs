@@ -1,15 +1,28 @@
-//! Users: adding them to an organization, shutting them out of it and letting them in again, and their passwords.
+//! Users of an organization: inviting them, their profile, shutting them out and letting them in again, taking them away.
 
 use serde_json::json;
-use storage::memberships::{self, Member};
-use storage::{Tx, users};
+use storage::groups::{self, Group};
+use storage::memberships::{self, Member, UpdateMember};
+use storage::orgs::Org;
+use storage::users::{self, row_name};
+use storage::{Tx, api_keys};
 
 use super::{AdminError, keep_an_admin};
 use crate::audit::{Caller, Entry};
 use crate::core::Identity;
+use crate::mail::Mail;
 use crate::name::UserName;
 use crate::password;
 use crate::secret::Secret;
+
+/// Longest first or last name, in characters.
+const MAX_NAME: usize = 64;
+/// Groups that somebody may be invited into at once.
+const MAX_GROUPS: usize = 50;
+/// Longest validity of API keys that may be set for somebody, in days.
+const MAX_KEY_DAYS: i64 = 3650;
+/// API keys of a member that are forgotten at once where the member goes: more than there can be.
+const KEYS: i64 = 1000;
 
 /// What kind of user somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +55,27 @@ pub struct NewUser<'a> {
     pub password: Option<&'a Secret>,
 }
 
+/// What inviting a user needs.
+#[derive(Debug, Clone)]
+pub struct Invite<'a> {
+    /// An e-mail address for a person, a name for a machine.
+    pub name: &'a UserName,
+    /// Which of the two.
+    pub kind: UserKind,
+    /// First name; may be empty.
+    pub first_name: &'a str,
+    /// Last name; may be empty.
+    pub last_name: &'a str,
+    /// Names of groups to be in from the start.
+    pub groups: &'a [String],
+}
+
 /// A user who was just added to an organization.
 #[derive(Debug, Clone)]
 pub struct AddedUser {
     /// Their membership.
     pub member: Member,
-    /// The password that was generated, to be shown once; `None` where there was one already or it was given.
+    /// The password that was generated, to be shown once; `None` where there was one already, or it was given or mailed.
     pub temporary_password: Option<Secret>,
 }
 
@@ -58,8 +86,18 @@ pub(crate) struct Prepared<'a> {
     generated: Option<Secret>,
 }
 
+/// What becomes of a password that was generated.
+#[derive(Clone, Copy)]
+pub(crate) enum Deliver<'a> {
+    /// It is returned, to be shown once on the server's own command line.
+    Return,
+    /// It is mailed, in the name of this organization.
+    Mail(&'a Org),
+}
+
 impl Identity {
-    /// Adds a user to an organization. Somebody who exists already keeps their credentials, whatever password is given.
+    /// Adds a user to an organization, for whoever runs the server. Somebody who exists already keeps their credentials,
+    /// whatever password is given.
     ///
     /// # Errors
     /// [`AdminError::Invalid`], [`AdminError::Password`]; [`AdminError::Storage`] with a conflict where the user belongs to
@@ -67,13 +105,136 @@ impl Identity {
     pub async fn add_user(&self, by: &Caller, org_id: &str, new: &NewUser<'_>) -> Result<AddedUser, AdminError> {
         let prepared = self.prepare(new).await?;
         let mut tx = self.db().begin().await?;
-        let added = self.write_user(&mut tx, org_id, prepared).await?;
-        let detail = json!({"kind": added.member.kind});
-        let entry = Entry { org_id, action: "user.create", target: &added.member.name, detail, ..Entry::default() };
-        self.record(&mut tx, by, &entry).await?;
+        let added = self.write_user(&mut tx, org_id, &prepared, Deliver::Return).await?;
+        self.record_user(&mut tx, by, "user.create", &added.member, json!({"kind": added.member.kind})).await?;
         tx.commit().await?;
         self.forget(&added.member.user_id);
         Ok(added)
+    }
+
+    /// Invites a user to an organization. A person hears of it by mail: somebody new, or who never used the temporary
+    /// password of an earlier invitation, gets one (which ends that one, and what was had with it); whoever has an account
+    /// already is told that they were added to the organization. All of that takes the same work and has the same answer.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`]; [`AdminError::Storage`] with a conflict where the user belongs to the organization already.
+    pub async fn invite_user(&self, by: &Caller, org: &Org, new: &Invite<'_>) -> Result<Member, AdminError> {
+        let (first_name, last_name) = (person_name(new.first_name)?, person_name(new.last_name)?);
+        let user = NewUser { name: new.name, kind: new.kind, password: None };
+        let prepared = self.prepare(&user).await?;
+        // Two organizations may invite the same person at the same time: whoever comes second finds them there.
+        let mut tries = 0;
+        let member = loop {
+            tries += 1;
+            let mut tx = self.db().begin().await?;
+            match self.write_user(&mut tx, &org.id, &prepared, Deliver::Mail(org)).await {
+                Ok(added) => {
+                    let names =
+                        UpdateMember { first_name: Some(first_name), last_name: Some(last_name), key_valid_days: None };
+                    let user_id = &added.member.user_id;
+                    if !(first_name.is_empty() && last_name.is_empty()) {
+                        memberships::update(&mut tx, &org.id, user_id, &names, None).await?;
+                    }
+                    let member = self.member(&mut tx, &org.id, user_id).await?;
+                    let joined = self.join_groups(&mut tx, by, &member, new.groups).await?;
+                    let action = if new.kind == UserKind::Machine { "user.create" } else { "user.invite" };
+                    self.record_user(&mut tx, by, action, &member, json!({"kind": member.kind})).await?;
+                    for group in &joined {
+                        self.record_member(&mut tx, by, "group.member_add", group, &member).await?;
+                    }
+                    tx.commit().await?;
+                    break member;
+                }
+                Err(AdminError::Storage(storage::Error::Conflict(_)))
+                    if tries < 3 && {
+                        drop(tx);
+                        !self.is_member(&org.id, new).await?
+                    } => {}
+                Err(error) => return Err(error),
+            }
+        };
+        self.forget(&member.user_id);
+        Ok(member)
+    }
+
+    async fn join_groups(
+        &self,
+        tx: &mut Tx,
+        by: &Caller,
+        member: &Member,
+        names: &[String],
+    ) -> Result<Vec<Group>, AdminError> {
+        if names.len() > MAX_GROUPS {
+            return Err(AdminError::Field { field: "groups", reason: "at most 50 at a time" });
+        }
+        let mut groups = Vec::with_capacity(names.len());
+        // In one order, so that two who do this at the same time do not wait for each other.
+        let names: std::collections::BTreeSet<&str> = names.iter().map(|name| name.trim()).collect();
+        for name in names {
+            let found = groups::find_by_name(tx, &member.org_id, name).await?;
+            let id = found.ok_or(storage::Error::NotFound("group"))?.id;
+            let group = groups::lock(tx, &member.org_id, &id).await?;
+            self.join_group(tx, by, &group, member).await?;
+            groups.push(group);
+        }
+        Ok(groups)
+    }
+
+    async fn is_member(&self, org_id: &str, new: &Invite<'_>) -> storage::Result<bool> {
+        let mut session = self.db().read().await?;
+        if users::find_by_name(&mut session, new.name.as_str()).await?.is_some_and(|user| user.operator) {
+            return Ok(true);
+        }
+        Ok(memberships::find_by_name(&mut session, org_id, new.name.as_str()).await?.is_some())
+    }
+
+    /// Invites a person anew who was not here so far: a new temporary password ends the old one.
+    ///
+    /// # Errors
+    /// [`AdminError::Storage`]: a conflict for a machine and for somebody who was here already, or there is no such member.
+    pub async fn invite_again(&self, by: &Caller, org: &Org, user_id: &str) -> Result<(), AdminError> {
+        let generated = password::generate();
+        let hash = self.0.hasher.hash(&generated).await?;
+        let mut tx = self.db().begin().await?;
+        let member = self.member(&mut tx, &org.id, user_id).await?;
+        if member.kind != UserKind::Local.as_str() {
+            return Err(storage::Error::Conflict("a machine gets no invitation: make an API key for it").into());
+        }
+        if member.last_access_at.is_some() || !member.active {
+            return Err(storage::Error::Conflict(
+                "only a user who was invited and has not been here yet is invited again",
+            )
+            .into());
+        }
+        let known = users::find(&mut tx, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
+        self.mail_invitation(&mut tx, org, &known, &hash, &generated).await?;
+        memberships::update_invited(&mut tx, &org.id, user_id, self.now()).await?;
+        self.record_user(&mut tx, by, "user.resend", &member, serde_json::Value::Null).await?;
+        tx.commit().await?;
+        self.forget(user_id);
+        Ok(())
+    }
+
+    /// Mails somebody that they were added, and to whoever never proved that the address is theirs a new temporary password.
+    async fn mail_invitation(
+        &self,
+        tx: &mut Tx,
+        org: &Org,
+        known: &users::User,
+        hash: &str,
+        generated: &Secret,
+    ) -> Result<(), AdminError> {
+        if known.verified {
+            self.enqueue_mail(tx, &known.name, Some(&org.id), &Mail::Added { org: &org.name }).await?;
+            return Ok(());
+        }
+        let until = self.now() + self.0.options.temporary_password_lifetime;
+        users::update_password(tx, &known.id, hash, Some(until), Some(known.epoch)).await?;
+        let mail = Mail::Invitation { org: &org.name, password: generated, until };
+        // What an older mail says no longer holds.
+        storage::mails::delete_older(tx, &known.name, mail.kind()).await?;
+        self.enqueue_mail(tx, &known.name, Some(&org.id), &mail).await?;
+        Ok(())
     }
 
     /// Checks and hashes, before a transaction begins. Done for a name that exists too, so that both take as long.
@@ -106,28 +267,89 @@ impl Identity {
         &self,
         tx: &mut Tx,
         org_id: &str,
-        prepared: Prepared<'_>,
+        prepared: &Prepared<'_>,
+        deliver: Deliver<'_>,
     ) -> Result<AddedUser, AdminError> {
         let now = self.now();
         let Prepared { new, hash, generated } = prepared;
-        if let Some(known) = users::find_by_name(tx, new.name.as_str()).await? {
-            if known.kind != new.kind.as_str() || known.operator {
-                return Err(storage::Error::Conflict("that name is taken").into());
+        let name = row_name(new.name.as_str(), org_id);
+        let known = match users::find_by_name(tx, &name).await? {
+            // Runs the platform, and stands outside every organization.
+            Some(known) if known.operator => {
+                return Err(storage::Error::Conflict("that name cannot be added to an organization").into());
             }
-            let member = memberships::create(tx, org_id, &known.id, now).await?;
-            return Ok(AddedUser { member, temporary_password: None });
-        }
-        let lifetime = self.0.options.temporary_password_lifetime;
-        let row = users::NewUser {
-            name: new.name.as_str(),
-            kind: new.kind.as_str(),
-            operator: false,
-            password_hash: hash.as_deref(),
-            temporary_until: generated.as_ref().map(|_| now + lifetime),
+            Some(known) => {
+                memberships::create(tx, org_id, &known.id, now).await?;
+                known
+            }
+            None => {
+                let lifetime = self.0.options.temporary_password_lifetime;
+                let row = users::NewUser {
+                    name: &name,
+                    kind: new.kind.as_str(),
+                    operator: false,
+                    password_hash: hash.as_deref(),
+                    temporary_until: generated.as_ref().map(|_| now + lifetime),
+                };
+                let user = users::create(tx, &row, now).await?;
+                let member = memberships::create(tx, org_id, &user.id, now).await?;
+                if matches!(deliver, Deliver::Return) {
+                    return Ok(AddedUser { member, temporary_password: generated.clone() });
+                }
+                user
+            }
         };
-        let user = users::create(tx, &row, now).await?;
-        let member = memberships::create(tx, org_id, &user.id, now).await?;
-        Ok(AddedUser { member, temporary_password: generated })
+        if let (Deliver::Mail(org), Some(hash), Some(generated)) = (deliver, hash, generated) {
+            self.mail_invitation(tx, org, &known, hash, generated).await?;
+            memberships::update_invited(tx, org_id, &known.id, now).await?;
+        }
+        Ok(AddedUser { member: self.member(tx, org_id, &known.id).await?, temporary_password: None })
+    }
+
+    async fn member(&self, tx: &mut Tx, org_id: &str, user_id: &str) -> storage::Result<Member> {
+        memberships::find(tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))
+    }
+
+    async fn record_user(
+        &self,
+        tx: &mut Tx,
+        by: &Caller,
+        action: &str,
+        member: &Member,
+        detail: serde_json::Value,
+    ) -> storage::Result<()> {
+        let entry = Entry { org_id: &member.org_id, action, target: &member.name, detail, ..Entry::default() };
+        self.record(tx, by, &entry).await
+    }
+
+    /// Changes what an organization knows of a member. `expected` is the version that was read, if that matters.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`]; [`AdminError::Storage`] where there is no such member, or they changed since.
+    pub async fn update_member(
+        &self,
+        by: &Caller,
+        org_id: &str,
+        user_id: &str,
+        change: &UpdateMember<'_>,
+        expected: Option<i64>,
+    ) -> Result<Member, AdminError> {
+        let change = UpdateMember {
+            first_name: change.first_name.map(person_name).transpose()?,
+            last_name: change.last_name.map(person_name).transpose()?,
+            key_valid_days: change.key_valid_days,
+        };
+        if change.key_valid_days.flatten().is_some_and(|days| !(1..=MAX_KEY_DAYS).contains(&days)) {
+            return Err(AdminError::Invalid("key_valid_days: 1 to 3650 days, or null for what the organization says"));
+        }
+        let state = |m: &Member| json!({"first_name": m.first_name, "last_name": m.last_name, "key_valid_days": m.key_valid_days});
+        let mut tx = self.db().begin().await?;
+        let before = self.member(&mut tx, org_id, user_id).await?;
+        let after = memberships::update(&mut tx, org_id, user_id, &change, expected).await?;
+        let detail = json!({"before": state(&before), "after": state(&after)});
+        self.record_user(&mut tx, by, "user.update", &after, detail).await?;
+        tx.commit().await?;
+        Ok(after)
     }
 
     /// Shuts a member out of an organization, or lets them in again with all they had. What they were given ends: all of it
@@ -137,91 +359,62 @@ impl Identity {
     /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member.
     pub async fn set_active(&self, by: &Caller, org_id: &str, user_id: &str, active: bool) -> Result<(), AdminError> {
         let mut tx = self.db().begin().await?;
-        let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
+        let member = self.member(&mut tx, org_id, user_id).await?;
         let changed = memberships::update_active(&mut tx, org_id, user_id, active).await?;
         if changed && !active {
+            self.end_what_was_had(&mut tx, user_id).await?;
             keep_an_admin(&mut tx, org_id).await?;
-            // First, because it locks the user: two organizations that shut somebody out at the same time do so one after
-            // the other, and the second sees that it was the last.
-            users::bump_grants_epoch(&mut tx, user_id).await?;
-            if memberships::active_orgs(&mut tx, user_id).await?.is_empty() {
-                users::bump_epoch(&mut tx, user_id).await?;
-            }
         }
         let action = if active { "user.activate" } else { "user.deactivate" };
-        self.record(&mut tx, by, &Entry { org_id, action, target: &member.name, ..Entry::default() }).await?;
+        self.record_user(&mut tx, by, action, &member, serde_json::Value::Null).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(())
     }
 
-    /// Replaces somebody's password by one of their choice, after checking the current one as a log-in would. Everything
-    /// that was had with the old one ends.
+    /// Takes a member out of an organization, with their bindings, groups, API keys and trusted issuers there; their other
+    /// organizations are not touched. What they were given ends as by [`Identity::set_active`]. A machine, which has no
+    /// other organization, is gone.
     ///
     /// # Errors
-    /// [`AdminError::Login`] where the current one is not right; [`AdminError::Password`], [`AdminError::Invalid`];
-    /// [`AdminError::Storage`] with a conflict where it was changed a moment before.
-    pub async fn change_password(
+    /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member, or they changed since `expected`.
+    pub async fn delete_member(
         &self,
         by: &Caller,
-        name: &str,
-        current: &Secret,
-        new: &Secret,
-    ) -> Result<i64, AdminError> {
-        password::check_for(new, name)?;
-        if current == new {
-            return Err(AdminError::Invalid("the new password is the old one"));
-        }
-        let (user_id, epoch) = self.check_own_password(&by.origin, name, current).await?;
-        // Only while the password that was checked still is the one: a reset that came in between stands.
-        self.write_password(by, "password.change", &user_id, new, None, Some(epoch)).await?;
-        Ok(epoch + 1)
-    }
-
-    /// Gives somebody a new password, whoever they are, and lifts their lock: for the operator of the machine. Without
-    /// `new` a temporary one is generated and returned.
-    ///
-    /// # Errors
-    /// [`AdminError::Storage`] where there is no such user or they have no password; [`AdminError::Password`].
-    pub async fn reset_password(
-        &self,
-        by: &Caller,
-        name: &str,
-        new: Option<&Secret>,
-    ) -> Result<Option<Secret>, AdminError> {
-        let name = crate::name::normalise(name);
-        let user = users::find_by_name(&mut self.db().read().await?, &name).await?;
-        let user = user.ok_or(storage::Error::NotFound("user"))?;
-        if user.kind == UserKind::Machine.as_str() {
-            return Err(AdminError::Invalid("a machine has no password: make an API key for it"));
-        }
-        let generated = if new.is_none() { Some(password::generate()) } else { None };
-        if let Some(new) = new {
-            password::check(new)?;
-            self.write_password(by, "password.reset", &user.id, new, None, None).await?;
-        } else if let Some(generated) = &generated {
-            let until = self.now() + self.0.options.temporary_password_lifetime;
-            self.write_password(by, "password.reset", &user.id, generated, Some(until), None).await?;
-        }
-        self.lift_lock(&name).await?;
-        Ok(generated)
-    }
-
-    async fn write_password(
-        &self,
-        by: &Caller,
-        action: &str,
+        org_id: &str,
         user_id: &str,
-        new: &Secret,
-        until: Option<i64>,
-        epoch: Option<i64>,
+        expected: Option<i64>,
     ) -> Result<(), AdminError> {
-        let hash = self.0.hasher.hash(new).await?;
         let mut tx = self.db().begin().await?;
-        users::update_password(&mut tx, user_id, &hash, until, epoch).await?;
-        self.record_everywhere(&mut tx, by, user_id, action).await?;
+        let member = self.member(&mut tx, org_id, user_id).await?;
+        if expected.is_some_and(|expected| expected != member.version) {
+            return Err(storage::Error::Version.into());
+        }
+        let filter = api_keys::ApiKeyFilter { org_id, user_id: Some(user_id) };
+        let keys = api_keys::list(&mut tx, &filter, "", KEYS).await?;
+        memberships::delete(&mut tx, org_id, user_id).await?;
+        self.end_what_was_had(&mut tx, user_id).await?;
+        keep_an_admin(&mut tx, org_id).await?;
+        if member.kind == UserKind::Machine.as_str() && memberships::count_of_user(&mut tx, user_id).await? == 0 {
+            users::delete(&mut tx, user_id).await?;
+        }
+        let detail = json!({"kind": member.kind, "api_keys": keys.len()});
+        self.record_user(&mut tx, by, "user.delete", &member, detail).await?;
         tx.commit().await?;
+        keys.iter().for_each(|key| self.forget_key(&key.id));
         self.forget(user_id);
+        Ok(())
+    }
+
+    /// Ends what a user was given, after they lost an organization.
+    async fn end_what_was_had(&self, tx: &mut Tx, user_id: &str) -> storage::Result<()> {
+        // Before anything is counted, because it locks the user: two organizations that shut somebody out at the same time do so one after the
+        // other, and the second sees that it was the last.
+        users::bump_grants_epoch(tx, user_id).await?;
+        let operator = users::find(tx, user_id).await?.is_some_and(|user| user.operator);
+        if !operator && memberships::active_orgs(tx, user_id).await?.is_empty() {
+            users::bump_epoch(tx, user_id).await?;
+        }
         Ok(())
     }
 
@@ -239,8 +432,17 @@ impl Identity {
             orgs.insert(0, String::new());
         }
         for org_id in &orgs {
-            self.record(tx, by, &Entry { org_id, action, target: &user.name, ..Entry::default() }).await?;
+            self.record(tx, by, &Entry { org_id, action, target: user.shown_name(), ..Entry::default() }).await?;
         }
         Ok(())
     }
+}
+
+/// A first or last name.
+fn person_name(text: &str) -> Result<&str, AdminError> {
+    let text = text.trim();
+    if text.chars().count() > MAX_NAME || text.chars().any(char::is_control) {
+        return Err(AdminError::Invalid("a first or last name has at most 64 characters, none of them a control"));
+    }
+    Ok(text)
 }

@@ -11,8 +11,8 @@ use crate::audit::Caller;
 use crate::bootstrap::Bootstrap;
 use crate::password::Cost;
 use crate::rbac::{Grant, Principal, Role};
-use storage::bindings::Subject;
 use crate::secret::Secret;
+use storage::bindings::Subject;
 
 /// The password of everybody here.
 pub(crate) const PASSWORD: &str = "a quiet harbour";
@@ -86,7 +86,8 @@ impl Testing {
     }
 
     pub(crate) async fn user(&self, name: &str) -> String {
-        storage::users::find_by_name(&mut self.db.read().await.unwrap(), name).await.unwrap().unwrap().id
+        let row = storage::users::row_name(name, &self.org("main").await);
+        storage::users::find_by_name(&mut self.db.read().await.unwrap(), &row).await.unwrap().unwrap().id
     }
 
     /// Adds a person to `main`.
@@ -123,7 +124,14 @@ impl Testing {
     /// Makes an API key in `main`; returns its id and the key.
     pub(crate) async fn key_of(&self, name: &str) -> (String, Secret) {
         let (org_id, user_id) = (self.org("main").await, self.user(name).await);
-        let new = NewApiKey { org_id: &org_id, user_id: &user_id, name: "test", valid_days: Some(1) };
+        let new = NewApiKey {
+            org_id: &org_id,
+            user_id: &user_id,
+            name: "test",
+            valid_days: Some(1),
+            projects: None,
+            permissions: None,
+        };
         let made = self.identity.create_api_key(&Caller::server(), &new).await.unwrap();
         (made.row.id, made.key)
     }

@@ -233,11 +233,9 @@ mod tests {
 
     #[test]
     fn permissions_come_and_go_where_they_mean_something() {
-        let role = compile("PROJECT_READ_ONLY", &["registry.push", "user.read"], &["member.read", "apikey.own"]).unwrap();
-        assert_eq!(
-            role.permissions,
-            [Permission::RegistryPull, Permission::RegistryPush, Permission::ProjectRead]
-        );
+        let role =
+            compile("PROJECT_READ_ONLY", &["registry.push", "user.read"], &["member.read", "apikey.own"]).unwrap();
+        assert_eq!(role.permissions, [Permission::RegistryPull, Permission::RegistryPush, Permission::ProjectRead]);
         assert_eq!(role.organization, [Permission::OrgRead, Permission::UserRead]);
         assert!(matches!(compile("PROJECT_ADMIN", &["user.write"], &[]), Err(RuleError::Scope(..))));
         assert!(matches!(compile("AUDITOR", &["platform.org.create"], &[]), Err(RuleError::Scope(..))));

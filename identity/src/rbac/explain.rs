@@ -155,7 +155,11 @@ impl fmt::Display for Reason {
             Self::KeyProjects => f.write_str("the API key is narrowed to other projects"),
             Self::KeyPermissions(list) => {
                 let names: Vec<&str> = list.iter().map(|permission| permission.as_str()).collect();
-                write!(f, "the API key is narrowed to {}", if names.is_empty() { "nothing".into() } else { names.join(", ") })
+                write!(
+                    f,
+                    "the API key is narrowed to {}",
+                    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+                )
             }
             Self::Deactivated => f.write_str("the user is deactivated in this organization"),
             Self::NoRole => f.write_str("no role held there has it"),

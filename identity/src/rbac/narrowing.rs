@@ -26,7 +26,9 @@ impl Narrowing {
                 projects.iter().any(|project| project == project_id)
             }
             Resource::Org { .. } => permission == Permission::OrgRead,
-            Resource::Platform | Resource::ProjectToCreate { .. } | Resource::Repository { project_id: None, .. } => false,
+            Resource::Platform | Resource::ProjectToCreate { .. } | Resource::Repository { project_id: None, .. } => {
+                false
+            }
         };
         if within { None } else { Some(Reason::KeyProjects) }
     }

@@ -113,7 +113,13 @@ impl World {
             self.identity.add_user(&identity::audit::Caller::server(), &acme, &new).await.unwrap().member.user_id;
         let admin = self.identity.login(ADMIN, &secret, Door::Registry).await.unwrap();
         let role = Role::find("PROJECT_ADMIN").unwrap();
-        let new = NewBinding { org_id: &acme, subject: storage::bindings::Subject::User(&user), role: &role.into(), project_id: Some(&web.id), namespaces: &[] };
+        let new = NewBinding {
+            org_id: &acme,
+            subject: storage::bindings::Subject::User(&user),
+            role: &role.into(),
+            project_id: Some(&web.id),
+            namespaces: &[],
+        };
         self.identity.create_binding(&identity::audit::Caller::of(admin.principal.clone()), &new).await.unwrap();
     }
 

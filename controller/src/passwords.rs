@@ -1,0 +1,3 @@
+//! Passwords that were forgotten.
+
+pub(crate) mod api;
