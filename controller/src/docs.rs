@@ -34,6 +34,9 @@ pub(crate) async fn get_style() -> Response {
     (headers, STYLE).into_response()
 }
 
+/// Method, path, operation.
+type Documented = (String, String, Value);
+
 struct Writer<'a> {
     document: &'a Value,
     page: &'a mut String,
@@ -78,7 +81,7 @@ impl Writer<'_> {
     }
 
     /// Operations by tag, in the order of the paths.
-    fn tags(&self) -> Vec<(String, Vec<(String, String, Value)>)> {
+    fn tags(&self) -> Vec<(String, Vec<Documented>)> {
         let mut tags: Vec<(String, Vec<_>)> = Vec::new();
         for (path, item) in entries(&self.document["paths"]) {
             for (method, operation) in entries(item) {
@@ -198,7 +201,7 @@ fn kind_of(schema: &Value) -> String {
         }
     }
     let mut kind = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().map(|kind| text(kind)).collect::<Vec<_>>().join(" or "),
+        Value::Array(kinds) => kinds.iter().map(text).collect::<Vec<_>>().join(" or "),
         kind => text(kind),
     };
     if schema["items"].is_object() {
