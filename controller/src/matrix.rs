@@ -142,13 +142,25 @@ async fn every_route_answers_every_kind_of_caller_as_reviewed() {
             let reply = controller.call(caller, method(route), &path, &tries::body(route, "main")).await;
             let status = reply.status.as_u16();
             if !documented.contains(&status) {
-                surprises.push(format!("{} {} as {column}: {status} {}", route.method, route.path, reply.body));
+                surprises.push(format!(
+                    "{} {} as {column}: {status} is not documented, {}",
+                    route.method, route.path, reply.body
+                ));
+            }
+            if status == 201 {
+                let at = reply.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+                if !at.is_some_and(|at| at.starts_with("/api/v1/")) {
+                    surprises.push(format!("{} {} as {column}: 201 without Location", route.method, route.path));
+                }
+                if !route.idempotent {
+                    surprises.push(format!("{} {}: a create without `, idempotent`", route.method, route.path));
+                }
             }
             write!(text, " {status:>5}").unwrap();
         }
         text.push('\n');
     }
-    assert!(surprises.is_empty(), "answers that the document does not name:\n{}", surprises.join("\n"));
+    assert!(surprises.is_empty(), "answers that are not as they have to be:\n{}", surprises.join("\n"));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/route_matrix.txt");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, &text).unwrap();

@@ -218,6 +218,11 @@ mod tests {
                     note(format!("a description of {}", parameter["name"]));
                 }
             }
+            let if_match =
+                operation["parameters"].as_array().is_some_and(|l| l.iter().any(|p| p["name"] == "If-Match"));
+            if matches!(route.method, "patch" | "put") && !if_match && route.path != "/account" {
+                note("If-Match".into());
+            }
             for part in route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
                 let parameters = operation["parameters"].as_array();
                 if !parameters.is_some_and(|list| list.iter().any(|p| p["name"] == part && p["in"] == "path")) {
