@@ -120,6 +120,9 @@ pub struct Problem {
     /// The permission that is missing, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<&'static str>,
+    /// Why it is missing: what each role of the caller lacks there. Whoever sees the thing may know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
 }
 
 impl Error {
@@ -178,6 +181,10 @@ impl IntoResponse for Error {
             status: status.as_u16(),
             detail: self.to_string(),
             field: if let Self::Invalid { field, .. } = &self { Some(field) } else { None },
+            why: match &self {
+                Self::Denied(denial) => denial.because.iter().map(ToString::to_string).collect(),
+                _ => Vec::new(),
+            },
             permission: if let Self::Denied(denial) = &self { Some(denial.permission.as_str()) } else { None },
         };
         let mut response = (status, axum::Json(problem)).into_response();

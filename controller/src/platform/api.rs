@@ -263,6 +263,8 @@ mod tests {
         controller.post(&admin, "/platform/orgs/main/suspend", &Value::Null).await.expect(403);
         let suspended = controller.post(&operator, "/platform/orgs/main/suspend", &Value::Null).await.expect(200);
         assert_eq!(suspended.body["status"], "suspended");
+        let closed = controller.get(&admin, "/orgs/main").await;
+        assert!(matches!(closed.status.as_u16(), 401 | 404), "{}", closed.body);
         controller.post(&operator, "/platform/orgs/main/suspend", &Value::Null).await.expect(409);
         controller.post(&operator, "/platform/orgs/nowhere/suspend", &Value::Null).await.expect(404);
         controller.post(&operator, "/platform/orgs/main/resume", &Value::Null).await.expect(200);

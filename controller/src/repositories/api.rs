@@ -7,10 +7,11 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
+use storage::Session;
 use storage::manifests;
 use storage::names::{Reference, RepoName, Tag};
 use storage::orgs::Org;
-use storage::projects;
+use storage::projects::{self, Project};
 use storage::repositories::{self, Repository, RepositoryFilter};
 use storage::tags;
 use utoipa::{IntoParams, ToSchema};
@@ -141,39 +142,88 @@ pub(crate) async fn list_repositories(
 ) -> Result<Json<Page<RepositoryView>>> {
     let org = actor.sees_org(&state, &slug).await?;
     let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
-    let rows = match query.project {
-        Some(project) => {
-            let (_, project) = actor.can_in_project(Permission::RegistryPull, &state, &slug, &project).await?;
-            let filter = RepositoryFilter { org_id: None, project_id: Some(&project.id) };
-            repositories::list(&mut state.db().read().await?, &filter, &bounds.after, bounds.fetch()).await?
-        }
-        None => in_reach(&actor, &state, &org, &bounds).await?,
+    let project = match query.project {
+        Some(project) => Some(actor.can_in_project(Permission::ProjectRead, &state, &slug, &project).await?.1),
+        None => None,
     };
+    let (rows, next) = in_reach(&actor, &state, &org, project.as_ref(), &bounds).await?;
     let projects = project_slugs(&state, &rows).await?;
-    Ok(Json(bounds.page(rows, |row| &row.name, |row| view(row, &projects))))
+    let page = bounds.page(rows, |row| &row.name, |row| view(row, &projects));
+    Ok(Json(Page { next: page.next.or(next), items: page.items }))
 }
 
-/// What the caller may pull from: everything in the organization, or what is in some of its projects.
-async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Repository>> {
+/// What the caller may pull from, and where to go on if that is not where the page ends: everything in the organization (or
+/// project), what is in some of its projects, or single repositories.
+async fn in_reach(
+    actor: &Actor,
+    state: &State,
+    org: &Org,
+    project: Option<&Project>,
+    bounds: &Bounds,
+) -> Result<(Vec<Repository>, Option<String>)> {
     let reach = actor.principal().reach(Permission::RegistryPull);
+    let around = RepositoryFilter { org_id: Some(&org.id), project_id: project.map(|project| project.id.as_str()) };
     let mut session = state.db().read().await?;
-    if reach.orgs.contains(&org.id) {
-        let filter = RepositoryFilter { org_id: Some(&org.id), project_id: None };
-        return Ok(repositories::list(&mut session, &filter, &bounds.after, bounds.fetch()).await?);
+    let whole = reach.orgs.contains(&org.id) || project.is_some_and(|project| reach.projects.contains(&project.id));
+    if whole {
+        return Ok((repositories::list(&mut session, &around, &bounds.after, bounds.fetch()).await?, None));
+    }
+    let here = |id: &str| project.is_none_or(|project| project.id == id);
+    if reach.partly.iter().any(|part| part.org_id == org.id && part.project_id.as_deref().is_none_or(here)) {
+        return one_by_one(actor, &mut session, &around, bounds).await;
     }
     let mut rows = Vec::new();
-    for project_id in &reach.projects {
+    let mut reached = false;
+    for project_id in reach.projects.iter().filter(|id| here(id)) {
         if actor.may(Permission::RegistryPull, &Resource::Project { org_id: &org.id, project_id }) {
+            reached = true;
             let filter = RepositoryFilter { org_id: None, project_id: Some(project_id) };
             rows.extend(repositories::list(&mut session, &filter, &bounds.after, bounds.fetch()).await?);
         }
     }
-    if rows.is_empty() && reach.projects.is_empty() {
-        actor.can(Permission::RegistryPull, &in_org(org))?;
+    if !reached {
+        match project {
+            Some(project) => {
+                actor.can_named(Permission::RegistryPull, &in_project(project), org, Some(&project.slug))?
+            }
+            None => actor.can_named(Permission::RegistryPull, &in_org(org), org, None)?,
+        }
     }
     rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     rows.truncate(usize::try_from(bounds.fetch()).unwrap_or(usize::MAX));
-    Ok(rows)
+    Ok((rows, None))
+}
+
+/// Rows that one request looks at where each is decided by itself.
+const MOST_LOOKED_AT: usize = 5_000;
+
+/// Those of a list that the caller may pull from; after so many, the page ends early and says where to go on.
+async fn one_by_one(
+    actor: &Actor,
+    session: &mut Session,
+    filter: &RepositoryFilter<'_>,
+    bounds: &Bounds,
+) -> Result<(Vec<Repository>, Option<String>)> {
+    let (mut rows, mut after, mut seen) = (Vec::new(), bounds.after.clone(), 0);
+    while rows.len() <= bounds.limit {
+        if seen >= MOST_LOOKED_AT {
+            return Ok((rows, Some(after)));
+        }
+        let batch = repositories::list(session, filter, &after, crate::page::MAX).await?;
+        let Some(last) = batch.last() else { break };
+        after.clone_from(&last.name);
+        seen += batch.len();
+        rows.extend(batch.into_iter().filter(|row| {
+            let Ok(name) = row.name.parse::<RepoName>() else { return false };
+            actor.may(Permission::RegistryPull, &in_repository(row, &name, None))
+        }));
+    }
+    Ok((rows, None))
+}
+
+/// A repository, as decisions know it.
+fn in_repository<'a>(row: &'a Repository, name: &'a RepoName, tag: Option<&'a str>) -> Resource<'a> {
+    Resource::Repository { org_id: &row.org_id, project_id: Some(&row.project_id), path: name.path(), tag }
 }
 
 async fn project_slugs(state: &State, rows: &[Repository]) -> Result<HashMap<String, String>> {
@@ -181,7 +231,8 @@ async fn project_slugs(state: &State, rows: &[Repository]) -> Result<HashMap<Str
     let mut session = state.db().read().await?;
     for row in rows {
         if !slugs.contains_key(&row.project_id) {
-            slugs.insert(row.project_id.clone(), projects::get(&mut session, &row.project_id).await?.slug);
+            let slug = projects::find(&mut session, &row.project_id).await?.map(|project| project.slug);
+            slugs.insert(row.project_id.clone(), slug.unwrap_or_default());
         }
     }
     Ok(slugs)
@@ -204,7 +255,7 @@ pub(crate) async fn list_tags(
     Path(slug): Path<String>,
     Query(query): Query<TagsQuery>,
 ) -> Result<Json<Page<TagView>>> {
-    let (name, _) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryPull).await?;
+    let (name, _) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
     let mut session = state.db().read().await?;
     let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
     let rows = tags::list(&mut session, &name, &bounds.after, bounds.fetch()).await?;
@@ -212,13 +263,24 @@ pub(crate) async fn list_tags(
     Ok(Json(bounds.page(rows, |row| &row.name, view)))
 }
 
-/// The repository of that name in an organization, and a permission on its project.
+/// What is asked of a repository.
+struct Wish<'a> {
+    permission: Permission,
+    /// The tag that it is about, if it is about one.
+    tag: Option<&'a str>,
+}
+
+impl Wish<'_> {
+    const PULL: Self = Self { permission: Permission::RegistryPull, tag: None };
+}
+
+/// The repository of that name in an organization, pulling from it, and a permission on it.
 async fn repository(
     actor: &Actor,
     state: &State,
     slug: &str,
     name: &str,
-    permission: Permission,
+    wish: &Wish<'_>,
 ) -> Result<(RepoName, Repository)> {
     let org = actor.sees_org(state, slug).await?;
     let name: RepoName = name.parse().map_err(|error| Error::invalid("repository", &error))?;
@@ -226,9 +288,11 @@ async fn repository(
     let project = projects::find_by_slug(&mut session, &org.id, name.project()).await?;
     let seen = project.filter(|p| name.org() == org.slug && actor.may(Permission::ProjectRead, &in_project(p)));
     let project = seen.ok_or(Error::NotFound("repository"))?;
-    actor.can(Permission::RegistryPull, &in_project(&project))?;
+    let of = |tag| Resource::Repository { org_id: &org.id, project_id: Some(&project.id), path: name.path(), tag };
+    // Before it is looked up: what may not be read is not told apart from what is not there.
+    actor.can_named(Permission::RegistryPull, &of(None), &org, Some(&project.slug))?;
+    actor.can_named(wish.permission, &of(wish.tag), &org, Some(&project.slug))?;
     let found = repositories::find(&mut session, &name).await?.ok_or(Error::NotFound("repository"))?;
-    actor.can(permission, &in_project(&project))?;
     Ok((name, found))
 }
 
@@ -244,7 +308,7 @@ pub(crate) async fn get_manifest(
     Path(slug): Path<String>,
     Query(query): Query<ManifestQuery>,
 ) -> Result<Json<ManifestView>> {
-    let (name, _) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryPull).await?;
+    let (name, _) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
     let reference: Reference = query.reference.parse().map_err(|error| Error::invalid("reference", &error))?;
     let found = manifests::find(&mut state.db().read().await?, &name, &reference).await?;
     let found = found.ok_or(Error::NotFound("manifest"))?;
@@ -269,10 +333,25 @@ pub(crate) async fn delete_tag(
     Path(slug): Path<String>,
     Query(query): Query<TagQuery>,
 ) -> Result<StatusCode> {
-    let (_, found) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryDelete).await?;
     let tag: Tag = query.tag.parse().map_err(|error| Error::invalid("tag", &error))?;
+    let wish = Wish { permission: Permission::RegistryDelete, tag: Some(tag.as_str()) };
+    let (_, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
     state.identity().delete_tag(&actor.caller, &found, &tag).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the caller may delete every tag of a repository: a role may be limited to some.
+async fn every_tag(actor: &Actor, state: &State, name: &RepoName, row: &Repository) -> Result<()> {
+    let mut session = state.db().read().await?;
+    let mut after = String::new();
+    loop {
+        let batch = tags::list(&mut session, name, &after, crate::page::MAX).await?;
+        let Some(last) = batch.last() else { return Ok(()) };
+        after.clone_from(&last.name);
+        for tag in &batch {
+            actor.can(Permission::RegistryDelete, &in_repository(row, name, Some(&tag.name)))?;
+        }
+    }
 }
 
 /// Delete a repository
@@ -289,7 +368,9 @@ pub(crate) async fn delete_repository(
     Query(query): Query<RepositoryQuery>,
     extract::Json(confirmation): extract::Json<extract::Confirmation>,
 ) -> Result<StatusCode> {
-    let (_, found) = repository(&actor, &state, &slug, &query.repository, Permission::RegistryDelete).await?;
+    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
+    let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
+    every_tag(&actor, &state, &name, &found).await?;
     if confirmation.confirm != query.repository {
         return Err(Error::invalid("confirm", "type the repository's full name"));
     }
@@ -359,5 +440,33 @@ mod tests {
         controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(204);
         controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(404);
         controller.get(&admin, &by_digest).await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn a_role_for_some_repositories_and_tags_reaches_those_alone() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for name in ["main/a", "main/b", "main/app"] {
+            controller.push(name).await;
+        }
+        let role = json!({"name": "a-only", "base": "PROJECT_ADMIN", "repositories": ["a"], "tags": ["dev-*"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        let some = controller.member("some@example.com", Some(("a-only", Some("defaultproject")))).await;
+        let listed = controller.get(&some, "/orgs/main/repositories").await.expect(200);
+        let names: Vec<&str> =
+            listed.body["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["main/a"]);
+        controller.get(&some, "/orgs/main/tags?repository=main/a").await.expect(200);
+        for other in ["main/b", "main/none"] {
+            let denied = controller.get(&some, &format!("/orgs/main/tags?repository={other}")).await.expect(403);
+            assert_eq!(denied.body["permission"], "registry.pull");
+            assert!(denied.body["why"][0].as_str().unwrap().contains("a-only"), "{}", denied.body);
+        }
+        let tag = "/orgs/main/tags?repository=main/a&tag=v1";
+        controller.call(&some, Method::DELETE, tag, &json!(null)).await.expect(403);
+        let repository = "/orgs/main/repositories?repository=main/a";
+        controller.call(&some, Method::DELETE, repository, &json!({"confirm": "main/a"})).await.expect(403);
+        let mine = "/orgs/main/tags?repository=main/a&tag=dev-1";
+        controller.call(&some, Method::DELETE, mine, &json!(null)).await.expect(404);
     }
 }
