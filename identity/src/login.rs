@@ -21,6 +21,7 @@ use crate::api_key::ApiKey;
 use crate::audit::{Caller, Client, Credential, Entry, Origin, Outcome};
 use crate::core::Identity;
 use crate::limits::{Limit, Throttled};
+use crate::mail::Mail;
 use crate::name::{UserName, normalise};
 use crate::password::Busy;
 use crate::policy::Policy;
@@ -429,14 +430,37 @@ impl Identity {
         key: &NameKey,
         reason: &str,
     ) -> Result<LoginError, LoginError> {
+        let mut locked_until = None;
         let mut tx = self.db().begin().await?;
         if let Some(rule) = known.policy.lockout {
             let failed = login_failures::record(&mut tx, &key.hex, rule, self.now()).await?;
             tracing::info!(failures = failed.failures, locked = failed.locked_until > 0, "log-in refused");
+            locked_until = Some(failed.locked_until).filter(|until| *until > 0);
         }
         self.record_refused(&mut tx, from, known.user.as_ref(), name, reason).await?;
         tx.commit().await?;
+        if let (Some(until), Some(user)) = (locked_until, &known.user) {
+            self.tell_locked(user.name.clone(), until);
+        }
         Ok(LoginError::Refused)
+    }
+
+    /// Writes to somebody that their name is locked. Apart from the answer: a name that nobody has is refused as fast.
+    fn tell_locked(&self, name: String, until: i64) {
+        let this = self.clone();
+        let told = async move {
+            let mut tx = this.db().begin().await?;
+            this.enqueue_mail(&mut tx, &name, None, &Mail::Locked { until }).await?;
+            tx.commit().await
+        };
+        tokio::spawn(
+            async move {
+                if let Err(error) = told.await {
+                    tracing::warn!(%error, "cannot write that a name is locked");
+                }
+            }
+            .in_current_span(),
+        );
     }
 
     /// Records a log-in that was refused: in the organizations of whoever goes by the name, else on the platform.

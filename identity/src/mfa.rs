@@ -14,6 +14,7 @@ use crate::audit::{Caller, Entry};
 use crate::core::Identity;
 use crate::limits::Limit;
 use crate::login::LoginError;
+use crate::mail::Mail;
 use crate::secret::{Secret, sha256_hex};
 use crate::session::{LiveSession, NewSession};
 
@@ -332,6 +333,8 @@ impl Identity {
             return Err(MfaError::Elsewhere);
         }
         self.clear_factors(&mut tx, user_id).await?;
+        let org = storage::orgs::get(&mut tx, org_id).await?;
+        self.enqueue_mail(&mut tx, &member.name, Some(org_id), &Mail::MfaReset { org: &org.name }).await?;
         self.record(&mut tx, by, &Entry { org_id, action: "mfa.reset", target: &member.name, ..Entry::default() })
             .await?;
         tx.commit().await?;
