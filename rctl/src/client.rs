@@ -182,6 +182,14 @@ impl Client {
         matches!(self.credential, Some(Credential::Session(_)))
     }
 
+    /// The public part of the API key, if that is what there is.
+    pub(crate) fn key_id(&self) -> Option<String> {
+        match &self.credential {
+            Some(Credential::ApiKey(key)) => key.expose().split('.').nth(1).map(str::to_owned),
+            _ => None,
+        }
+    }
+
     /// The same server as somebody else.
     pub(crate) fn with_credential(self, credential: Option<Credential>) -> Self {
         Self { credential, ..self }

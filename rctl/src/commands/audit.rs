@@ -14,8 +14,8 @@ mod verify;
 /// Columns of events.
 const COLUMNS: &[Column] = &[
     col("SEQ", &["seq"]),
-    col("TIME", &["at", "time", "created_at"]),
-    col("USER", &["user", "actor"]),
+    col("TIME", &["at"]),
+    col("USER", &["user"]),
     col("ACTION", &["action"]),
     col("TARGET", &["target"]),
     col("OUTCOME", &["outcome"]),
@@ -23,7 +23,7 @@ const COLUMNS: &[Column] = &[
     wide("CLIENT", &["client"]),
     wide("ADDRESS", &["address"]),
     wide("REASON", &["reason"]),
-    wide("AGENT", &["agent", "user_agent"]),
+    wide("AGENT", &["agent"]),
     wide("CREDENTIAL", &["credential"]),
     wide("REQUEST", &["request_id"]),
     wide("DETAIL", &["detail"]),

@@ -170,14 +170,19 @@ async fn with_key(context: &Context) -> Result<()> {
     let key = key.ok_or_else(|| Error::Usage("no API key came on standard input".into()))?;
     let client =
         Client::new(&context.settings, context.verbose)?.with_credential(Some(Credential::ApiKey(key.clone())));
-    let account = client.send(&Call::get(&["account"]).maybe("org", context.settings.org.as_deref())).await?.body;
+    // The list is for whoever has a good key; a key is in one organization, and sees it once it has a role there.
+    let (orgs, _) = client.list(&Call::get(&["orgs"]), 1, |_| ()).await?;
+    let org = context.settings.org.clone().or_else(|| orgs.first()?["slug"].as_str().map(str::to_owned));
+    let account = match (client.key_id(), &org) {
+        (Some(id), Some(org)) => whoami::of_key(&client, &id, org).await?,
+        _ => Value::Null,
+    };
     let user = whoami::name(&account).map(str::to_owned);
-    let org = account["org"].as_str().or_else(|| account["organization"].as_str()).map(str::to_owned);
     store(&context.settings, |profile| {
         profile.api_key = Some(key);
         profile.session = None;
         profile.user = user.clone();
-        profile.org = context.settings.org.clone().or(org).or(profile.org.take());
+        profile.org = org.or(profile.org.take());
     })?;
     context.out.say(&format!("The key of {} is kept for {}.", user.as_deref().unwrap_or("you"), client.endpoint()))
 }

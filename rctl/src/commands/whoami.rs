@@ -1,24 +1,23 @@
 //! Who the credentials are.
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::user::show_rights;
-use crate::client::Call;
+use crate::client::{Call, Client};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::{Column, col};
 
 /// Lines of the answer.
 const COLUMNS: &[Column] = &[
-    col("User", &["user.name", "name", "user"]),
-    col("Kind", &["kind", "user.kind"]),
-    col("First name", &["first_name"]),
-    col("Last name", &["last_name"]),
-    col("Organization", &["org", "organization", "org.slug"]),
+    col("User", &["user.name"]),
+    col("Organization", &["org"]),
     col("Organizations", &["organizations"]),
-    col("Session ends", &["expires_at"]),
-    col("Last access", &["last_access_at", "last_access"]),
+    col("API key", &["key.name"]),
+    col("Projects", &["key.projects"]),
+    col("Permissions", &["key.permissions"]),
+    col("Ends", &["expires_at"]),
     col("Server", &["endpoint"]),
     col("Profile", &["profile"]),
     col("Credential", &["credential"]),
@@ -53,29 +52,43 @@ impl Whoami {
             fields.insert("profile".into(), context.settings.profile.as_str().into());
             let credential = if client.has_session() { "session" } else { "API key" };
             fields.insert("credential".into(), credential.into());
-            if let Some(orgs) = fields.get_mut("organizations").and_then(Value::as_array_mut) {
-                for org in orgs {
-                    if let Some(slug) = org.get("slug").cloned().filter(|_| !context.out.is_data()) {
-                        *org = slug;
-                    }
-                }
-            }
         }
         context.out.item(&account, COLUMNS)
     }
 }
 
-/// The caller's account: of the session, or of the key's user.
+/// Who the caller is: a session's user, or an API key's.
 ///
 /// # Errors
 /// The server's.
 pub(crate) async fn account(context: &Context) -> Result<Value> {
     let client = context.client()?;
-    let path: &[&str] = if client.has_session() { &["session"] } else { &["account"] };
-    Ok(client.send(&Call::get(path)).await?.body)
+    match client.key_id() {
+        Some(id) => of_key(client, &id, &context.org().await?).await,
+        None => Ok(client.send(&Call::get(&["session"])).await?.body),
+    }
+}
+
+/// Who a key is of. One that may not even see itself is still told whose rights it has.
+///
+/// # Errors
+/// The server's.
+pub(crate) async fn of_key(client: &Client, id: &str, org: &str) -> Result<Value> {
+    match client.send(&Call::get(&["orgs", org, "apikeys", id])).await {
+        Ok(reply) => {
+            let key = reply.body;
+            Ok(json!({"user": {"name": key["user"]}, "org": org, "expires_at": key["expires_at"], "key": key}))
+        }
+        Err(Error::Refused(problem)) if matches!(problem.status, 403 | 404) => {
+            let path = ["orgs", org, "auth", "why"];
+            let answer = client.send(&Call::get(&path).query("permission", "org.read")).await?.body;
+            Ok(json!({"user": {"name": answer["user"]}, "org": org}))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The name in an account.
 pub(crate) fn name(account: &Value) -> Option<&str> {
-    account["user"]["name"].as_str().or_else(|| account["name"].as_str()).or_else(|| account["user"].as_str())
+    account["user"]["name"].as_str()
 }

@@ -55,6 +55,7 @@ fn a_whole_export_is_confirmed_by_the_server() {
     let ran = Desk::at(&server).run_with(&["audit", "verify", "-"], &export()).expect(0);
     assert!(ran.out.contains("knows the last event"), "{ran:?}");
     let asked = &server.asked()[0];
+    assert_eq!(asked.body["trailer"]["count"], 3);
     assert_eq!((asked.line.as_str(), &asked.body["seq"]), ("POST /api/v1/orgs/acme/audit/confirm", &json!(3)));
 }
 

@@ -25,7 +25,10 @@ fn docker_stores_gets_lists_and_erases() {
 
 #[test]
 fn it_answers_by_docker_s_name_with_the_profile_s_key() {
-    let server = Server::start(vec![say(200, &json!({"name": "ci", "org": "acme"}))]);
+    let server = Server::start(vec![
+        say(200, &json!({"items": [{"slug": "acme"}], "next": null})),
+        say(200, &json!({"user": "ci"})),
+    ]);
     let desk = Desk::bare().env("RCTL_REST_ENDPOINT", &server.url);
     desk.run_with(&["login", "--api-key-stdin"], &format!("ra2.{KEY_ID}.{KEY_SECRET}\n")).expect(0);
     let link = desk.path("docker-credential-rctl");
@@ -42,7 +45,7 @@ fn it_answers_by_docker_s_name_with_the_profile_s_key() {
 
 #[test]
 fn tools_without_docker_read_a_file() {
-    let server = Server::start(vec![say(200, &json!({"name": "ci"}))]);
+    let server = Server::start(vec![say(200, &json!({"user": "ci"}))]);
     let desk = Desk::at(&server);
     desk.run(&["registry", "login", "reg.example:6000"]).expect(0);
     let file = desk.path(".config/containers/auth.json");
@@ -52,7 +55,7 @@ fn tools_without_docker_read_a_file() {
 
 #[test]
 fn docker_gets_the_key_on_its_standard_input() {
-    let server = Server::start(vec![say(200, &json!({"name": "ci"}))]);
+    let server = Server::start(vec![say(200, &json!({"user": "ci"}))]);
     let desk = Desk::at(&server);
     let bin = desk.path("bin");
     std::fs::create_dir(&bin).unwrap();

@@ -94,8 +94,11 @@ fn only_web_addresses_are_shown_and_opened() {
 
 #[test]
 fn a_key_comes_by_standard_input() {
-    let server =
-        Server::start(vec![say(200, &json!({"name": "ci", "org": "acme"})), problem(401, "unauthenticated", "log in")]);
+    let server = Server::start(vec![
+        say(200, &json!({"items": [{"slug": "acme"}], "next": null})),
+        say(200, &json!({"user": "ci"})),
+        problem(401, "unauthenticated", "log in"),
+    ]);
     let desk = Desk::bare().env("RCTL_REST_ENDPOINT", &server.url);
     let key = format!("ra2.{KEY_ID}.{KEY_SECRET}");
     desk.run_with(&["login", "--api-key-stdin"], &format!("{key}\n")).expect(0);
@@ -137,7 +140,7 @@ fn profiles_are_made_shown_and_changed() {
 
 #[test]
 fn a_new_endpoint_does_not_get_the_old_credentials() {
-    let server = Server::start(vec![say(200, &json!({"name": "ci"}))]);
+    let server = Server::start(vec![say(200, &json!({"items": [], "next": null}))]);
     let desk = Desk::bare();
     let key = format!("ra2.{KEY_ID}.{KEY_SECRET}\n");
     desk.run_with(&["login", "--api-key-stdin", "--endpoint", &server.url], &key).expect(0);

@@ -18,7 +18,7 @@ fn samples() -> Vec<(&'static str, Vec<&'static str>, Value)> {
         "expires_at": "2026-04-01T00:00:00Z", "last_used_at": null, "projects": ["web"], "permissions": []});
     let binding = json!({"id": "bb22", "user": null, "group": "ops", "role": "NAMESPACE_ADMIN", "project": "web",
         "namespaces": ["blue", "green"], "created_at": "2026-01-01T00:00:00Z"});
-    let event = json!({"seq": 7, "at": "2026-03-01T10:00:00Z", "actor": "bob@acme.example", "action": "user.create",
+    let event = json!({"seq": 7, "at": "2026-03-01T10:00:00Z", "user": "bob@acme.example", "action": "user.create",
         "target": "ci", "outcome": "ok", "client": "cli", "address": "192.0.2.7", "detail": {"kind": "machine"}});
     vec![
         ("users", vec!["get", "users"], page(&json!([user, machine]))),
@@ -69,7 +69,12 @@ fn samples() -> Vec<(&'static str, Vec<&'static str>, Value)> {
             vec!["auth", "why", "registry.push"],
             json!({"allowed": false, "because": ["no role of yours has it", "you are in no group"], "missing": "registry.push on web"}),
         ),
-        ("whoami", vec!["whoami"], json!({"name": "bob@acme.example", "kind": "local"})),
+        (
+            "whoami",
+            vec!["whoami"],
+            json!({"id": "aa11", "name": "laptop", "user": "bob@acme.example", "created_at": "2026-01-01T00:00:00Z",
+                "expires_at": "2026-04-01T00:00:00Z", "projects": ["web"], "permissions": null}),
+        ),
     ]
 }
 

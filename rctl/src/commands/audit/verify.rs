@@ -1,7 +1,8 @@
-//! Verification: the chain of an export is checked here, and the server is asked whether it knows the last event.
+//! Verification: the chain of an export is checked here, and the server is asked whether it knows the last event and made the
+//! seal.
 //!
-//! The chain alone shows every edit, removal and reordering, unless whoever did it hashed the rest anew; the server's word on
-//! the last event rules that out.
+//! The chain alone shows every edit, removal and reordering, unless whoever did it hashed the rest anew; the server's word
+//! rules that out.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -89,11 +90,12 @@ async fn confirm(context: &Context, report: &Report) -> Result<&'static str> {
         return Ok("not asked: there is no event");
     }
     let org = context.settings.org.as_deref().unwrap_or(&report.header.org);
-    let body = json!({"seq": report.trailer.last_seq, "hash": report.trailer.last_hash});
+    let trailer = &report.trailer;
+    let body = json!({"seq": trailer.last_seq, "hash": trailer.last_hash, "trailer": trailer});
     match context.client()?.send(&Call::post(&["orgs", org, "audit", "confirm"]).body(body)).await {
-        Ok(reply) if reply.body["genuine"] == Value::Bool(true) => Ok("knows the last event"),
+        Ok(reply) if reply.body["genuine"] == Value::Bool(true) => Ok("knows the last event, and sealed this export"),
         Ok(_) => Err(Error::NotGenuine(
-            "the server does not know the last event: the export was made anew or changed".into(),
+            "the server does not know the last event, or did not seal this export: it was made anew or changed".into(),
         )),
         Err(Error::Unreachable { .. }) => {
             note("note: the server does not answer: the last event is not confirmed");
