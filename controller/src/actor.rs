@@ -17,6 +17,7 @@ use storage::orgs::{self, Org};
 use storage::projects::{self, Project};
 
 use crate::State;
+use crate::audit::Trail;
 use crate::error::{Error, Result};
 use crate::sessions;
 
@@ -30,6 +31,8 @@ const CSRF_TOKEN: &str = "x-csrf-token";
 pub(crate) struct Actor {
     /// The user and their rights, what they showed, and where they are.
     pub(crate) caller: Caller,
+    /// What the audit log learns of the request.
+    trail: Trail,
 }
 
 /// The holder of a session, even of one that must first choose a new password.
@@ -66,6 +69,13 @@ impl FromRequestParts<State> for Holder {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
         let (secret, kind) = session_secret(&parts.headers, state).ok_or(Error::Unauthenticated)?;
         let session = state.identity().find_session(&secret, kind).await?.ok_or(Error::Unauthenticated)?;
+        let client = if kind == SessionKind::Cli { Client::Cli } else { Client::Browser };
+        let caller = Caller {
+            principal: Arc::clone(&session.principal),
+            credential: Credential::Session(session.id.clone()),
+            origin: origin(parts, client),
+        };
+        trail(parts).caller(&caller);
         // Not for safe methods: those change nothing, and their answers are not for other sites to read. Nor for bearer
         // tokens, which no browser sends by itself.
         let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -73,12 +83,6 @@ impl FromRequestParts<State> for Holder {
         if kind == SessionKind::Browser && !safe && !session.csrf_matches(given) {
             return Err(Error::CsrfToken);
         }
-        let client = if kind == SessionKind::Cli { Client::Cli } else { Client::Browser };
-        let caller = Caller {
-            principal: Arc::clone(&session.principal),
-            credential: Credential::Session(session.id.clone()),
-            origin: origin(parts, client),
-        };
         Ok(Self { session, caller })
     }
 }
@@ -128,7 +132,7 @@ impl FromRequestParts<State> for Actor {
         let holder = Holder::from_request_parts(parts, state).await?;
         holder.full()?;
         sessions::api::note_visit(state, &holder.session).await;
-        Ok(Self { caller: holder.caller })
+        Ok(Self { caller: holder.caller, trail: trail(parts) })
     }
 }
 
@@ -145,6 +149,11 @@ fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
     }
 }
 
+/// What the audit log learns of a request.
+fn trail(parts: &Parts) -> Trail {
+    parts.extensions.get::<Trail>().cloned().unwrap_or_default()
+}
+
 /// Where a request comes from, as the server noted it.
 pub(crate) fn origin(parts: &Parts, client: Client) -> Origin {
     origin_as(&parts.extensions.get::<Origin>().cloned().unwrap_or_default(), client)
@@ -157,7 +166,10 @@ fn origin_as(origin: &Origin, client: Client) -> Origin {
 
 impl Actor {
     fn new(principal: Arc<Principal>, credential: Credential, parts: &Parts) -> Self {
-        Self { caller: Caller { principal, credential, origin: origin(parts, Client::Api) } }
+        let caller = Caller { principal, credential, origin: origin(parts, Client::Api) };
+        let trail = trail(parts);
+        trail.caller(&caller);
+        Self { caller, trail }
     }
 
     /// The user and their rights.
@@ -216,9 +228,19 @@ impl Actor {
     /// 404 where not.
     pub(crate) async fn sees_org(&self, state: &State, slug: &str) -> Result<Org> {
         let found = orgs::find_by_slug(&mut state.db().read().await?, slug).await?;
-        let org = found.filter(|org| self.is_shown(org)).ok_or(Error::NotFound("organization"))?;
+        let org = self.seen(found, |org| self.is_shown(org)).ok_or(Error::NotFound("organization"))?;
         state.identity().note_visit(&org.id, &self.principal().user_id, self.caller.origin.client).await;
         Ok(org)
+    }
+
+    /// What was found, where the caller may see it.
+    fn seen<T>(&self, found: Option<T>, may: impl FnOnce(&T) -> bool) -> Option<T> {
+        let there = found.is_some();
+        let seen = found.filter(may);
+        if there && seen.is_none() {
+            self.trail.hidden();
+        }
+        seen
     }
 
     /// Whether the caller may see that an organization exists.
@@ -239,7 +261,7 @@ impl Actor {
     ) -> Result<(Org, Project)> {
         let org = self.sees_org(state, org).await?;
         let found = projects::find_by_slug(&mut state.db().read().await?, &org.id, project).await?;
-        let seen = found.filter(|project| self.may(Permission::ProjectRead, &in_project(project)));
+        let seen = self.seen(found, |project| self.may(Permission::ProjectRead, &in_project(project)));
         let project = seen.ok_or(Error::NotFound("project"))?;
         self.can_named(permission, &in_project(&project), &org, Some(&project.slug))?;
         Ok((org, project))

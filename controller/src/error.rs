@@ -11,6 +11,8 @@ use identity::rbac::Denial;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::audit::Refused;
+
 /// Result of a handler.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -187,7 +189,11 @@ impl IntoResponse for Error {
             },
             permission: if let Self::Denied(denial) = &self { Some(denial.permission.as_str()) } else { None },
         };
+        let refused = Refused { reason: problem.detail.clone(), permission: problem.permission };
         let mut response = (status, axum::Json(problem)).into_response();
+        if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
+            response.extensions_mut().insert(refused);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {

@@ -6,6 +6,7 @@
 
 mod actor;
 mod api_keys;
+mod audit;
 mod bindings;
 mod devices;
 mod docs;
@@ -92,6 +93,7 @@ pub fn router(state: State) -> Router {
         .route("/docs/style.css", axum::routing::get(docs::get_style))
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), audit::note_denials))
         .layer(axum::middleware::from_fn(harden))
         .with_state(state)
 }

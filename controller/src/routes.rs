@@ -62,9 +62,9 @@ macro_rules! routes {
 
 use Access::{Anyone, LoggedIn, Needs, Session};
 use Permission::{
-    ApikeyOwn, GroupRead, GroupWrite, IssuerRead, IssuerWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate, PlatformHealth,
-    PlatformOrgCreate, PlatformOrgManage, PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead, ProjectUpdate,
-    RegistryDelete, RegistryPull, RoleRead, RoleWrite, SettingsRead, SettingsWrite, UserRead, UserWrite,
+    ApikeyOwn, GroupRead, GroupWrite, IssuerRead, IssuerWrite, MemberRead, MemberWrite, OrgRead, OrgUpdate,
+    PlatformHealth, PlatformOrgCreate, PlatformOrgManage, PlatformOrgRead, ProjectCreate, ProjectDelete, ProjectRead,
+    ProjectUpdate, RegistryDelete, RegistryPull, RoleRead, RoleWrite, SettingsRead, SettingsWrite, UserRead, UserWrite,
 };
 
 routes! {
@@ -173,4 +173,10 @@ routes! {
     delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::api::delete_repository;
     delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
     get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => repositories::api::get_manifest;
+
+    get    "/orgs/{org}/audit"                    Needs(Permission::AuditRead) => audit::api::list_events;
+    get    "/orgs/{org}/audit/{seq}"              Needs(Permission::AuditRead) => audit::api::get_event;
+    get    "/orgs/{org}/audit/export"             Needs(Permission::AuditRead) => audit::api::export_events;
+    post   "/orgs/{org}/audit/confirm"            Needs(Permission::AuditRead) => audit::api::confirm_event;
+    get    "/platform/audit"                      Needs(Permission::PlatformAudit) => audit::api::list_platform_events;
 }

@@ -39,6 +39,8 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    /// The body as text, where it is any.
+    pub(crate) raw: String,
 }
 
 impl Reply {
@@ -108,7 +110,13 @@ impl Controller {
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Reply { status: parts.status, headers: parts.headers, body }
+        let raw = String::from_utf8_lossy(&bytes).into_owned();
+        Reply { status: parts.status, headers: parts.headers, body, raw }
+    }
+
+    /// Waits until every event that was noted is in the audit log.
+    pub(crate) async fn settle(&self) {
+        self.identity.settle().await;
     }
 
     /// Sends JSON (or nothing, where that is null) to a path below `/api/v1`.

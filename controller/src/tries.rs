@@ -106,6 +106,11 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("delete /orgs/{org}/repositories", "?repository={org}/web/app", r#"{"confirm": "{org}/web/app"}"#),
     ("delete /orgs/{org}/tags", "?repository={org}/web/app&tag=v1", ""),
     ("get /orgs/{org}/manifest", "?repository={org}/web/app&reference=v1", ""),
+    ("get /orgs/{org}/audit", "?outcome=ok&action=login.*", ""),
+    ("get /orgs/{org}/audit/{seq}", "", ""),
+    ("get /orgs/{org}/audit/export", "?format=csv", ""),
+    ("post /orgs/{org}/audit/confirm", "", r#"{"seq": 1, "hash": "none"}"#),
+    ("get /platform/audit", "", ""),
 ];
 
 fn find(route: &Route) -> (&'static str, &'static str) {
@@ -125,7 +130,7 @@ pub(crate) fn path_with(route: &Route, org: &str, id: &str) -> String {
         .replace("{role}", "crew-role")
         .replace("{name}", TARGET)
         .replace("{id}", id);
-    let path = path.replace("{user_code}", "BCDF-GHJK");
+    let path = path.replace("{user_code}", "BCDF-GHJK").replace("{seq}", "1");
     format!("{path}{query}").replace("{org}", org)
 }
 

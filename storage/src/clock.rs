@@ -92,6 +92,60 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Reads a time of RFC 3339 (`2026-11-24T10:00:00.123+01:00`), or the beginning of a day in UTC (`2026-11-24`), as unix
+/// milliseconds. A space stands for the plus sign that it is in a query.
+#[must_use]
+pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    };
+    let is = |at: usize, allowed: &[u8]| text.as_bytes().get(at).is_some_and(|b| allowed.contains(b));
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    if !is(4, b"-") || !is(7, b"-") || !(1..=12).contains(&month) {
+        return None;
+    }
+    let days = days_of(year, month, day);
+    if date(days) != (year, month, day) {
+        return None;
+    }
+    if text.len() == 10 {
+        return Some(days * 86_400_000);
+    }
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if !is(10, b"Tt ") || !is(13, b":") || !is(16, b":") || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let (millis, zone) = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let end = fraction.find(|c: char| !c.is_ascii_digit())?;
+            let (digits, zone) = fraction.split_at(end);
+            (format!("{digits:0<3}").get(..3).filter(|_| !digits.is_empty())?.parse::<i64>().ok()?, zone)
+        }
+        None => (0, rest),
+    };
+    let offset = match (zone.len(), zone.split_at_checked(1)?) {
+        (1, ("Z" | "z", _)) => 0,
+        (6, (sign @ ("+" | "-" | " "), hours)) => {
+            let (h, m) = hours.split_once(':')?;
+            let minutes = h.parse::<i64>().ok()? * 60 + m.parse::<i64>().ok()?;
+            if sign == "-" { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    Some((days * 86_400 + hour * 3600 + minute * 60 + second - offset * 60) * 1000 + millis)
+}
+
+/// The inverse of [`date`] (`days_from_civil`).
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 /// The beginning, in UTC, of the month that a time lies in (both unix milliseconds).
 #[must_use]
 pub fn month_of(unix_ms: i64) -> i64 {
@@ -143,6 +197,33 @@ mod tests {
             (-1, "1969-12-01T00:00:00Z"),
         ] {
             assert_eq!(rfc3339(super::month_of(at * 1000 + 999) / 1000), begin);
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400_000)),
+            ("2026-11-24T10:00:00.5Z", Some(1_795_514_400_500)),
+            ("2026-11-24t11:00:00.1239+01:00", Some(1_795_514_400_123)),
+            ("2026-11-24T11:00:00 01:00", Some(1_795_514_400_000)),
+            ("2026-11-24T09:30:00-00:30", Some(1_795_514_400_000)),
+            ("2026-11-24", Some(1_795_478_400_000)),
+            ("2026-02-30", None),
+            ("2026-13-01", None),
+            ("2026-11-24T10:00:00", None),
+            ("2026-11-24T24:00:00Z", None),
+            ("2026-11-24T10:00:00.Z", None),
+            ("2026-11-24T10:00:00+0100", None),
+            ("yesterday", None),
+            ("", None),
+            ("2026-11-2é", None),
+        ] {
+            assert_eq!(super::parse_rfc3339_ms(text), expected, "{text}");
+        }
+        for at in (-100_000..100_000).step_by(37) {
+            assert_eq!(super::parse_rfc3339_ms(&rfc3339(at * 86_400)), Some(at * 86_400_000));
         }
     }
 }
