@@ -36,6 +36,9 @@ pub(crate) fn set_cookie(value: &str, seconds: i64, secure: bool) -> HeaderValue
 }
 
 #[cfg(test)]
+mod doors;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -261,6 +261,8 @@ async function begin() {
   const query = new URLSearchParams(location.search);
   const page = document.body.dataset.page;
   if (page === "password-reset") {
+    // A link that is opened in this very tab changes nothing but what stands behind the hash.
+    window.addEventListener("hashchange", () => location.reload());
     const token = new URLSearchParams(location.hash.slice(1)).get("token") || query.get("token");
     // Neither the history nor a screenshot keeps the link's secret.
     if (token) history.replaceState(null, "", "/password-reset");
