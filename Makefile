@@ -33,7 +33,7 @@ schema: tools ## The REST API against its own OpenAPI document, by schemathesis
 	$(CARGO) build
 	tests/tools/schemathesis.sh
 
-people: tools ## A mail server that insists on TLS, and a passkey in a real browser
+people: tools ## A mail server that insists on TLS, a passkey in a real browser, a real OpenID Connect provider
 	$(CARGO) test --test people
 
 propagation: ## How soon a change of rights is felt at every door, printed

@@ -195,10 +195,7 @@ impl Identity {
         // What follows is read whatever was found, under a name that nobody has.
         let org_id = org.as_ref().map_or("", |org| org.id.as_str());
         let machine = crate::name::normalise(account.machine);
-        let mut user = users::find_by_name(&mut session, &row_name(&machine, org_id)).await?;
-        if user.is_none() {
-            user = users::find_by_name(&mut session, &machine).await?;
-        }
+        let user = users::find_by_name(&mut session, &users::row_name(&machine, org_id)).await?;
         let user_id = user.as_ref().map_or("", |user| user.id.as_str());
         let member = memberships::find(&mut session, org_id, user_id).await?;
         let trusts = trusted_issuers::list_of_user(&mut session, org_id, user_id, trusts::PER_MACHINE).await?;
@@ -291,16 +288,6 @@ impl Identity {
             tracing::warn!(%error, trust.id, "cannot note that a trust was used");
         }
     }
-}
-
-/// Name of a machine's row: machines of two organizations may be called alike.
-fn row_name(machine: &str, org_id: &str) -> String {
-    format!("{machine}:{org_id}")
-}
-
-/// What people call a user of that row name.
-fn shown_name(row: &str) -> &str {
-    row.split(':').next().unwrap_or_default()
 }
 
 #[cfg(test)]

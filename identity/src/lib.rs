@@ -4,9 +4,10 @@
 //! [`rbac::authorize`]), [`scope`] (docker's scope grammar), [`token`] (signing and checking access tokens), [`password`]
 //! and [`api_key`] (what a secret must look like and how it is kept). [`Identity`] joins them to the rows: [`login`] is the
 //! one sequence behind every door, [`mfa`] what it asks for besides a password, [`limits`] how often somebody may try;
-//! [`session`], [`refresh`] and [`device`] are what a log-in leaves behind, [`keys`] is the ring of
-//! signing keys, [`principal`] the live rights of a user, cached for half a second at most, and [`admin`] every change
-//! to them, each in one transaction with the epoch that makes it felt at once.
+//! [`federation`] is the way in for machines that bring a token of somebody else's issuer; [`session`], [`refresh`] and
+//! [`device`] are what a log-in leaves behind, [`keys`] is the ring of signing keys, [`principal`] the live rights of a user,
+//! cached for half a second at most, and [`admin`] every change to them, each in one transaction with the epoch that makes
+//! it felt at once.
 
 pub mod access;
 pub mod admin;

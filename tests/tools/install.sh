@@ -7,6 +7,7 @@
 #   install.sh fuzz         only cargo-fuzz
 #   install.sh python       only the Python packages
 #   install.sh node         only the packages of Node.js
+#   install.sh oidc         only the OpenID Connect provider
 #
 # Programs that Debian lacks are built at the versions pinned below into target/tools/bin, one
 # after another at low priority; Python packages go to target/tools/py, those of Node.js to
@@ -111,6 +112,14 @@ node_programs() {
     "$tools/node" "${node_packages[@]}"
 }
 
+# The provider of tests/tools/oidc, at the versions of its lock file.
+oidc_provider() {
+  local source=$root/tests/tools/oidc
+  fill oidc "provider of tests/tools/oidc ($(cat "$source"/package-lock.json "$source"/provider.mjs | sha256sum | cut -c 1-16))" \
+    bash -euc 'mkdir "$0" && cp "$1"/package.json "$1"/package-lock.json "$1"/provider.mjs "$0" && cd "$0" &&
+      npm ci --no-audit --no-fund' "$tools/oidc" "$source"
+}
+
 cargo_tool() {
   local name=$1 version=$2
   build "$name" "$version" env CARGO_TARGET_DIR="$tools/cargo-build" \
@@ -131,12 +140,13 @@ go_programs() {
 }
 
 case ${1:-all} in
-  all) debian; python_programs; node_programs; go_programs; cargo_tool cargo-deny 0.20.2 ;;
+  all) debian; python_programs; node_programs; oidc_provider; go_programs; cargo_tool cargo-deny 0.20.2 ;;
   debian) debian ;;
   python) python_programs ;;
   node) node_programs ;;
+  oidc) oidc_provider ;;
   check) cargo_tool cargo-deny 0.20.2 ;;
   fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
-  *) die "unknown part '$1': all, debian, check, fuzz, python or node" ;;
+  *) die "unknown part '$1': all, debian, check, fuzz, python, node or oidc" ;;
 esac
 say "ready in $tools/bin"

@@ -248,8 +248,8 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
 }
 
 async fn view(session: &mut Session, trust: TrustedIssuer) -> Result<IssuerView> {
-    let user = users::find(session, &trust.user_id).await?.map(|user| user.name).unwrap_or_default();
-    let user = user.split(':').next().unwrap_or_default().to_owned();
+    let user = users::find(session, &trust.user_id).await?;
+    let user = user.map(|user| user.shown_name().to_owned()).unwrap_or_default();
     let (rules, keys) = (parse(&trust.rules)?, trust.keys.as_deref().map(parse).transpose()?);
     let TrustedIssuer { id, name, issuer, audience, created_at, last_used_at, .. } = trust;
     Ok(IssuerView { id, name, user, issuer, audience, rules, keys, created_at, last_used_at })

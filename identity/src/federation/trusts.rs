@@ -242,7 +242,7 @@ impl Identity {
         detail: Value,
         org_id: &str,
     ) -> storage::Result<()> {
-        let target = super::shown_name(machine);
+        let target = users::shown_name(machine);
         self.record(tx, by, &Entry { org_id, action, target, detail, ..Entry::default() }).await
     }
 }
