@@ -33,6 +33,8 @@ pub(crate) struct Actor {
     pub(crate) caller: Caller,
     /// What the audit log learns of the request.
     trail: Trail,
+    /// Id of the organization that the session chose, or that the API key belongs to.
+    pub(crate) org_id: Option<String>,
 }
 
 /// The holder of a session, even of one that must first choose a new password.
@@ -132,7 +134,7 @@ impl FromRequestParts<State> for Actor {
         let holder = Holder::from_request_parts(parts, state).await?;
         holder.full()?;
         sessions::api::note_visit(state, &holder.session).await;
-        Ok(Self { caller: holder.caller, trail: trail(parts) })
+        Ok(Self { caller: holder.caller, trail: trail(parts), org_id: holder.session.org_id })
     }
 }
 
@@ -166,10 +168,11 @@ fn origin_as(origin: &Origin, client: Client) -> Origin {
 
 impl Actor {
     fn new(principal: Arc<Principal>, credential: Credential, parts: &Parts) -> Self {
+        let org_id = principal.key_org.clone();
         let caller = Caller { principal, credential, origin: origin(parts, Client::Api) };
         let trail = trail(parts);
         trail.caller(&caller);
-        Self { caller, trail }
+        Self { caller, trail, org_id }
     }
 
     /// The user and their rights.

@@ -4,6 +4,7 @@
 //! its `actor` for the thing and the permission in one line, calls identity or storage, and renders. Failures are problem
 //! details ([`error`]). [`openapi`] is the same routes as a document, kept in `openapi.json` for review.
 
+mod account;
 mod actor;
 mod api_keys;
 mod audit;

@@ -81,6 +81,8 @@ routes! {
     post   "/password/forgot"                     Anyone                   => passwords::api::forgot_password;
     post   "/password/reset"                      Anyone                   => passwords::api::reset_password;
 
+    get    "/account"                             LoggedIn                 => account::api::get_account;
+    patch  "/account"                             LoggedIn                 => account::api::update_account;
     get    "/account/sessions"                    Session                  => sessions::list::list_own_sessions;
     delete "/account/sessions"                    Session                  => sessions::list::end_other_sessions;
     delete "/account/sessions/{id}"               Session                  => sessions::list::end_own_session;

@@ -21,6 +21,8 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /session", "", ""),
     ("post /password", "", r#"{"current": "wrong", "new": "another good password"}"#),
     ("post /session/org", "", r#"{"org": "{org}"}"#),
+    ("get /account", "", ""),
+    ("patch /account", "", r#"{"first_name": "Ann"}"#),
     ("get /account/sessions", "", ""),
     ("delete /account/sessions", "", ""),
     ("delete /account/sessions/{id}", "", ""),

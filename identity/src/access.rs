@@ -1,8 +1,11 @@
 //! Access tokens: what was asked, cut to what may be granted, signed. Asking too much is never an error.
 
+use std::collections::BTreeSet;
+
 use storage::names::{RepoName, new_id};
 use storage::{orgs, projects};
 
+use crate::audit::Client;
 use crate::core::Identity;
 use crate::login::Login;
 use crate::rbac::{Permission, Principal, Resource, authorize};
@@ -88,7 +91,24 @@ impl Identity {
         };
         let signer = self.ring().signer(now).ok_or(IssueError::NoKey)?;
         let token = signer.sign(&claims)?;
+        // By an API key it is noted where the key is.
+        if let Some(login) = login.filter(|login| login.key.is_none()) {
+            self.note_pull_or_push(login, &claims.access).await?;
+        }
         Ok(IssuedToken { token, expires_in: end - now, issued_at: now, access: claims.access })
+    }
+
+    /// Notes that somebody came to the organizations whose repositories they got a token for.
+    async fn note_pull_or_push(&self, login: &Login, access: &[Access]) -> storage::Result<()> {
+        let names = access.iter().filter(|access| !access.actions.is_empty()).map(|access| access.name.as_str());
+        let slugs: BTreeSet<&str> = names.filter_map(|name| name.split_once('/')).map(|(org, _)| org).collect();
+        for slug in slugs {
+            let org = orgs::find_by_slug(&mut self.db().read().await?, slug).await?;
+            if let Some(org) = org {
+                self.note_visit(&org.id, &login.principal.user_id, Client::Docker).await;
+            }
+        }
+        Ok(())
     }
 
     /// Cuts scopes to rights. Repositories and the catalog stay in the list even where nothing is left of them, so that the

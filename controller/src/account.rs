@@ -1,0 +1,3 @@
+//! Oneself, in the organization that was chosen.
+
+pub(crate) mod api;
