@@ -15,6 +15,7 @@ mod mounts;
 mod names;
 mod operations;
 mod ranges;
+mod rctl;
 mod referrers;
 mod replay;
 #[path = "../support/mod.rs"]

@@ -11,8 +11,6 @@ fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
     DOCUMENT.get_or_init(|| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../controller/openapi.json");
-        let path =
-            std::env::var_os("RCTL_CONTRACT").map(std::path::PathBuf::from).filter(|p| p.is_file()).unwrap_or(path);
         serde_json::from_slice(&std::fs::read(path).expect("the document")).expect("JSON")
     })
 }
