@@ -9,6 +9,9 @@ mod role;
 
 use std::fmt;
 
+use storage::names::RepoName;
+use storage::repositories::Repository;
+
 pub use custom::{CustomRole, Given, RuleError, assignable};
 pub use explain::{Explanation, Held, Reason, explain};
 pub use narrowing::Narrowing;
@@ -215,7 +218,8 @@ pub fn authorize(principal: &Principal, permission: Permission, resource: &Resou
 fn operate(principal: &Principal, permission: Permission) -> Decision {
     let role = Role::find(Role::PLATFORM_OPERATOR);
     let allowed = role.is_some_and(|role| role.permissions().contains(&permission));
-    if principal.operator && principal.key_org.is_none() && allowed {
+    let in_person = principal.key_org.is_none() && principal.narrowing == Narrowing::default();
+    if principal.operator && in_person && allowed {
         Decision::Allow(Basis::Operator)
     } else {
         deny(principal, permission, &Resource::Platform)
@@ -348,6 +352,14 @@ impl Principal {
         reach.partly.sort_unstable();
         reach.partly.dedup();
         reach
+    }
+
+    /// Whether the principal has a permission in a repository.
+    #[must_use]
+    pub fn may_in(&self, permission: Permission, repository: &Repository) -> bool {
+        let Ok(name) = repository.name.parse::<RepoName>() else { return false };
+        let (org_id, project_id) = (repository.org_id.as_str(), Some(repository.project_id.as_str()));
+        authorize(self, permission, &Resource::Repository { org_id, project_id, path: name.path(), tag: None }).is_allowed()
     }
 
     /// Whether the principal may give `role` on `resource`: it takes `member.write` there, and every permission that the

@@ -306,8 +306,14 @@ pub(crate) mod session {
         // The credential's own epoch must not have moved: a password reset ends what the old password began.
         let same_credential =
             epochs.is_some_and(|epochs| upload.epochs.split('.').next() == epochs.to_string().split('.').next());
-        let project = Resource::Project { org_id: &upload.org_id, project_id: &upload.project_id };
-        Ok(same_credential && authorize(&principal, Permission::RegistryPush, &project).is_allowed())
+        let Ok(name) = upload.repository.parse::<RepoName>() else { return Ok(false) };
+        let repository = Resource::Repository {
+            org_id: &upload.org_id,
+            project_id: Some(&upload.project_id),
+            path: name.path(),
+            tag: None,
+        };
+        Ok(same_credential && authorize(&principal, Permission::RegistryPush, &repository).is_allowed())
     }
 
     /// Constant-time equality.

@@ -31,9 +31,19 @@ pub(crate) async fn list(state: &State, bearer: &Bearer, wanted: &Page) -> Resul
         let orgs = reach.orgs.iter().map(|org| RepositoryFilter { org_id: Some(org), project_id: None });
         let projects =
             reach.projects.iter().map(|project| RepositoryFilter { org_id: None, project_id: Some(project) });
+        // Of these only what matches the patterns of some role.
+        let parts = reach.partly.iter().map(|part| match &part.project_id {
+            Some(project) => RepositoryFilter { org_id: None, project_id: Some(project) },
+            None => RepositoryFilter { org_id: Some(&part.org_id), project_id: None },
+        });
+        let may = |row: &repositories::Repository| principal.may_in(Permission::RegistryPull, row);
         let mut session = state.db().read().await?;
-        for filter in orgs.chain(projects) {
-            let found = repositories::list(&mut session, &filter, &wanted.last, rows).await?;
+        let whole = orgs.chain(projects).map(|filter| (filter, false));
+        for (filter, partly) in whole.chain(parts.map(|filter| (filter, true))) {
+            let found = match partly {
+                false => repositories::list(&mut session, &filter, &wanted.last, rows).await?,
+                true => repositories::list_where(&mut session, &filter, &wanted.last, rows, &may).await?,
+            };
             names.extend(found.into_iter().map(|repository| repository.name));
             // What lies behind the first `limit + 1` is of no use: memory does not grow with the number of bindings.
             if names.len() > 2 * (limit + 1) {

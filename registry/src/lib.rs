@@ -10,6 +10,7 @@ pub mod auth;
 mod blobs;
 mod catalog;
 pub mod error;
+mod limits;
 pub mod manifest;
 mod manifests;
 mod page;

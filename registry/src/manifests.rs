@@ -7,6 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use identity::audit::Caller;
+use identity::rbac::Permission;
 use storage::Tx;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
@@ -17,13 +18,15 @@ use crate::blobs::{check_match, none_match, put as set};
 use crate::error::{Code, Error, Result};
 use crate::manifest::{self, Parsed};
 use crate::uploads::place;
-use crate::{CONTENT_DIGEST, State, audit};
+use crate::{CONTENT_DIGEST, State, audit, limits};
 
 static OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 static OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Most tags that the audit log names of a manifest that was deleted.
 const TAGS_RECORDED: i64 = 50;
+/// Most tags of a manifest that are compared with a role's patterns when it is deleted.
+const TAGS_CHECKED: i64 = 10_000;
 
 /// A manifest to push.
 #[derive(Debug)]
@@ -89,6 +92,9 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Pu
     if let Reference::Tag(tag) = put.reference {
         tags.push(tag);
     }
+    let here = limits::Place { org_id: &place.org_id, project_id: &place.project_id };
+    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    limits::check_tags(state, by, Permission::RegistryPush, &here, &put.repo, &names).await?;
     let now = state.identity().now();
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::ensure(&mut tx, &place.org_id, &place.project_id, &put.repo, now).await?;
@@ -238,6 +244,13 @@ fn created(repo: &RepoName, digest: &Digest, parsed: &Parsed, tags: &[Tag], cont
 pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, reference: &Reference) -> Result<Response> {
     let now = state.identity().now();
     let review = now + state.uploads().lifetimes().grace;
+    let found = storage::repositories::find(&mut state.db().read().await?, repo).await?;
+    let found = found.ok_or_else(|| Error::no_repository(repo))?;
+    let here = limits::Place { org_id: &found.org_id, project_id: &found.project_id };
+    let limited = limits::is_limited(state, by, Permission::RegistryDelete, &here).await?;
+    if let Reference::Tag(tag) = reference {
+        limits::check_tags(state, by, Permission::RegistryDelete, &here, repo, &[tag.as_str()]).await?;
+    }
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
     let (action, detail) = match reference {
@@ -246,7 +259,18 @@ pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, referenc
             ("tag.delete", serde_json::json!({ "digest": digest }))
         }
         Reference::Digest(digest) => {
-            let tags = storage::tags::pointing_at(&mut tx, &repository.id, digest, TAGS_RECORDED).await?;
+            // Every tag goes with the manifest: whoever is kept from some must not take them along.
+            let most = if limited { TAGS_CHECKED } else { TAGS_RECORDED };
+            let mut tags = storage::tags::pointing_at(&mut tx, &repository.id, digest, most).await?;
+            if limited {
+                if tags.len() as i64 >= TAGS_CHECKED {
+                    let message = "too many tags point at that manifest for roles that are limited to some tags";
+                    return Err(Error::new(StatusCode::FORBIDDEN, Code::Denied, message));
+                }
+                let names: Vec<&str> = tags.iter().map(String::as_str).collect();
+                limits::check_tags(state, by, Permission::RegistryDelete, &here, repo, &names).await?;
+                tags.truncate(TAGS_RECORDED.unsigned_abs() as usize);
+            }
             ("image.delete", serde_json::json!({ "tags": tags }))
         }
     };

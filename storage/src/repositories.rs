@@ -70,6 +70,30 @@ pub async fn touch(tx: &mut Tx, id: &str, now: i64) -> Result<()> {
     Ok(())
 }
 
+/// As [`list`], but only those that are to be kept; the others are read and passed over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_where(
+    session: &mut Session,
+    filter: &RepositoryFilter<'_>,
+    after: &str,
+    limit: i64,
+    keep: &(dyn Fn(&Repository) -> bool + Sync),
+) -> Result<Vec<Repository>> {
+    let most = usize::try_from(limit).unwrap_or(0);
+    let mut kept = Vec::new();
+    let mut after = after.to_owned();
+    while kept.len() < most {
+        let rows = list(session, filter, &after, 1000).await?;
+        let Some(last) = rows.last() else { break };
+        after.clone_from(&last.name);
+        kept.extend(rows.into_iter().filter(|row| keep(row)));
+    }
+    kept.truncate(most);
+    Ok(kept)
+}
+
 /// At most `limit` repositories after the name `after`, in byte order of the name.
 ///
 /// # Errors

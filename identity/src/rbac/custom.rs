@@ -110,6 +110,13 @@ impl CustomRole {
     }
 }
 
+#[cfg(test)]
+impl CustomRole {
+    pub(crate) fn without_patterns(&self) -> Self {
+        Self { repositories: Patterns::default(), tags: Patterns::default(), ..self.clone() }
+    }
+}
+
 /// What roles of a scope may be made of: permissions that hold where the role is bound, and around that.
 #[must_use]
 pub fn assignable(scope: RoleScope) -> (Vec<Permission>, Vec<Permission>) {

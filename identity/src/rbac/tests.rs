@@ -146,6 +146,107 @@ fn any_principal() -> impl Strategy<Value = Principal> {
     })
 }
 
+/// A custom role on a base of any kind, with or without patterns.
+fn any_custom() -> impl Strategy<Value = Given> {
+    let bases: Vec<&'static str> =
+        Role::all().filter(|role| role.scope() != RoleScope::Platform).map(Role::token).collect();
+    let patterns = || prop::collection::vec(prop::sample::select(vec!["ci/**", "app", "v*", "*"]), 0..3);
+    let picks = || prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+    (prop::sample::select(bases), picks(), picks(), patterns(), patterns()).prop_map(|(base, add, remove, repos, tags)| {
+        let base = Role::find(base).unwrap();
+        let (here, around) = assignable(base.scope());
+        let has = |p: &Permission| base.permissions().contains(p) || base.organization_permissions().contains(p);
+        let more: Vec<Permission> = here.into_iter().chain(around).filter(|p| !has(p)).collect();
+        let own: Vec<Permission> = base.permissions().iter().chain(base.organization_permissions()).copied().collect();
+        let pick = |from: &[Permission], picks: &[prop::sample::Index]| -> Vec<String> {
+            if from.is_empty() { return Vec::new() }
+            picks.iter().map(|i| i.get(from).to_string()).collect()
+        };
+        let texts = |list: Vec<&str>| list.into_iter().map(ToOwned::to_owned).collect();
+        let mut rules = storage::custom_roles::Rules {
+            added: pick(&more, &add),
+            removed: pick(&own, &remove),
+            repositories: texts(repos),
+            tags: texts(tags),
+        };
+        rules.normalise();
+        Given::Custom(CustomRole::compile("c", "custom", base, &rules).unwrap().into())
+    })
+}
+
+fn custom_grant(id: &str, role: Given) -> Grant {
+    let project = (role.scope() == RoleScope::Project).then_some("p");
+    Grant { role, ..grant(id, "o", "AUDITOR", project) }
+}
+
+/// Whatever can be asked in organization `o`.
+fn questions() -> Vec<Resource<'static>> {
+    let mut all: Vec<Resource<'static>> = THINGS.iter().map(|(_, thing)| *thing).collect();
+    for project_id in [Some("p"), Some("q"), None] {
+        for path in ["ci/app", "ci/a/b", "app", "other"] {
+            for tag in [None, Some("v1"), Some("latest"), Some("app")] {
+                all.push(Resource::Repository { org_id: "o", project_id, path, tag });
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn patterns_limit_registry_permissions_and_tags_limit_writing() {
+    let rules = storage::custom_roles::Rules {
+        repositories: vec!["ci/**".into()],
+        tags: vec!["v*".into()],
+        ..storage::custom_roles::Rules::default()
+    };
+    let role = CustomRole::compile("c", "custom", Role::find("PROJECT_ADMIN").unwrap(), &rules).unwrap();
+    let holder = principal(vec![custom_grant("b", Given::Custom(role.into()))]);
+    let at = |path, tag| Resource::Repository { org_id: "o", project_id: Some("p"), path, tag };
+    let project = Resource::Project { org_id: "o", project_id: "p" };
+    for (permission, thing, allowed) in [
+        (Permission::RegistryPull, at("ci/app", None), true),
+        (Permission::RegistryPull, at("ci/app", Some("latest")), true),
+        (Permission::RegistryPull, at("app", None), false),
+        (Permission::RegistryPull, project, false),
+        (Permission::RegistryPush, at("ci/app", None), true),
+        (Permission::RegistryPush, at("ci/app", Some("v1")), true),
+        (Permission::RegistryPush, at("ci/app", Some("latest")), false),
+        (Permission::RegistryDelete, at("ci/app", Some("latest")), false),
+        (Permission::ProjectUpdate, project, true),
+    ] {
+        assert_eq!(authorize(&holder, permission, &thing).is_allowed(), allowed, "{permission} {thing:?}");
+    }
+    let part = Part { org_id: "o".into(), project_id: Some("p".into()) };
+    assert_eq!(holder.reach(Permission::RegistryPull), Reach { partly: vec![part], ..Reach::default() });
+    // What they have in part they give in that part, and to nobody the whole.
+    assert!(!holder.may_give(&Role::find("PROJECT_READ_ONLY").unwrap().into(), &project).is_allowed());
+    assert!(holder.may_give(&holder.grants[0].role, &project).is_allowed());
+}
+
+#[test]
+fn a_key_of_some_projects_and_permissions_is_that_narrow() {
+    let mut key = principal(vec![grant("b", "o", "ADMIN", None)]);
+    key.key_org = Some("o".into());
+    key.narrowing.projects = Some(vec!["p".into()]);
+    let (org, p, q) = (THINGS[1].1, THINGS[2].1, THINGS[3].1);
+    assert!(authorize(&key, Permission::RegistryPush, &p).is_allowed());
+    assert!(!authorize(&key, Permission::RegistryPush, &q).is_allowed());
+    assert!(authorize(&key, Permission::OrgRead, &org).is_allowed());
+    assert!(!authorize(&key, Permission::UserWrite, &org).is_allowed());
+    assert!(!authorize(&key, Permission::ProjectCreate, &THINGS[4].1).is_allowed());
+    let reach = Reach { projects: vec!["p".into()], ..Reach::default() };
+    assert_eq!(key.reach(Permission::RegistryPull), reach);
+    key.narrowing.permissions = Some(vec![Permission::RegistryPull]);
+    let denied = authorize(&key, Permission::RegistryPush, &p).into_result().unwrap_err();
+    assert!(denied.to_string().ends_with("is missing: the API key is narrowed to registry.pull"), "{denied}");
+    assert!(!authorize(&key, Permission::OrgRead, &org).is_allowed());
+    assert!(authorize(&key, Permission::RegistryPull, &p).is_allowed());
+    let role = Role::find("PROJECT_READ_ONLY").unwrap().into();
+    assert!(!key.may_give(&role, &p).is_allowed() && !key.may_define(&role, "o").is_allowed());
+    assert!(principal(vec![grant("b", "o", "ADMIN", None)]).covers(&key).is_ok());
+    assert!(key.covers(&principal(vec![grant("b", "o", "ADMIN", None)])).is_err());
+}
+
 fn any_permission() -> impl Strategy<Value = Permission> {
     prop::sample::select(Permission::ALL.to_vec())
 }
@@ -231,6 +332,67 @@ proptest! {
                 // A project's id is unique, so that a grant of it in another organization cannot be.
                 let twisted = who.grants.iter().any(|g| g.project_id.as_deref() == Some(project_id) && g.org_id != *org_id);
                 prop_assert!(reached == allowed || twisted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_custom_role_never_gives_what_its_maker_lacks(
+        mut who in any_principal(), held in any_custom(), made in any_custom(), permission in any_permission(),
+    ) {
+        who.grants.push(custom_grant("h", held));
+        let place = match made.scope() {
+            RoleScope::Project => Resource::Project { org_id: "o", project_id: "p" },
+            _ => Resource::Org { org_id: "o" },
+        };
+        // Whoever may define it may give it anywhere, and whoever may give it has it there.
+        let given = who.may_give(&made, &place).is_allowed();
+        let defined = who.may_define(&made, "o").is_allowed();
+        if given || defined {
+            let receiver = principal(vec![custom_grant("r", made)]);
+            for thing in questions() {
+                if authorize(&receiver, permission, &thing).is_allowed() {
+                    prop_assert!(authorize(&who, permission, &thing).is_allowed(), "{permission} on {thing:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_reasons_are_of_one_opinion_with_the_decision(
+        mut who in any_principal(), held in any_custom(), permission in any_permission(),
+    ) {
+        who.grants.push(custom_grant("h", held));
+        for thing in questions() {
+            let why = explain(&who, permission, &thing);
+            prop_assert_eq!(&why.decision, &authorize(&who, permission, &thing));
+            prop_assert!(!why.because.is_empty());
+            let by_right = why.because.iter().all(|r| matches!(r, Reason::Held(_) | Reason::Operator));
+            prop_assert_eq!(by_right, why.decision.is_allowed());
+        }
+    }
+
+    #[test]
+    fn patterns_only_ever_take_away(role in any_custom(), permission in any_permission()) {
+        let Given::Custom(custom) = &role else { unreachable!() };
+        let free = Given::Custom(custom.without_patterns().into());
+        let (narrow, wide) = (principal(vec![custom_grant("b", role)]), principal(vec![custom_grant("b", free)]));
+        for thing in questions() {
+            if authorize(&narrow, permission, &thing).is_allowed() {
+                prop_assert!(authorize(&wide, permission, &thing).is_allowed());
+            }
+        }
+    }
+
+    #[test]
+    fn a_narrowed_key_has_at_most_what_it_had(
+        who in any_principal(), list in prop::collection::vec(any_permission(), 0..9), permission in any_permission(),
+    ) {
+        let mut narrow = who.clone();
+        narrow.narrowing = Narrowing { projects: Some(vec!["p".into()]), permissions: Some(list.clone()) };
+        for thing in questions() {
+            if authorize(&narrow, permission, &thing).is_allowed() {
+                prop_assert!(authorize(&who, permission, &thing).is_allowed() && list.contains(&permission));
             }
         }
     }

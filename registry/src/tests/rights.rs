@@ -168,3 +168,91 @@ async fn an_issued_token_ends_with_its_owners_rights() {
     w.deactivate("web@acme.example", "acme").await;
     assert_eq!(list().await.status, 401);
 }
+
+/// Gives a member of `acme` a custom role made of one of the project `web`.
+async fn give_custom(w: &World, user: &str, base: &str, repositories: &[&str], tags: &[&str]) -> String {
+    use identity::admin::{NewBinding, NewRole};
+    use identity::rbac::{Given, Role};
+    let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+    let admin = w.admin().await;
+    let mut session = w.db.read().await.unwrap();
+    let web = storage::projects::find_by_path(&mut session, "acme", "web").await.unwrap().unwrap();
+    let member = storage::memberships::find_by_name(&mut session, &web.org_id, user).await.unwrap().unwrap();
+    drop(session);
+    let rules = storage::custom_roles::Rules {
+        repositories: texts(repositories),
+        tags: texts(tags),
+        ..storage::custom_roles::Rules::default()
+    };
+    let base = Role::find(base).unwrap();
+    let new = NewRole { org_id: &web.org_id, name: "limited", description: "", base, rules };
+    let row = w.identity.create_role(&admin, &new).await.unwrap();
+    let role = w.identity.role_of(&web.org_id, &row.id).await.unwrap().unwrap();
+    assert!(matches!(role, Given::Custom(_)));
+    let subject = storage::bindings::Subject::User(&member.user_id);
+    let new =
+        NewBinding { org_id: &web.org_id, subject, role: &role, project_id: Some(&web.id), namespaces: &[] };
+    w.identity.create_binding(&admin, &new).await.unwrap();
+    row.id
+}
+
+#[tokio::test]
+async fn a_custom_role_reaches_its_repositories_and_writes_its_tags_alone() {
+    let w = World::new().await;
+    let mut image = String::new();
+    for repo in ["acme/web/ci/app", "acme/web/prod/app"] {
+        image = w.image(repo, &[]).await;
+        for tag in ["v1", "latest"] {
+            assert_eq!(w.put(&format!("/v2/{repo}/manifests/{tag}")).manifest(&image).send().await.status, 201);
+        }
+    }
+    let dev = "dev@acme.example";
+    w.member(dev).await;
+    let role = give_custom(&w, dev, "PROJECT_ADMIN", &["ci/**"], &["v*"]).await;
+    let scope = "repository:acme/web/ci/app:pull,push,delete";
+    let token = w.token(dev, scope).await;
+
+    // Another repository of the project: no scope, and no line in the catalog.
+    let elsewhere = w.token(dev, "repository:acme/web/prod/app:pull").await;
+    let refused = w.anonymous("GET", "/v2/acme/web/prod/app/tags/list").bearer(&elsewhere).send().await;
+    assert_eq!((refused.status, refused.code()), (401, "DENIED".into()));
+    let all = w.token(dev, "registry:catalog:*").await;
+    let catalog = w.anonymous("GET", "/v2/_catalog").bearer(&all).send().await;
+    assert_eq!(catalog.json()["repositories"], serde_json::json!(["acme/web/ci/app"]));
+
+    // Reading is not limited by tags; writing and deleting are.
+    let manifest = |tag: &str| format!("/v2/acme/web/ci/app/manifests/{tag}");
+    let latest = w.anonymous("GET", &manifest("latest")).bearer(&token).send().await;
+    assert_eq!(latest.status, 200);
+    let put = async |path: &str| {
+        w.anonymous("PUT", path).bearer(&token).manifest(&image).send().await
+    };
+    assert_eq!(put(&manifest("v2")).await.status, 201);
+    let refused = put(&manifest("latest")).await;
+    assert_eq!((refused.status, refused.code()), (403, "DENIED".into()));
+    assert!(refused.text().contains("role limited on project web allows it only for tags that match v*"));
+    let digest = sha256(image.as_bytes());
+    assert_eq!(put(&format!("{}?tag=v3&tag=stable", manifest(&digest))).await.status, 403);
+    assert_eq!(put(&format!("{}?tag=v3", manifest(&digest))).await.status, 201);
+    let delete = async |reference: &str| w.anonymous("DELETE", &manifest(reference)).bearer(&token).send().await.status;
+    assert_eq!(delete("latest").await, 403);
+    // A manifest takes all of its tags along: `latest` is one of them.
+    assert_eq!(delete(&digest).await, 403);
+    assert_eq!(delete("v2").await, 202);
+    assert_eq!(w.audit("acme", "access.denied").await.len(), 5);
+
+    // What the role is decides now, for tokens that were given before too.
+    let admin = w.admin().await;
+    let mut session = w.db.read().await.unwrap();
+    let org = storage::orgs::find_by_slug(&mut session, "acme").await.unwrap().unwrap().id;
+    drop(session);
+    let change = identity::admin::UpdateRole { tags: Some(vec![]), ..identity::admin::UpdateRole::default() };
+    w.identity.update_role(&admin, &org, &role, &change).await.unwrap();
+    assert_eq!(delete(&digest).await, 202);
+    let change = identity::admin::UpdateRole {
+        repositories: Some(vec!["other/**".into()]),
+        ..identity::admin::UpdateRole::default()
+    };
+    w.identity.update_role(&admin, &org, &role, &change).await.unwrap();
+    assert_eq!(w.anonymous("GET", "/v2/acme/web/ci/app/tags/list").bearer(&token).send().await.status, 401);
+}

@@ -31,8 +31,8 @@ use crate::{Settings, State, router};
 
 pub(super) const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const PASSWORD: &str = "a quiet harbour at night";
-const ADMIN: &str = "admin@acme.example";
+pub(super) const PASSWORD: &str = "a quiet harbour at night";
+pub(super) const ADMIN: &str = "admin@acme.example";
 /// What the admin's requests carry.
 const EVERYTHING: &str = "registry:catalog:* repository:acme/app:pull,push,delete";
 
@@ -42,9 +42,9 @@ pub(super) fn sha256(content: &[u8]) -> String {
 
 pub(super) struct World {
     pub(super) clock: Clock,
-    db: Db,
+    pub(super) db: Db,
     objects: Objects,
-    identity: Identity,
+    pub(super) identity: Identity,
     lifetimes: Lifetimes,
     router: Router,
     dir: tempfile::TempDir,
@@ -121,6 +121,19 @@ impl World {
             namespaces: &[],
         };
         self.identity.create_binding(&identity::audit::Caller::of(admin.principal.clone()), &new).await.unwrap();
+    }
+
+    /// The admin of `acme`, to change rights.
+    pub(super) async fn admin(&self) -> identity::audit::Caller {
+        let admin = self.identity.login(ADMIN, &Secret::from(PASSWORD), Door::Registry).await.unwrap();
+        identity::audit::Caller::of(admin.principal)
+    }
+
+    /// Adds somebody without a role to `acme`.
+    pub(super) async fn member(&self, name: &str) {
+        let (name, secret, acme) = (name.parse().unwrap(), Secret::from(PASSWORD), self.org_id("acme").await);
+        let new = NewUser { name: &name, kind: UserKind::Local, password: Some(&secret) };
+        self.identity.add_user(&identity::audit::Caller::server(), &acme, &new).await.unwrap();
     }
 
     async fn org_id(&self, slug: &str) -> String {
