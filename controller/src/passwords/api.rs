@@ -87,6 +87,7 @@ mod tests {
         for _ in 0..5 {
             controller.try_login(ADMIN, "wrong").await.expect(401);
         }
+        assert_eq!(controller.mail_to(ADMIN).await.subject, "Log-ins with your password are locked");
         forgot(&controller, " Admin@Localhost ").await.expect(202);
         let other = token(&controller.mail_to(ADMIN).await);
         forgot(&controller, ADMIN).await.expect(202);
