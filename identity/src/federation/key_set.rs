@@ -163,7 +163,7 @@ mod tests {
             json!({"kty": "future", "kid": "a"}),
             json!("a"),
         ] {
-            assert_eq!(set(&[other.clone()]).unwrap_err(), KeySetError::Empty, "{other}");
+            assert_eq!(set(std::slice::from_ref(&other)).unwrap_err(), KeySetError::Empty, "{other}");
             assert!(set(&[other, ec("good", &[])]).unwrap().has("good"));
         }
     }

@@ -138,7 +138,8 @@ fn find<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
 fn fits(found: &Value, values: &[String]) -> bool {
     let equals = |found: &Value| match found {
         Value::String(text) => values.iter().any(|value| value == text),
-        Value::Bool(_) => values.iter().any(|value| *value == found.to_string()),
+        Value::Bool(true) => values.iter().any(|value| value == "true"),
+        Value::Bool(false) => values.iter().any(|value| value == "false"),
         Value::Number(number) if number.is_i64() || number.is_u64() => {
             values.iter().any(|value| *value == number.to_string())
         }
@@ -152,7 +153,7 @@ fn fits(found: &Value, values: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
     use super::*;
     use serde_json::json;
 
