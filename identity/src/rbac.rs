@@ -359,7 +359,8 @@ impl Principal {
     pub fn may_in(&self, permission: Permission, repository: &Repository) -> bool {
         let Ok(name) = repository.name.parse::<RepoName>() else { return false };
         let (org_id, project_id) = (repository.org_id.as_str(), Some(repository.project_id.as_str()));
-        authorize(self, permission, &Resource::Repository { org_id, project_id, path: name.path(), tag: None }).is_allowed()
+        authorize(self, permission, &Resource::Repository { org_id, project_id, path: name.path(), tag: None })
+            .is_allowed()
     }
 
     /// Whether the principal may give `role` on `resource`: it takes `member.write` there, and every permission that the

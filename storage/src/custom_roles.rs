@@ -318,7 +318,7 @@ mod tests {
         assert!(create(&mut tx, &new, 2).await.unwrap_err().is_conflict());
         assert_eq!(find(&mut tx, &org.id, &role.id).await.unwrap().unwrap(), role);
         assert_eq!(find(&mut tx, "other", &role.id).await.unwrap(), None);
-        assert_eq!(list(&mut tx, &org.id, "", 9).await.unwrap(), [role.clone()]);
+        assert_eq!(list(&mut tx, &org.id, "", 9).await.unwrap(), std::slice::from_ref(&role));
         assert!(list(&mut tx, &org.id, "pusher", 9).await.unwrap().is_empty());
         assert_eq!(count(&mut tx, &org.id).await.unwrap(), 1);
 

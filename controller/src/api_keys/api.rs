@@ -5,7 +5,7 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::admin::NewApiKey;
 use identity::name::normalise;
-use identity::rbac::{Permission, Resource, UnknownPermission};
+use identity::rbac::{Permission, Principal, UnknownPermission};
 use serde::{Deserialize, Serialize};
 use storage::api_keys::{self, ApiKey, ApiKeyFilter};
 use storage::orgs::Org;
@@ -151,7 +151,7 @@ pub(crate) async fn create_api_key(
     let user_id = match &new.user {
         Some(name) if normalise(name) != actor.principal().name => {
             actor.can(Permission::ApikeyManage, &in_org(&org))?;
-            machine(&actor, &state, &org, name).await?
+            covered(&actor, &state, &org, name).await?
         }
         _ => actor.principal().user_id.clone(),
     };
@@ -179,19 +179,13 @@ fn unknown(error: &UnknownPermission) -> Error {
     Error::invalid("permissions", error)
 }
 
-/// The machine of that name, if the caller has every right that it has: its key would give them.
-async fn machine(actor: &Actor, state: &State, org: &Org, name: &str) -> Result<String> {
+/// The member of that name, if the caller has every right that they have in the organization: their key gives those.
+async fn covered(actor: &Actor, state: &State, org: &Org, name: &str) -> Result<String> {
     let member = member(state, org, name).await?;
-    if member.kind != "machine" {
-        return Err(Error::Forbidden("nobody makes API keys for another person: they make them themselves"));
-    }
-    let theirs = state.identity().principal(&member.user_id, None).await?;
-    for grant in theirs.iter().flat_map(|theirs| &theirs.grants) {
-        let resource = match &grant.project_id {
-            Some(project_id) => Resource::Project { org_id: &grant.org_id, project_id },
-            None => Resource::Org { org_id: &grant.org_id },
-        };
-        actor.principal().may_give(&grant.role, &resource).into_result()?;
+    if let Some(theirs) = state.identity().principal(&member.user_id, None).await? {
+        let mut here = Principal::clone(&theirs);
+        here.grants.retain(|grant| grant.org_id == org.id);
+        actor.principal().covers(&here)?;
     }
     Ok(member.user_id)
 }

@@ -184,7 +184,7 @@ async fn in_reach(
     if !reached {
         match project {
             Some(project) => {
-                actor.can_named(Permission::RegistryPull, &in_project(project), org, Some(&project.slug))?
+                actor.can_named(Permission::RegistryPull, &in_project(project), org, Some(&project.slug))?;
             }
             None => actor.can_named(Permission::RegistryPull, &in_org(org), org, None)?,
         }

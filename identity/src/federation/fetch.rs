@@ -230,7 +230,7 @@ fn reach_v4(v4: Ipv4Addr) -> Reach {
     }
 }
 
-/// By the IANA IPv6 Special-Purpose Address Registry: what is public is 2000::/3, less some of it.
+/// By the IANA IPv6 Special-Purpose Address Registry: what is public is `2000::/3`, less some of it.
 fn reach_v6(v6: Ipv6Addr) -> Reach {
     let s = v6.segments();
     let embedded = |high: u16, low: u16| {

@@ -152,26 +152,31 @@ fn any_custom() -> impl Strategy<Value = Given> {
         Role::all().filter(|role| role.scope() != RoleScope::Platform).map(Role::token).collect();
     let patterns = || prop::collection::vec(prop::sample::select(vec!["ci/**", "app", "v*", "*"]), 0..3);
     let picks = || prop::collection::vec(any::<prop::sample::Index>(), 0..4);
-    (prop::sample::select(bases), picks(), picks(), patterns(), patterns()).prop_map(|(base, add, remove, repos, tags)| {
-        let base = Role::find(base).unwrap();
-        let (here, around) = assignable(base.scope());
-        let has = |p: &Permission| base.permissions().contains(p) || base.organization_permissions().contains(p);
-        let more: Vec<Permission> = here.into_iter().chain(around).filter(|p| !has(p)).collect();
-        let own: Vec<Permission> = base.permissions().iter().chain(base.organization_permissions()).copied().collect();
-        let pick = |from: &[Permission], picks: &[prop::sample::Index]| -> Vec<String> {
-            if from.is_empty() { return Vec::new() }
-            picks.iter().map(|i| i.get(from).to_string()).collect()
-        };
-        let texts = |list: Vec<&str>| list.into_iter().map(ToOwned::to_owned).collect();
-        let mut rules = storage::custom_roles::Rules {
-            added: pick(&more, &add),
-            removed: pick(&own, &remove),
-            repositories: texts(repos),
-            tags: texts(tags),
-        };
-        rules.normalise();
-        Given::Custom(CustomRole::compile("c", "custom", base, &rules).unwrap().into())
-    })
+    (prop::sample::select(bases), picks(), picks(), patterns(), patterns()).prop_map(
+        |(base, add, remove, repos, tags)| {
+            let base = Role::find(base).unwrap();
+            let (here, around) = assignable(base.scope());
+            let has = |p: &Permission| base.permissions().contains(p) || base.organization_permissions().contains(p);
+            let more: Vec<Permission> = here.into_iter().chain(around).filter(|p| !has(p)).collect();
+            let own: Vec<Permission> =
+                base.permissions().iter().chain(base.organization_permissions()).copied().collect();
+            let pick = |from: &[Permission], picks: &[prop::sample::Index]| -> Vec<String> {
+                if from.is_empty() {
+                    return Vec::new();
+                }
+                picks.iter().map(|i| i.get(from).to_string()).collect()
+            };
+            let texts = |list: Vec<&str>| list.into_iter().map(ToOwned::to_owned).collect();
+            let mut rules = storage::custom_roles::Rules {
+                added: pick(&more, &add),
+                removed: pick(&own, &remove),
+                repositories: texts(repos),
+                tags: texts(tags),
+            };
+            rules.normalise();
+            Given::Custom(CustomRole::compile("c", "custom", base, &rules).unwrap().into())
+        },
+    )
 }
 
 fn custom_grant(id: &str, role: Given) -> Grant {

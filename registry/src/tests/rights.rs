@@ -190,8 +190,7 @@ async fn give_custom(w: &World, user: &str, base: &str, repositories: &[&str], t
     let role = w.identity.role_of(&web.org_id, &row.id).await.unwrap().unwrap();
     assert!(matches!(role, Given::Custom(_)));
     let subject = storage::bindings::Subject::User(&member.user_id);
-    let new =
-        NewBinding { org_id: &web.org_id, subject, role: &role, project_id: Some(&web.id), namespaces: &[] };
+    let new = NewBinding { org_id: &web.org_id, subject, role: &role, project_id: Some(&web.id), namespaces: &[] };
     w.identity.create_binding(&admin, &new).await.unwrap();
     row.id
 }
@@ -224,9 +223,7 @@ async fn a_custom_role_reaches_its_repositories_and_writes_its_tags_alone() {
     let manifest = |tag: &str| format!("/v2/acme/web/ci/app/manifests/{tag}");
     let latest = w.anonymous("GET", &manifest("latest")).bearer(&token).send().await;
     assert_eq!(latest.status, 200);
-    let put = async |path: &str| {
-        w.anonymous("PUT", path).bearer(&token).manifest(&image).send().await
-    };
+    let put = async |path: &str| w.anonymous("PUT", path).bearer(&token).manifest(&image).send().await;
     assert_eq!(put(&manifest("v2")).await.status, 201);
     let refused = put(&manifest("latest")).await;
     assert_eq!((refused.status, refused.code()), (403, "DENIED".into()));
