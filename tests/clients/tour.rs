@@ -67,7 +67,10 @@ fn the_tour_in_the_readme_works_as_written() {
         fs::create_dir(dir.path().join(name)).expect("a directory");
     }
     write("hosts", "127.0.0.1 localhost\n::1 localhost\n");
-    std::os::unix::fs::symlink(binary(), dir.path().join("bin/wharfinger")).expect("a link to the binary");
+    for (program, name) in [(binary(), "wharfinger"), (binary().with_file_name("rctl"), "rctl")] {
+        assert!(program.exists(), "{} is not built", program.display());
+        std::os::unix::fs::symlink(program, dir.path().join("bin").join(name)).expect("a link to the program");
+    }
     let steps = commands.iter().map(|command| format!("printf '$ %s\\n' {}\n{command}\n", quoted(command)));
     write("tour.sh", &format!("{BEFORE}{}", steps.collect::<String>()));
     let path =
