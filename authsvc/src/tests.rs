@@ -529,3 +529,85 @@ async fn an_exchange_that_asks_for_what_is_not_given_is_400() {
         assert_eq!((answer.status, &answer.body["error"]), (StatusCode::BAD_REQUEST, &json!(error)), "{rest}");
     }
 }
+
+impl Service {
+    /// The events of an action in an organization's chain, oldest first; of the platform's where the slug is empty.
+    async fn events(&self, org: &str, action: &str) -> Vec<storage::audit::NewEvent> {
+        use storage::audit::{Direction, Filter, list};
+        self.identity.settle().await;
+        let mut session = self.db.read().await.unwrap();
+        let found = storage::orgs::find_by_slug(&mut session, org).await.unwrap();
+        let org_id = found.map(|org| org.id).unwrap_or_default();
+        let filter = Filter { action, ..Filter::default() };
+        let found = list(&mut session, &org_id, &filter, Direction::Oldest, None, 500).await.unwrap();
+        found.events.into_iter().map(|event| event.event).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_leaves_an_event_and_a_grant_another_by_the_credential_that_was_shown() {
+    let s = service().await;
+    let login = s.get("account=admin%40localhost&client_id=docker&offline_token=true&service=wharfinger", ME).await;
+    let refresh = login.refresh_token().to_owned();
+    let key = s.api_key().await;
+    s.get("service=wharfinger", Some((NAME, &key))).await.claims();
+    let logins = s.events("main", "login").await;
+    let seen: Vec<_> = logins.iter().map(|e| (e.actor.as_str(), e.client.as_str(), e.outcome.as_str())).collect();
+    assert_eq!(seen, [(NAME, "docker", "ok"); 2]);
+    assert_eq!(logins[0].credential, "password");
+    assert!(logins[1].credential.starts_with("api-key:"));
+
+    s.get("scope=repository:main/app:pull,push&scope=repository:main/team/app:pull", ME).await.claims();
+    s.get("scope=repository:main/app:pull", Some((NAME, &key))).await.claims();
+    s.post(&format!(
+        "grant_type=refresh_token&refresh_token={refresh}&service=wharfinger&scope=repository:main/app:push"
+    ))
+    .await
+    .claims();
+    let grants = s.events("main", "token.grant").await;
+    assert_eq!(grants.len(), 3, "one for each request and organization");
+    assert_eq!((grants[0].credential.as_str(), grants[0].outcome.as_str()), ("password", "ok"));
+    assert_eq!((grants[0].target.as_str(), grants[0].project.as_str()), ("main/app:pull,push main/team/app:pull", ""));
+    assert_eq!(grants[1].credential, logins[1].credential);
+    assert_eq!((grants[1].target.as_str(), grants[1].project.as_str()), ("main/app:pull", "defaultproject"));
+    assert_eq!((grants[2].credential.as_str(), grants[2].target.as_str()), ("refresh-token", "main/app:push"));
+    assert_eq!(
+        s.events("main", "login").await.len(),
+        3,
+        "a key and a refresh token with scopes are no log-in of their own"
+    );
+    for event in s.events("main", "login").await.iter().chain(&grants) {
+        let text = format!("{event:?}");
+        assert!(!text.contains(&key) && !text.contains(&refresh) && !text.contains(PASSWORD));
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_told_and_strangers_tell_an_organization_nothing() {
+    let s = service().await;
+    s.get("scope=repository:main/app:pull,frobnicate", ME).await.claims();
+    s.get("scope=repository:main/app:pull,push", None).await.claims();
+    s.get("scope=repository:nowhere/app:pull", ME).await.claims();
+    let theirs = s.events("main", "token.grant").await;
+    assert_eq!(theirs.len(), 1);
+    assert_eq!(theirs[0].outcome, "denied");
+    let detail: Value = serde_json::from_str(&theirs[0].detail).unwrap();
+    assert_eq!(detail, json!({"granted": ["main/app:pull"], "refused": ["main/app:"]}));
+    let platform = s.events("", "token.grant").await;
+    let seen: Vec<_> = platform.iter().map(|e| (e.actor.as_str(), e.target.as_str(), e.outcome.as_str())).collect();
+    assert_eq!(seen, [("", "main/app:pull,push", "denied"), (NAME, "nowhere/app:pull", "denied")]);
+
+    s.publish(true).await;
+    s.get("scope=repository:main/app:pull", None).await.claims();
+    let public = s.events("main", "token.grant").await.pop().unwrap();
+    assert_eq!((public.actor.as_str(), public.credential.as_str(), public.outcome.as_str()), ("", "", "ok"));
+    assert_eq!(public.target, "main/app:pull");
+    // As long as a request may be, and no longer.
+    let many: String = (0..30).map(|n| format!("+repository:main/{}{n}:pull", "x".repeat(100))).collect();
+    s.get(&format!("scope={}", &many[1..]), None).await.claims();
+    let long = s.events("main", "token.grant").await.pop().unwrap();
+    assert_eq!(long.target.len(), 256);
+    assert!(long.detail.len() < 5000);
+    s.get("scope=registry:catalog:*&scope=repository:NOT/a/name:pull", ME).await.claims();
+    assert_eq!(s.events("", "token.grant").await.len(), 2, "what has no organization goes nowhere");
+}

@@ -10,9 +10,10 @@ use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use identity::Secret;
-use identity::audit::{Client, Origin};
+use identity::audit::{self, Client, Credential, Origin};
 use identity::federation::{ExchangeError, Exchanged, is_token_of_account};
 use identity::login::{Door, Login, LoginError};
+use identity::rbac::Principal;
 use identity::scope::Scope;
 use identity::token::Access;
 use serde::Serialize;
@@ -52,6 +53,8 @@ struct Caller {
     refresh: Option<Secret>,
     /// When what they showed ends (unix seconds), where it does.
     until: Option<i64>,
+    /// What they showed.
+    credential: Credential,
 }
 
 /// Docker token specification, "Requesting a Token".
@@ -93,7 +96,7 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
     if wanted.service.as_deref().is_some_and(|wanted| wanted != service) {
         return Err(Error::invalid("invalid_request", format!("unknown service: this issues tokens for {service}")));
     }
-    let Caller { login, refresh, until } = let_in(state, wanted.credentials, from).await?;
+    let Caller { login, refresh, until, credential } = let_in(state, wanted.credentials, from).await?;
     let refresh_token = match (&login, refresh) {
         // The refresh token that was shown goes on being good.
         (_, Some(shown)) => wanted.offline.then_some(shown),
@@ -102,6 +105,7 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
         _ => None,
     };
     let issued = identity.issue_until(login.as_ref(), &wanted.scopes, until.unwrap_or(i64::MAX)).await?;
+    note(state, login.as_ref(), credential, from, &wanted.scopes, &issued.access).await;
     tracing::debug!(
         user.name = login.as_ref().map_or("", |login| login.principal.name.as_str()),
         api_key.id = login.as_ref().and_then(|login| login.key.as_ref()).map(|key| key.id.as_str()),
@@ -121,6 +125,29 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
     Ok((answer, issued.access))
 }
 
+/// Notes for the audit log who got in, and what they got of what they asked for.
+async fn note(
+    state: &State,
+    login: Option<&Login>,
+    credential: Credential,
+    from: &Origin,
+    asked: &[Scope],
+    granted: &[Access],
+) {
+    let principal = login.map_or_else(|| Principal::nobody("").into(), |login| login.principal.clone());
+    let logged_in = match credential {
+        Credential::Password => true,
+        // Every request of a build shows its key: with scopes, what was granted is told, and to whom.
+        Credential::ApiKey(_) => asked.is_empty(),
+        _ => false,
+    };
+    let by = audit::Caller { principal, credential, origin: from.clone() };
+    if logged_in {
+        state.identity.note_login(&by).await;
+    }
+    state.identity.note_grants(&by, asked, granted).await;
+}
+
 /// Lets the caller in.
 async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Result<Caller, Error> {
     let identity = &state.identity;
@@ -138,11 +165,15 @@ async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Resul
         }
         Credentials::Password { name, secret } => {
             let login = identity.login_from(from, &name, &secret, Door::Registry).await?;
-            Caller { login: Some(login), ..Caller::default() }
+            let credential = match &login.key {
+                Some(key) => Credential::ApiKey(key.id.clone()),
+                None => Credential::Password,
+            };
+            Caller { login: Some(login), credential, ..Caller::default() }
         }
         Credentials::Refresh(token) => {
             let login = identity.login_with_refresh(&token, identity.service()).await?;
-            Caller { login: Some(login), refresh: Some(token), ..Caller::default() }
+            Caller { login: Some(login), refresh: Some(token), credential: Credential::Refresh, until: None }
         }
         Credentials::Exchange { account, token } => identity.exchange(from, &account, &token).await?.into(),
     })
@@ -150,7 +181,8 @@ async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Resul
 
 impl From<Exchanged> for Caller {
     fn from(exchanged: Exchanged) -> Self {
-        Self { login: Some(exchanged.login), refresh: None, until: Some(exchanged.until) }
+        let Exchanged { login, trust, until } = exchanged;
+        Self { login: Some(login), refresh: None, until: Some(until), credential: Credential::Federated(trust) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! changes nothing (pulls, token grants, denials) is recorded apart.
 
 pub mod export;
+mod grants;
 pub(crate) mod journal;
 mod retention;
 

@@ -57,6 +57,8 @@ impl Federation {
 pub struct Exchanged {
     /// The machine.
     pub login: Login,
+    /// Id of the trust that it got in by.
+    pub trust: String,
     /// When the token ends (unix seconds): nothing that is given for it lives longer.
     pub until: i64,
 }
@@ -180,7 +182,7 @@ impl Identity {
         let epochs = Epochs { user: user.epoch, ..subject.epochs() };
         let principal = subject.rights_in(Some(&org_id)).into();
         let login = Login { principal, epochs, key: None, must_change_password: false, second_factor: false };
-        Ok(Ok((Exchanged { login, until }, trust)))
+        Ok(Ok((Exchanged { login, trust: trust.id.clone(), until }, trust)))
     }
 
     /// The machine of an account and the trusts that it has.

@@ -463,7 +463,8 @@ impl Identity {
         );
     }
 
-    /// Records a log-in that was refused: in the organizations of whoever goes by the name, else on the platform.
+    /// Records a log-in that was refused: in the organizations of whoever goes by the name, else on the platform, where
+    /// names that nobody has are recorded one by one only as long as they are few.
     async fn record_refused(
         &self,
         tx: &mut Tx,
@@ -472,6 +473,9 @@ impl Identity {
         name: &str,
         reason: &str,
     ) -> storage::Result<()> {
+        if user.is_none() && !self.admit_stranger() {
+            return Ok(());
+        }
         // What is no name may be a password that was typed into the wrong field.
         let typed = name.parse::<UserName>().map(|name| name.as_str().to_owned()).unwrap_or_default();
         let by = Caller {

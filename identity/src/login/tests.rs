@@ -279,3 +279,24 @@ async fn no_organization_unlocks_somebody_of_another() {
     t.identity.reset_password(&Caller::server(), "ann@acme.example", Some(&"another good one".into())).await.unwrap();
     assert!(try_login(&t, "ann@acme.example", "another good one").await.is_ok());
 }
+
+#[tokio::test]
+async fn names_that_nobody_has_cannot_fill_the_platforms_log() {
+    use storage::audit::{Direction, Filter, list};
+    let t = testing::identity().await;
+    for n in 0..40 {
+        let name = format!("nobody{n}@example.com");
+        assert!(t.identity.login(&name, &"wrong".into(), Door::Console).await.is_err());
+    }
+    t.advance(60);
+    assert!(t.identity.login("late@example.com", &"wrong".into(), Door::Console).await.is_err());
+    tokio::task::yield_now().await;
+    t.identity.settle().await;
+    let mut session = t.db.read().await.unwrap();
+    let events = |action| Filter { action, outcome: "denied", ..Filter::default() };
+    let logins = list(&mut session, "", &events("login"), Direction::Oldest, None, 100).await.unwrap().events;
+    let counted = list(&mut session, "", &events("access.denied"), Direction::Oldest, None, 100).await.unwrap().events;
+    // Five of the minute are recorded in tests, and the one of the next.
+    assert_eq!((logins.len(), counted.len()), (6, 1));
+    assert_eq!(counted[0].event.detail, "{\"events\":35}");
+}
