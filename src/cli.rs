@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Help administrators who cannot help themselves
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Prove audit logs: exported ones, and those in the database
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Ask a running server whether it is ready; for container health checks
     Healthcheck,
 }
@@ -114,5 +117,23 @@ pub(crate) enum AdminCommand {
     ResetPassword {
         /// E-mail of the user
         email: String,
+    },
+}
+
+/// `wharfinger audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Prove an export (NDJSON) with the master key; nothing else is needed. Exit status: 0 genuine, 1 not, 2 it could not be
+    /// found out
+    Verify {
+        /// The file; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Prove the chains in the database. Exit status: 0 whole, 1 not, 2 it could not be found out
+    Check {
+        /// Only the chain of this organization [default: all of them, and the platform's]
+        #[arg(long, value_name = "SLUG")]
+        org: Option<String>,
     },
 }

@@ -6,6 +6,7 @@
 //! the crates `registry`, `authsvc` and `controller`.
 
 mod access;
+mod audit;
 mod background;
 mod bind;
 mod cli;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::cli::{AdminCommand, Command, ConfigCommand, KeysCommand};
+use crate::cli::{AdminCommand, AuditCommand, Command, ConfigCommand, KeysCommand};
 use crate::config::Loaded;
 
 fn main() -> ExitCode {
@@ -56,6 +57,9 @@ fn run() -> Result<ExitCode> {
     if let Command::Healthcheck = command {
         return Ok(commands::healthcheck(&config));
     }
+    if let Command::Audit(AuditCommand::Verify { file }) = &command {
+        return Ok(audit::verify(&config, file));
+    }
     logs::init(config.log_format, &config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let done = runtime.block_on(execute(command, &config));
@@ -72,6 +76,9 @@ async fn execute(command: Command, config: &config::Config) -> Result<ExitCode> 
         Command::Verify { repair } => commands::verify(config, repair).await,
         Command::Keys(KeysCommand::Rotate) => commands::rotate_keys(config).await,
         Command::Admin(AdminCommand::ResetPassword { email }) => commands::reset_password(config, &email).await,
-        Command::Config(_) | Command::Healthcheck => Ok(ExitCode::SUCCESS),
+        Command::Audit(AuditCommand::Check { org }) => Ok(audit::check(config, org.as_deref()).await),
+        Command::Config(_) | Command::Healthcheck | Command::Audit(AuditCommand::Verify { .. }) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -134,6 +134,14 @@ async fn master_key(path: &Path, db: &Db) -> Result<MasterKey> {
         write_atomically(path, format!("{}\n", key.to_hex().as_str()).as_bytes(), 0o600)?;
         return Ok(key);
     }
+    read_master_key(path)
+}
+
+/// Reads the master key; makes none.
+///
+/// # Errors
+/// Where there is none to be read, or the file holds something else.
+pub(crate) fn read_master_key(path: &Path) -> Result<MasterKey> {
     let text = String::from_utf8(read_bounded(path, 4096)?).unwrap_or_default();
     MasterKey::from_hex(text.trim())
         .with_context(|| format!("{} does not hold a master key: 64 hexadecimal characters", path.display()))

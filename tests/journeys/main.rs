@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
+mod audit_verify;
 mod concurrency;
 mod first_start;
 mod hostile;
