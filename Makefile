@@ -5,10 +5,10 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema people propagation clients oci crash fuzz
+.PHONY: help build fmt check test unit postgres tools journeys schema people propagation clients oci crash fuzz bench-audit
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binaries
 	$(CARGO) build --release -p wharfinger -p rctl
@@ -56,6 +56,9 @@ oci: tools build ## The OCI conformance program, every switch on, over TLS with 
 
 crash: tools build ## kill -9, power cuts, full disks, memory (as root)
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test crash -- --test-threads=1
+
+bench-audit: ## How long pages of an audit log of a million events take, printed
+	$(CARGO) run -q -p storage --example bench_audit
 
 fuzz: ## A minute on every fuzz target
 	tests/tools/install.sh fuzz

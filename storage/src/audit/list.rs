@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::{query_all, query_one};
 
 /// Most events that are looked at for one page.
-pub(crate) const SCAN: i64 = 5_000;
+pub(crate) const SCAN: i64 = 2_000;
 
 /// Which events. Empty text and `None` choose all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,12 +81,13 @@ macro_rules! page {
             "SELECT ",
             columns!(),
             " FROM ",
-            window!(concat!(columns!(), ", noun"), $lead, $order),
-            " WHERE ($6 = '' OR actor = $6) AND ($7 = '' OR action = $7) AND ($8 = '' OR noun = $8)
+            window!("seq AS place", $lead, $order),
+            " CROSS JOIN audit_events WHERE org_id = $1 AND seq = place
+                AND ($6 = '' OR actor = $6) AND ($7 = '' OR action = $7) AND ($8 = '' OR noun = $8)
                 AND ($9 = '' OR project = $9) AND ($10 = '' OR outcome = $10) AND ($11 = '' OR client = $11)
                 AND ($12 = '' OR address = $12) AND at_ms >= $13 AND at_ms < $14
                 AND ($15 = '' OR replace($15, '/' || project || '/', '') <> $15)
-             ORDER BY seq ",
+             ORDER BY place ",
             $order,
             " LIMIT $16"
         )
