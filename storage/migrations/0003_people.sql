@@ -31,9 +31,20 @@ ALTER TABLE users ADD COLUMN totp_confirmed_at BIGINT;
 ALTER TABLE users ADD COLUMN totp_last_step BIGINT NOT NULL DEFAULT 0;
 -- Whoever was here before mails could be sent has chosen their password by hand.
 UPDATE users SET verified = TRUE WHERE must_change_password = FALSE;
--- Machines belong to one organization, and so do their names: the row's name is `<name>:<org id>`; no name has a colon.
+-- Machines belong to one organization, and so do their names: the row's name is `<name>:<org id>`; no name has a colon. A machine
+-- that was in several becomes one in each, with what it had there.
+INSERT INTO users (id, name, kind, operator, must_change_password, epoch, grants_epoch, created_at)
+    SELECT m.user_id || '-' || m.org_id, u.name || ':' || m.org_id, 'machine', FALSE, FALSE, 1, 1, m.created_at
+    FROM memberships m JOIN users u ON u.id = m.user_id
+    WHERE u.kind = 'machine' AND m.org_id > (SELECT MIN(o.org_id) FROM memberships o WHERE o.user_id = m.user_id);
+INSERT INTO memberships (org_id, user_id, active, created_at)
+    SELECT m.org_id, m.user_id || '-' || m.org_id, m.active, m.created_at
+    FROM memberships m JOIN users u ON u.id = m.user_id || '-' || m.org_id;
+UPDATE bindings SET user_id = user_id || '-' || org_id WHERE user_id || '-' || org_id IN (SELECT id FROM users);
+UPDATE api_keys SET user_id = user_id || '-' || org_id WHERE user_id || '-' || org_id IN (SELECT id FROM users);
+DELETE FROM memberships WHERE user_id || '-' || org_id IN (SELECT id FROM users);
 UPDATE users SET name = name || ':' || COALESCE((SELECT MIN(m.org_id) FROM memberships m WHERE m.user_id = users.id), '')
- WHERE kind = 'machine';
+ WHERE kind = 'machine' AND name NOT LIKE '%:%';
 
 ALTER TABLE memberships ADD COLUMN first_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE memberships ADD COLUMN last_name TEXT NOT NULL DEFAULT '';

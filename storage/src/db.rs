@@ -116,10 +116,16 @@ impl Db {
     /// # Errors
     /// [`Error::Migrate`] where a migration fails or the database is newer than this program.
     pub async fn migrate(&self) -> Result<()> {
+        self.migrate_to(i64::MAX).await
+    }
+
+    /// As [`Db::migrate`], but no further than a version of the schema.
+    pub(crate) async fn migrate_to(&self, version: i64) -> Result<()> {
+        let wanted = MIGRATIONS.migrations.iter().filter(|m| m.version <= version);
         match &*self.0 {
             Pools::Sqlite { write, .. } => {
                 // `SQLite` compares bytes by default and knows no collation "C".
-                let migrations = MIGRATIONS.migrations.iter().map(|m| {
+                let migrations = wanted.map(|m| {
                     let sql = m.sql.as_str().replace(" COLLATE \"C\"", "");
                     Migration::new(
                         m.version,
@@ -131,7 +137,7 @@ impl Db {
                 });
                 Migrator::with_migrations(migrations.collect()).run(write).await
             }
-            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+            Pools::Postgres(pool) => Migrator::with_migrations(wanted.cloned().collect()).run(pool).await,
         }
         .map_err(Error::Migrate)
     }
@@ -351,6 +357,14 @@ pub mod testing {
     use super::{Db, Raw};
     use sqlx::AssertSqlSafe;
 
+    /// A fresh database with nothing in it, as [`fresh`] makes one.
+    pub async fn empty(dir: &std::path::Path) -> Db {
+        match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) if !url.is_empty() => empty_postgres(&url).await,
+            _ => Db::connect(&format!("sqlite://{}", dir.join("test.db").display())).await.unwrap(),
+        }
+    }
+
     /// A fresh, migrated database: a schema of its own on `TEST_DATABASE_URL` where that is set, else `SQLite` in `dir`.
     pub async fn fresh(dir: &std::path::Path) -> Db {
         match std::env::var("TEST_DATABASE_URL") {
@@ -368,6 +382,12 @@ pub mod testing {
 
     /// A fresh, migrated schema of its own on a `PostgreSQL` server.
     pub async fn fresh_postgres(url: &str) -> Db {
+        let db = empty_postgres(url).await;
+        db.migrate().await.unwrap();
+        db
+    }
+
+    async fn empty_postgres(url: &str) -> Db {
         let schema = format!("t_{}", crate::names::new_id());
         let admin = Db::connect(url).await.expect("TEST_DATABASE_URL answers");
         let mut session = admin.read().await.unwrap();
@@ -375,8 +395,49 @@ pub mod testing {
             sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(c).await.unwrap();
         }
         let separator = if url.contains('?') { '&' } else { '?' };
-        let db = Db::connect(&format!("{url}{separator}options=-csearch_path%3D{schema}")).await.unwrap();
+        Db::connect(&format!("{url}{separator}options=-csearch_path%3D{schema}")).await.unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::testing;
+
+    #[tokio::test]
+    async fn a_machine_of_two_organizations_becomes_one_in_each_with_what_it_had_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::empty(dir.path()).await;
+        db.migrate_to(2).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        for sql in [
+            "INSERT INTO orgs (id, slug, name, created_at) VALUES ('a', 'aa', 'A', 1), ('b', 'bb', 'B', 1)",
+            "INSERT INTO users (id, name, kind, operator, must_change_password, epoch, grants_epoch, created_at)
+             VALUES ('u', 'ci', 'machine', FALSE, FALSE, 1, 1, 1), ('p', 'ann@x', 'local', FALSE, FALSE, 1, 1, 1)",
+            "INSERT INTO memberships (org_id, user_id, active, created_at)
+             VALUES ('a', 'u', TRUE, 1), ('b', 'u', FALSE, 2), ('a', 'p', TRUE, 1), ('b', 'p', TRUE, 1)",
+            "INSERT INTO bindings (id, org_id, user_id, role, namespaces, created_at)
+             VALUES ('1', 'a', 'u', 'AUDITOR', '[]', 1), ('2', 'b', 'u', 'ADMIN', '[]', 1), ('3', 'b', 'p', 'ADMIN', '[]', 1)",
+            "INSERT INTO api_keys (id, org_id, user_id, name, secret_hash, created_at)
+             VALUES ('k', 'b', 'u', 'k', 's', 1), ('l', 'b', 'p', 'l', 's', 1)",
+        ] {
+            execute!(tx, sql).unwrap();
+        }
+        tx.commit().await.unwrap();
         db.migrate().await.unwrap();
-        db
+
+        let mut session = db.read().await.unwrap();
+        let mut all = async |sql: &'static str| query_all!(session, (String, String), sql).unwrap();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let names = all("SELECT id, name FROM users ORDER BY id").await;
+        assert_eq!(names, [pair("p", "ann@x"), pair("u", "ci:a"), pair("u-b", "ci:b")]);
+        let members = all("SELECT org_id, user_id FROM memberships ORDER BY org_id, user_id").await;
+        assert_eq!(members, [pair("a", "p"), pair("a", "u"), pair("b", "p"), pair("b", "u-b")]);
+        let bound = all("SELECT id, user_id FROM bindings WHERE user_id IS NOT NULL ORDER BY id").await;
+        assert_eq!(bound, [pair("1", "u"), pair("2", "u-b"), pair("3", "p")]);
+        let keys = all("SELECT id, user_id FROM api_keys ORDER BY id").await;
+        assert_eq!(keys, [pair("k", "u-b"), pair("l", "p")]);
+        let groups = all("SELECT org_id, builtin FROM groups ORDER BY org_id, builtin").await;
+        assert_eq!(groups.len(), 4);
     }
 }
