@@ -20,6 +20,7 @@ mod issuers;
 mod mfa;
 pub mod openapi;
 mod orgs;
+mod origin;
 pub mod page;
 mod pages;
 mod passwords;
@@ -95,6 +96,7 @@ pub fn router(state: State) -> Router {
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(axum::middleware::from_fn_with_state(state.clone(), audit::note_denials))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), origin::own_pages_only))
         .layer(axum::middleware::from_fn(harden))
         .with_state(state)
 }

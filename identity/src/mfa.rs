@@ -287,7 +287,7 @@ impl Identity {
         credential: &Value,
     ) -> Result<Changed, MfaError> {
         let name = name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(crate::name::is_hidden) {
             return Err(MfaError::Name);
         }
         let user_id = &by.principal.user_id;

@@ -6,6 +6,14 @@ use std::str::FromStr;
 /// Longest name accepted (RFC 5321 §4.5.3.1.3 allows a path of 256 with its brackets).
 const MAX: usize = 254;
 
+/// Whether a character is a control or shows nothing of itself: zero width, soft hyphen, marks that turn the direction of
+/// text (Unicode's category Cf, as far as it is not emoji or a script's own). Two names must not look alike by one.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// A normalised user name: lower case, ASCII, no white space, no colon (RFC 7617: a user-id has none).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(String);

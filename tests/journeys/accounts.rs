@@ -50,7 +50,7 @@ fn a_token_already_issued_dies_with_the_binding_the_user_and_the_key() {
     refused_within_a_second(&server, &token);
     api.post(&format!("/orgs/main/users/{DEV}/activate"), &json!({})).expect(204);
 
-    let (id, key) = api.create_api_key("main", Some(DEV), "ci");
+    let (id, key) = server.login(DEV, DEV_PASSWORD).create_api_key("main", None, "ci");
     let token = server.token(DEV, &key, &["repository:main/app:pull"]);
     assert_eq!(pull(&token), 200);
     api.delete(&format!("/orgs/main/apikeys/{id}")).expect(204);

@@ -69,7 +69,7 @@ fn every_door_leaves_its_event() {
     };
     let find = |what: &str, like: &dyn Fn(&Value) -> bool| event(&admin, "main", what, like);
     for (action, outcome, client) in [
-        ("user.create", "ok", ""),
+        ("user.invite", "ok", ""),
         ("binding.create", "ok", ""),
         ("password.change", "ok", ""),
         ("login", "ok", "browser"),
@@ -83,14 +83,14 @@ fn every_door_leaves_its_event() {
         ("apikey.delete", "ok", ""),
     ] {
         let found = find(&format!("{action} {outcome} {client}"), &is(action, outcome, client));
-        assert!(!text(&found, "actor").is_empty() || action == "login", "{found}");
+        assert!(!text(&found, "user").is_empty() || action == "login", "{found}");
         assert!(!text(&found, "address").is_empty(), "{found}");
     }
     find("the deletion", &|event| {
         matches!(text(event, "action").as_str(), "tag.delete" | "image.delete") && text(event, "outcome") == "ok"
     });
     let pushed = find("the push", &is("image.push", "ok", ""));
-    assert!(pushed.to_string().contains("main/app") && text(&pushed, "actor") == DEV, "{pushed}");
+    assert!(pushed.to_string().contains("main/app") && text(&pushed, "user") == DEV, "{pushed}");
     if denied.status == 403 {
         find("the denial", &is("access.denied", "denied", ""));
     }

@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
+mod attacks;
 mod audit_verify;
+mod chain;
 mod concurrency;
+mod factors;
 mod first_start;
 mod hostile;
 mod layers;
@@ -15,6 +18,8 @@ mod manifests;
 mod mounts;
 mod names;
 mod operations;
+mod people;
+mod propagation;
 mod ranges;
 mod rctl;
 mod referrers;

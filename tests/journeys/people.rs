@@ -90,9 +90,9 @@ fn a_user_of_two_organizations_is_deleted_from_one() {
     let session = server.login(DEV, PASSWORD);
     let orgs = session.get("/session").expect(200).json()["organizations"].clone();
     assert_eq!(orgs, json!(["main", "other"]));
-    session.post("/session/org", &json!({"org": "other"}));
-
     let main_key = session.create_api_key("main", None, "main").1;
+    let chosen = session.post("/session/org", &json!({"org": "other"})).expect(200);
+    let session = session.renewed(&chosen, "");
     let other_key = session.create_api_key("other", None, "other").1;
     let scopes = ["repository:main/app:pull,push", "repository:other/app:pull,push"];
     let token = server.token(DEV, PASSWORD, &scopes);
@@ -160,7 +160,7 @@ fn rights_come_by_groups_and_custom_roles_and_say_why() {
     }
     let why = |permission: &str, repository: &str| {
         let path = format!(
-            "/orgs/main/auth/why?user={DEV}&permission={permission}&project=defaultproject&repository={repository}"
+            "/orgs/main/auth/why?user={DEV}&permission={permission}&repository=main/defaultproject/{repository}"
         );
         admin.get(&path).expect(200).json()
     };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use support::http::Endpoint;
 use support::oci::{Image, fresh, noise, path_of, push_blob, sha256, start_upload, with_query};
 use support::server::{ADMIN, ADMIN_PASSWORD, ORG, parallel};
-use support::{Call, Reply, Server, Setup};
+use support::{Call, Reply, Server, Setup, propagation};
 
 const REPOSITORY: &str = "main/replicated";
 
@@ -131,6 +131,12 @@ fn a_revocation_at_one_replica_is_felt_at_the_other_within_a_second() {
     felt("a user deactivated", &|| list(&second) == 401);
     let login = Some(("dev@example.com", "a quiet harbour at night"));
     felt("the log-in at the other's token service", &|| b.try_token(login, &[&scope]).status == 401);
+}
+
+#[test]
+fn every_change_at_one_replica_is_felt_at_the_other_within_a_second() {
+    let (a, b) = pair();
+    propagation::measure(&a, &b);
 }
 
 #[test]

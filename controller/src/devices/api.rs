@@ -8,13 +8,14 @@ use http::{HeaderMap, StatusCode, header};
 use identity::Secret;
 use identity::audit::Client;
 use identity::device::{INTERVAL, Polled};
+use identity::session::SessionKind;
 use serde::{Deserialize, Serialize};
 use storage::device_grants::DeviceGrant;
 use utoipa::ToSchema;
 
 use crate::State;
 use crate::actor::{Holder, origin};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{extract, time};
 
 /// What asks for codes.
@@ -168,7 +169,8 @@ pub(crate) async fn get_device(
 
 /// Approve a device
 ///
-/// It gets a session of its own, with the rights and the organization of this one.
+/// It gets a session of its own, with the rights and the organization of this one. Only a browser's session approves: the
+/// token of a command line that was stolen would otherwise make itself successors.
 #[utoipa::path(post, path = "/device/{user_code}/approve", tag = "device", params(("user_code" = String, Path)),
     responses((status = 204, description = "Approved")))]
 pub(crate) async fn approve_device(
@@ -177,6 +179,9 @@ pub(crate) async fn approve_device(
     extract::Path(user_code): extract::Path<String>,
 ) -> Result<StatusCode> {
     holder.full()?;
+    if holder.session.kind != SessionKind::Browser {
+        return Err(Error::Forbidden("approve devices in a browser"));
+    }
     state.identity().decide_device(&holder.caller, &holder.session, &user_code, true).await?;
     Ok(StatusCode::NO_CONTENT)
 }

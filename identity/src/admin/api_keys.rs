@@ -63,7 +63,7 @@ impl Identity {
     /// is not an active member.
     pub async fn create_api_key(&self, by: &Caller, new: &NewApiKey<'_>) -> Result<MadeApiKey, AdminError> {
         let name = new.name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(crate::name::is_hidden) {
             return Err(AdminError::Invalid("an API key's name has 1 to 128 characters, none of them a control"));
         }
         if new.valid_days.is_some_and(|days| days == 0 || days > MAX_DAYS) {

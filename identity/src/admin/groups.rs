@@ -204,7 +204,7 @@ fn explicit(group: &Group) -> Result<(), AdminError> {
 
 fn checked_name(name: &str) -> Result<&str, AdminError> {
     let name = name.trim();
-    let bad = |c: char| c.is_control() || c == '/';
+    let bad = |c: char| crate::name::is_hidden(c) || c == '/';
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(bad) {
         let reason = "1 to 128 characters, none of them a slash or a control";
         return Err(AdminError::Field { field: "name", reason });

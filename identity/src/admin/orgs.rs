@@ -75,7 +75,7 @@ impl Identity {
 /// A name that people call an organization.
 pub(super) fn checked_org_name(name: &str) -> Result<&str, AdminError> {
     let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(crate::name::is_hidden) {
         return Err(AdminError::Field { field: "name", reason: "1 to 128 characters, none of them a control" });
     }
     Ok(name)

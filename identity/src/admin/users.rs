@@ -441,7 +441,7 @@ impl Identity {
 /// A first or last name.
 fn person_name(text: &str) -> Result<&str, AdminError> {
     let text = text.trim();
-    if text.chars().count() > MAX_NAME || text.chars().any(char::is_control) {
+    if text.chars().count() > MAX_NAME || text.chars().any(crate::name::is_hidden) {
         return Err(AdminError::Invalid("a first or last name has at most 64 characters, none of them a control"));
     }
     Ok(text)

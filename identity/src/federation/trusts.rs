@@ -88,7 +88,7 @@ struct Row {
 impl NewTrust {
     fn check(&self, allow_private: bool) -> Result<Row, TrustError> {
         let name = self.name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(crate::name::is_hidden) {
             return Err(TrustError::invalid("name", "use 1 to 128 characters, none of them a control"));
         }
         for (field, text) in [("issuer", &self.issuer), ("audience", &self.audience)] {

@@ -135,7 +135,7 @@ tries! {
         let admin = town.server.api();
         let (name, password) = town.victim("deleted");
         admin.bind("main", &name, "PROJECT_ADMIN", Some("defaultproject"));
-        let (_, key) = admin.create_api_key("main", Some(&name), "left");
+        let (_, key) = town.server.login(&name, password).create_api_key("main", None, "left");
         let session = town.server.login(&name, password);
         let bearer = town.server.token(&name, password, &["repository:main/app:pull,push"]);
         let by_key = town.server.token(&name, &key, &["repository:main/app:pull"]);
@@ -160,9 +160,9 @@ tries! {
     "somebody invited again under an old name inherits the old one's rights",
     "finds old bindings, keys and groups by the name" => |town| {
         let admin = town.server.api();
-        let (name, _) = town.victim("again");
+        let (name, password) = town.victim("again");
         admin.bind("main", &name, "ADMIN", None);
-        let (_, key) = admin.create_api_key("main", Some(&name), "old");
+        let (_, key) = town.server.login(&name, password).create_api_key("main", None, "old");
         admin.create_group("main", "inherited");
         admin.add_member("main", "inherited", &name);
         admin.delete(&format!("/orgs/main/users/{name}")).expect(204);

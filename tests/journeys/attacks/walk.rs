@@ -121,7 +121,7 @@ fn call(document: &Value, route: &Route, values: &BTreeMap<&str, String>) -> Cal
 
 /// The victim's real ids by the names that paths have for them.
 fn victims(town: &Town) -> BTreeMap<&'static str, String> {
-    let (key, _) = town.admin.create_api_key("main", Some(DEV), "walked");
+    let (key, _) = town.dev.create_api_key("main", None, "walked");
     let bindings = town.admin.get(&format!("/orgs/main/bindings?user={DEV}")).expect(200).json();
     town.admin.create_group("main", "walkers");
     town.admin.add_member("main", "walkers", DEV);
