@@ -60,7 +60,9 @@ impl Proxies {
     }
 
     fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let lines: Vec<&str> = headers.get_all(&FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+        // A hop that is no text spoils itself alone, not the line that the proxy added to.
+        let lines: Vec<_> =
+            headers.get_all(&FORWARDED_FOR).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
         let mut client = peer;
         for hop in hops.take(MAX_HOPS) {
@@ -157,6 +159,14 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["198.51.100.1, nonsense, 10.0.0.3"]), "10.0.0.3");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[&"10.0.0.2,".repeat(100)]), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_is_no_text_hides_nobody() {
+        let proxies: Proxies = "10.0.0.0/8".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(&FORWARDED_FOR, HeaderValue::from_bytes(b"\xff, 203.0.113.9").unwrap());
+        assert_eq!(proxies.walk("10.0.0.1".parse().unwrap(), &headers).to_string(), "203.0.113.9");
     }
 
     #[test]

@@ -296,6 +296,9 @@ impl From<MfaError> for Error {
             | MfaError::NoPasskeys
             | MfaError::Elsewhere => Self::Conflict(error.to_string()),
             MfaError::Machine => Self::Forbidden("second factors are for people"),
+            MfaError::Stale => {
+                Self::Forbidden("log in again first: second factors are changed within 15 minutes of a log-in")
+            }
             MfaError::Damaged => Self::internal(error),
             MfaError::Login(error) => error.into(),
             MfaError::Storage(error) => error.into(),

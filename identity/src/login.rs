@@ -477,7 +477,12 @@ impl Identity {
             return Ok(());
         }
         // What is no name may be a password that was typed into the wrong field.
-        let typed = name.parse::<UserName>().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let typed = name
+            .parse::<UserName>()
+            .ok()
+            .filter(UserName::is_email)
+            .map(|name| name.as_str().to_owned())
+            .unwrap_or_default();
         let by = Caller {
             principal: Arc::new(Principal::nobody(typed.clone())),
             credential: Credential::None,

@@ -26,6 +26,8 @@ const ADD: &str = "passkey-add";
 const LIFETIME: i64 = 300;
 /// What secrets of authenticator apps are sealed for.
 const SEALED_FOR: &str = "totp";
+/// Seconds after a log-in in which second factors may be changed.
+const FRESH: i64 = 900;
 /// Longest name of a passkey, in characters.
 const MAX_NAME: usize = 64;
 
@@ -88,6 +90,9 @@ pub enum MfaError {
     /// Passkeys need a name to be bound to.
     #[error("passkeys need the controller to be reached by a name, not by an address")]
     NoPasskeys,
+    /// The session is too old to change what opens the account.
+    #[error("log in again first: second factors are changed within 15 minutes of a log-in")]
+    Stale,
     /// A machine has neither password nor second factor.
     #[error("second factors are for people")]
     Machine,
@@ -233,10 +238,12 @@ impl Identity {
     /// Makes ten new recovery codes; those from before end.
     ///
     /// # Errors
-    /// [`MfaError::NoFactor`].
-    pub async fn renew_recovery_codes(&self, by: &Caller) -> Result<Vec<Secret>, MfaError> {
+    /// [`MfaError::NoFactor`], [`MfaError::Stale`].
+    pub async fn renew_recovery_codes(&self, by: &Caller, session: &LiveSession) -> Result<Vec<Secret>, MfaError> {
+        self.must_be_fresh(session)?;
         let user_id = &by.principal.user_id;
         let mut tx = self.db().begin().await?;
+        self.hold(&mut tx, session).await?;
         if !self.has_factor(&mut tx, user_id).await? {
             return Err(MfaError::NoFactor);
         }
@@ -251,8 +258,9 @@ impl Identity {
     /// Begins to add a passkey.
     ///
     /// # Errors
-    /// [`MfaError::NoPasskeys`], [`MfaError::TooMany`], [`MfaError::Machine`].
+    /// [`MfaError::NoPasskeys`], [`MfaError::TooMany`], [`MfaError::Machine`], [`MfaError::Stale`].
     pub async fn begin_passkey(&self, by: &Caller, session: &LiveSession) -> Result<NewPasskey, MfaError> {
+        self.must_be_fresh(session)?;
         if by.principal.machine {
             return Err(MfaError::Machine);
         }
@@ -308,8 +316,9 @@ impl Identity {
     /// Takes a passkey away.
     ///
     /// # Errors
-    /// [`MfaError::Storage`] where the user has none of that id.
+    /// [`MfaError::Storage`] where the user has none of that id, [`MfaError::Stale`].
     pub async fn remove_passkey(&self, by: &Caller, session: &LiveSession, id: &str) -> Result<Changed, MfaError> {
+        self.must_be_fresh(session)?;
         let mut tx = self.db().begin().await?;
         if !passkeys::delete(&mut tx, &by.principal.user_id, id).await? {
             return Err(storage::Error::NotFound("passkey").into());
@@ -373,6 +382,12 @@ impl Identity {
         if recovery_codes::spend(tx, user_id, &mac).await? { Ok(Spent::Recovery) } else { Err(MfaError::Wrong) }
     }
 
+    /// A session that was stolen, or left open, must not plant a factor that outlives it: changes to factors are for those
+    /// who logged in a moment ago.
+    fn must_be_fresh(&self, session: &LiveSession) -> Result<(), MfaError> {
+        if session.created_at() + FRESH > self.now() { Ok(()) } else { Err(MfaError::Stale) }
+    }
+
     async fn has_factor(&self, tx: &mut Tx, user_id: &str) -> storage::Result<bool> {
         let totp = rows::find(tx, user_id).await?.is_some_and(|totp| totp.confirmed_at.is_some());
         Ok(totp || !passkeys::list_of_user(tx, user_id, 1).await?.is_empty())
@@ -401,6 +416,7 @@ impl Identity {
         entry: &Entry<'_>,
     ) -> Result<Changed, MfaError> {
         let user_id = &by.principal.user_id;
+        self.hold(&mut tx, session).await?;
         if first {
             users::bump_epoch(&mut tx, user_id).await?;
         }
@@ -423,6 +439,7 @@ impl Identity {
         entry: &Entry<'_>,
     ) -> Result<Changed, MfaError> {
         let user_id = &by.principal.user_id;
+        self.hold(&mut tx, session).await?;
         users::bump_epoch(&mut tx, user_id).await?;
         if !self.has_factor(&mut tx, user_id).await? {
             recovery_codes::delete_all(&mut tx, user_id).await?;

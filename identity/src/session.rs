@@ -132,6 +132,11 @@ impl LiveSession {
     pub(crate) fn epoch(&self) -> i64 {
         self.row.epoch
     }
+
+    /// When its holder logged in (unix seconds).
+    pub(crate) fn created_at(&self) -> i64 {
+        self.row.created_at
+    }
 }
 
 impl Identity {
@@ -183,8 +188,21 @@ impl Identity {
         Ok(self.shown(&row, token))
     }
 
-    /// Gives a session another secret at the user's epoch of this transaction, because what it opens changed or because the
-    /// epoch moved under it. The old secret opens nothing any more.
+    /// Whether a session still is one at this moment, its user's epoch held until the transaction ends: whatever ended the
+    /// session meanwhile, here or at another replica, stays the last word. To be asked before it is renewed or changes what
+    /// opens the account.
+    ///
+    /// # Errors
+    /// [`storage::Error::NotFound`] where it is over, else those of the database.
+    pub(crate) async fn hold(&self, tx: &mut Tx, session: &LiveSession) -> storage::Result<()> {
+        match users::hold_epoch(tx, &session.row.user_id, session.row.epoch).await? {
+            true => Ok(()),
+            false => Err(storage::Error::NotFound("session")),
+        }
+    }
+
+    /// Gives a session that is [held](Identity::hold) another secret at the user's epoch of this transaction, because what it
+    /// opens changed or because the transaction moved the epoch. The old secret opens nothing any more.
     pub(crate) async fn renew(
         &self,
         tx: &mut Tx,
@@ -325,10 +343,11 @@ impl Identity {
     /// tokens. This one goes on with another secret.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`storage::Error::NotFound`] where something ended this one meanwhile, else those of the database.
     pub async fn end_other_sessions(&self, by: &Caller, session: &LiveSession) -> storage::Result<NewSession> {
         let user_id = &session.row.user_id;
         let mut tx = self.db().begin().await?;
+        self.hold(&mut tx, session).await?;
         users::bump_epoch(&mut tx, user_id).await?;
         sessions::delete_others(&mut tx, user_id, &session.id).await?;
         let renewed = self.renew(&mut tx, session, session.second_factor).await?;

@@ -176,6 +176,14 @@ pub async fn update_password(
     }
 }
 
+/// Whether the user's epoch still is this one; if so it stays until the transaction ends, the row being locked.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold_epoch(tx: &mut Tx, id: &str, epoch: i64) -> Result<bool> {
+    Ok(execute!(tx, "UPDATE users SET epoch = epoch WHERE id = $1 AND epoch = $2", id, epoch)? > 0)
+}
+
 /// Moves the epoch: sessions, refresh tokens and access tokens end.
 ///
 /// # Errors
@@ -235,6 +243,8 @@ mod tests {
         assert!(update_password(&mut tx, &ann.id, "$late", None, Some(ann.epoch + 1)).await.unwrap_err().is_conflict());
         update_password(&mut tx, &ann.id, "$new", None, Some(ann.epoch)).await.unwrap();
         bump_grants_epoch(&mut tx, &ann.id).await.unwrap();
+        assert!(!hold_epoch(&mut tx, &ann.id, ann.epoch).await.unwrap());
+        assert!(hold_epoch(&mut tx, &ann.id, ann.epoch + 1).await.unwrap());
         let after = find_by_name(&mut tx, "ann@acme.example").await.unwrap().unwrap();
         assert_eq!((after.epoch, after.grants_epoch, after.must_change_password), (2, 2, false));
         assert_eq!((after.password_hash.as_deref(), after.password_expires_at), (Some("$new"), None));

@@ -207,7 +207,7 @@ pub(crate) async fn remove_totp(
     responses((status = 200, description = "Ten codes", body = RecoveryCodes)))]
 pub(crate) async fn renew_recovery_codes(holder: Holder, Shared(state): Shared<State>) -> Result<Json<RecoveryCodes>> {
     holder.full()?;
-    let codes = state.identity().renew_recovery_codes(&holder.caller).await?;
+    let codes = state.identity().renew_recovery_codes(&holder.caller, &holder.session).await?;
     Ok(Json(RecoveryCodes { recovery_codes: texts(&codes) }))
 }
 

@@ -169,12 +169,12 @@ async fn a_recovery_code_lets_in_once_and_new_ones_end_the_old() {
     assert_eq!(done.recovery_codes_left, Some(9));
     let again = show(&t, &pending(&t, ADMIN).await, Factor::Recovery(enrolled.codes[3].clone())).await;
     assert!(matches!(again, Err(LoginError::WrongFactor)));
-    let new = t.identity.renew_recovery_codes(&caller(&enrolled.session)).await.unwrap();
+    let new = t.identity.renew_recovery_codes(&caller(&enrolled.session), &enrolled.session).await.unwrap();
     let old = show(&t, &pending(&t, ADMIN).await, Factor::Recovery(enrolled.codes[4].clone())).await;
     assert!(matches!(old, Err(LoginError::WrongFactor)));
     show(&t, &pending(&t, ADMIN).await, Factor::Recovery(new[0].clone())).await.unwrap();
     let others = log_in(&t, "operator@localhost").await;
-    assert!(matches!(t.identity.renew_recovery_codes(&caller(&others)).await, Err(MfaError::NoFactor)));
+    assert!(matches!(t.identity.renew_recovery_codes(&caller(&others), &others).await, Err(MfaError::NoFactor)));
 }
 
 #[tokio::test]
@@ -385,4 +385,39 @@ async fn an_address_is_no_name_for_a_passkey() {
     assert!(passkey::ceremonies("https://192.0.2.1:8443").is_none());
     assert!(passkey::ceremonies("https://[2001:db8::1]").is_none());
     assert!(passkey::ceremonies("https://console.example:8443").is_some());
+}
+
+#[tokio::test]
+async fn a_session_that_ended_at_another_replica_cannot_renew_itself() {
+    let t = testing::identity().await;
+    let login = t.identity.login_from(&from(), ADMIN, &PASSWORD.into(), Door::Console).await.unwrap();
+    let stolen = t.identity.begin_session(&login, &from(), SessionKind::Browser).await.unwrap();
+    let other = t.another_process().await;
+    let live = other.find_session(&stolen.token, SessionKind::Browser).await.unwrap().unwrap();
+    t.identity.reset_password(&Caller::server(), ADMIN, Some(&"quite another one".into())).await.unwrap();
+    // The other replica still takes it for a session, for half a second.
+    assert!(other.end_other_sessions(&caller(&live), &live).await.is_err());
+    assert!(other.renew_recovery_codes(&caller(&live), &live).await.is_err());
+}
+
+#[tokio::test]
+async fn a_passkey_that_was_begun_before_the_second_factor_is_not_added_after_it() {
+    let t = testing::identity().await;
+    let attacker = log_in(&t, ADMIN).await;
+    let by = caller(&attacker);
+    let begun = t.identity.begin_passkey(&by, &attacker).await.unwrap();
+    enrol(&t, ADMIN).await;
+    let credential = Authenticator::at(ORIGIN).create(&begun.options);
+    assert!(t.identity.add_passkey(&by, &attacker, &begun.token, "evil", &credential).await.is_err());
+}
+
+#[tokio::test]
+async fn second_factors_change_soon_after_a_log_in_only() {
+    let t = testing::identity().await;
+    let session = log_in(&t, ADMIN).await;
+    t.advance(900);
+    assert!(matches!(t.identity.begin_passkey(&caller(&session), &session).await, Err(MfaError::Stale)));
+    let codes = t.identity.renew_recovery_codes(&caller(&session), &session).await;
+    assert!(matches!(codes, Err(MfaError::Stale)));
+    assert!(matches!(t.identity.remove_passkey(&caller(&session), &session, "x").await, Err(MfaError::Stale)));
 }
