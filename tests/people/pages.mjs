@@ -50,7 +50,6 @@ await seen('#home-step');
 const whoByPasskey = await page.textContent('#who');
 
 await page.goto(device);
-if (await page.isVisible('#user-code-form')) await submit('#user-code-form');
 await seen('#confirm-step');
 const client = await page.textContent('#client');
 await page.click('#approve');
