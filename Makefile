@@ -25,6 +25,7 @@ check: ## Formatting, lints, documentation, dependencies
 
 unit: ## Unit, property and handler tests
 	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test -p rctl --test '*'
 
 journeys: ## Journeys through the running binary that need no other program
 	$(CARGO) test --test journeys
