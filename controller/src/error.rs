@@ -295,6 +295,7 @@ impl From<MfaError> for Error {
             | MfaError::TooMany
             | MfaError::NoPasskeys
             | MfaError::Elsewhere => Self::Conflict(error.to_string()),
+            MfaError::Denied(denial) => Self::Denied(denial),
             MfaError::Machine => Self::Forbidden("second factors are for people"),
             MfaError::Stale => {
                 Self::Forbidden("log in again first: second factors are changed within 15 minutes of a log-in")

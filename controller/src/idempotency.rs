@@ -71,6 +71,9 @@ async fn answer(state: State, request: Request, next: Next) -> Result<Response> 
         Begun::Mismatch => {
             Err(Error::Unacceptable("that Idempotency-Key was used for another request: take a new one".into()))
         }
+        Begun::Gone => {
+            Err(Error::Conflict("what that request made was revoked since: take a new Idempotency-Key".into()))
+        }
         Begun::Running => Err(Error::InProgress),
         Begun::New => {
             let request = Request::from_parts(parts, Body::from(body));
@@ -102,7 +105,10 @@ async fn first(state: State, request: Request, next: Next, key_hash: String) -> 
     let text = serde_json::to_vec(&answer).map_err(Error::internal)?;
     let sealed = state.identity().seal(PURPOSE, &key_hash, &text);
     let mut tx = state.db().begin().await?;
-    idempotency::finish(&mut tx, &key_hash, i64::from(answer.status), &sealed).await?;
+    // The whole API key is in the answer: it goes when the API key does.
+    let at = parts.headers.get(header::LOCATION).and_then(|at| at.to_str().ok());
+    let api_key = at.and_then(|at| at.rsplit_once("/apikeys/")).map(|(_, id)| id);
+    idempotency::finish(&mut tx, &key_hash, i64::from(answer.status), &sealed, api_key).await?;
     tx.commit().await?;
     Ok(Response::from_parts(parts, Body::from(body)))
 }
@@ -179,6 +185,20 @@ mod tests {
         let other = controller.login(ADMIN).await;
         let later = post(&controller, &other, "k1", "/orgs/main/apikeys", &body).await.expect(201);
         assert_ne!(later.text("id"), first.text("id"));
+    }
+
+    #[tokio::test]
+    async fn an_api_key_that_was_revoked_is_not_told_again() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let body = json!({"name": "ci"});
+        let made = post(&controller, &admin, "k", "/orgs/main/apikeys", &body).await.expect(201);
+        let path = format!("/orgs/main/apikeys/{}", made.text("id"));
+        controller.call(&admin, http::Method::DELETE, &path, &Value::Null).await.expect(204);
+        let again = post(&controller, &admin, "k", "/orgs/main/apikeys", &body).await.expect(409);
+        assert!(!again.raw.contains(&made.text("key")), "{}", again.raw);
+        let listed = controller.get(&admin, "/orgs/main/apikeys").await.expect(200);
+        assert_eq!(listed.body["items"], json!([]));
     }
 
     #[tokio::test]

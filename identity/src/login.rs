@@ -223,7 +223,10 @@ impl Identity {
         let found = self.live_key(key.id()).await?;
         let row = found.clone().filter(|row| key.matches(&row.secret_hash));
         let subject = match &row {
-            Some(row) => self.subject(&row.user_id).await?.filter(|subject| subject.orgs.contains(&row.org_id)),
+            Some(row) => match self.subject(&row.user_id).await? {
+                Some(subject) if self.key_counts(row, &subject).await? => Some(subject),
+                _ => None,
+            },
             None => None,
         };
         let (Some(row), Some(subject)) = (row, subject) else {
@@ -249,7 +252,10 @@ impl Identity {
             origin: from.clone(),
         };
         let mut tx = self.db().begin().await?;
-        let (outcome, reason) = (Outcome::Denied, "the key is not right, or its user is shut out");
+        let (outcome, reason) = (
+            Outcome::Denied,
+            "the key is not right, its user is shut out, or whoever made it for them has no longer the right to",
+        );
         let entry =
             Entry { org_id: &row.org_id, action: "login", target: &row.id, outcome, reason, ..Entry::default() };
         self.record(&mut tx, &by, &entry).await?;

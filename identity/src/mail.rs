@@ -54,6 +54,17 @@ pub enum Mail<'a> {
         /// When it ends (unix seconds).
         until: i64,
     },
+    /// Somebody else made an API key for the user.
+    KeyMade {
+        /// Name of the organization.
+        org: &'a str,
+        /// Who made it, as people know them.
+        by: &'a str,
+        /// What they called it.
+        name: &'a str,
+        /// Its public part.
+        id: &'a str,
+    },
     /// An administrator took the second factor off.
     MfaReset {
         /// Name of the organization.
@@ -76,6 +87,7 @@ impl Mail<'_> {
             Self::Reset { .. } => "reset",
             Self::PasswordChanged { .. } => "password-changed",
             Self::KeyExpiring { .. } => "key-expiring",
+            Self::KeyMade { .. } => "key-made",
             Self::MfaReset { .. } => "mfa-reset",
             Self::Locked { .. } => "locked",
         }

@@ -15,6 +15,7 @@ use crate::core::Identity;
 use crate::limits::Limit;
 use crate::login::LoginError;
 use crate::mail::Mail;
+use crate::rbac::Denial;
 use crate::secret::{Secret, sha256_hex};
 use crate::session::{LiveSession, NewSession};
 
@@ -96,6 +97,9 @@ pub enum MfaError {
     /// A machine has neither password nor second factor.
     #[error("second factors are for people")]
     Machine,
+    /// The user has what the administrator has not.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// An administrator of one organization must not take away what protects others.
     #[error("the user belongs to other organizations too: they reset it with a recovery code, or the platform does")]
     Elsewhere,
@@ -330,8 +334,10 @@ impl Identity {
     /// Takes every second factor of a member away, for an administrator of the only organization that they belong to.
     ///
     /// # Errors
-    /// [`MfaError::Elsewhere`] for somebody of several organizations; [`MfaError::Storage`] where there is no such member.
+    /// [`MfaError::Denied`] where the member has what the caller has not, [`MfaError::Elsewhere`] for somebody of several
+    /// organizations; [`MfaError::Storage`] where there is no such member.
     pub async fn reset_mfa(&self, by: &Caller, org_id: &str, user_id: &str) -> Result<(), MfaError> {
+        self.check_rank(by, org_id, user_id, false).await??;
         let mut tx = self.db().begin().await?;
         // First, because it locks the user: nobody adds them to another organization meanwhile and is overlooked.
         users::bump_epoch(&mut tx, user_id).await?;

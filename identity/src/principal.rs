@@ -163,7 +163,7 @@ impl Identity {
         let Some(subject) = self.subject(user).await?.filter(|subject| subject.is_alive()) else { return Ok(None) };
         let Some(key) = key else { return Ok(Some(Arc::new(subject.principal(None)))) };
         let Some(key) = self.live_key(key).await? else { return Ok(None) };
-        let theirs = key.user_id == user && subject.orgs.contains(&key.org_id);
+        let theirs = key.user_id == user && self.key_counts(&key, &subject).await?;
         Ok(theirs.then(|| Arc::new(subject.principal(Some(&key)))))
     }
 
@@ -187,6 +187,12 @@ impl Identity {
             let (Some(now), Some(then)) = (now, claims.ep) else { return Err(BearerError::Revoked) };
             // Rights that moved need not be these, and another organization's admin may move them at will: look again.
             if now.user != then.user || (now != then && !self.still_granted(user, &claims).await?) {
+                return Err(BearerError::Revoked);
+            }
+            // A key's maker has epochs of their own.
+            if let Some(key) = &claims.key
+                && self.principal(user, Some(key)).await.map_err(BearerError::Unavailable)?.is_none()
+            {
                 return Err(BearerError::Revoked);
             }
         }
@@ -335,6 +341,21 @@ impl Identity {
         };
         let now = self.now();
         Ok(found.filter(|key| key.expires_at.is_none_or(|end| end > now)))
+    }
+
+    /// Whether a key of this user counts at this moment. One that somebody else made for a person does so only while its maker
+    /// is an active member of the organization, with every right that the person has there: else the key would grow with its
+    /// user beyond its maker, and outlive the maker's time. A machine's key does not die with who made it.
+    pub(crate) async fn key_counts(&self, key: &ApiKey, owner: &Subject) -> storage::Result<bool> {
+        if !owner.orgs.contains(&key.org_id) {
+            return Ok(false);
+        }
+        let made = key.created_by.as_deref().filter(|maker| !maker.is_empty() && *maker != key.user_id);
+        let Some(maker) = made.filter(|_| owner.user.kind == "local") else { return Ok(true) };
+        let Some(maker) = self.subject(maker).await?.filter(|maker| maker.orgs.contains(&key.org_id)) else {
+            return Ok(false);
+        };
+        Ok(maker.rights_in(None).covers(&owner.rights_in(Some(&key.org_id))).is_ok())
     }
 
     /// Whether a repository lies in a public project, at most half a second old.

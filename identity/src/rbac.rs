@@ -257,7 +257,26 @@ enum Verdict {
     OtherTags,
 }
 
+/// Permissions by which others are let in, or get what they did not have.
+const LETS_IN: [Permission; 6] = [
+    Permission::MemberWrite,
+    Permission::UserWrite,
+    Permission::GroupWrite,
+    Permission::RoleWrite,
+    Permission::ApikeyManage,
+    Permission::IssuerWrite,
+];
+
 impl Grant {
+    /// Where it holds.
+    fn place(&self) -> Resource<'_> {
+        let org_id = self.org_id.as_str();
+        match &self.project_id {
+            Some(project_id) => Resource::Project { org_id, project_id },
+            None => Resource::Org { org_id },
+        }
+    }
+
     fn verdict(&self, permission: Permission, resource: &Resource<'_>) -> Verdict {
         let (org, project, path, tag) = match *resource {
             Resource::Platform => return Verdict::Elsewhere,
@@ -393,19 +412,44 @@ impl Principal {
     /// # Errors
     /// The first that they lack.
     pub fn covers(&self, other: &Self) -> Result<(), Denial> {
-        for grant in other.counting() {
-            let org_id = grant.org_id.as_str();
-            let resource = match &grant.project_id {
-                Some(project_id) => Resource::Project { org_id, project_id },
-                None => Resource::Org { org_id },
+        other.counting().try_for_each(|grant| self.covers_grant(grant))
+    }
+
+    /// Whether the principal has every right that a binding gives, be it in force or not.
+    ///
+    /// # Errors
+    /// The first that they lack.
+    pub(crate) fn covers_grant(&self, grant: &Grant) -> Result<(), Denial> {
+        self.has_whatever(&grant.role, &grant.place()).into_result().map(|_| ())
+    }
+
+    /// Whether the principal may let a binding's holder in: as [`Principal::covers_grant`], and not by an API key where that
+    /// makes people who make people.
+    ///
+    /// # Errors
+    /// The first right that is missing.
+    pub(crate) fn may_let_in(&self, grant: &Grant) -> Result<(), Denial> {
+        self.may_pass_on(&grant.role, &grant.place()).into_result().map(|_| ())
+    }
+
+    /// Whether the principal may give others what the role would bring on `resource`: they have it all, and an API key passes
+    /// nothing on by which others could be let in, or it would outlive its revocation in them.
+    pub(crate) fn may_pass_on(&self, role: &Given, resource: &Resource<'_>) -> Decision {
+        let mighty = |permission: &&Permission| LETS_IN.contains(permission);
+        let brought = role.permissions().iter().chain(role.organization_permissions());
+        if self.key_org.is_some()
+            && let Some(permission) = brought.copied().find(|permission| mighty(&permission))
+        {
+            let Decision::Deny(denial) = deny(self, permission, resource) else {
+                return self.has_whatever(role, resource);
             };
-            self.may_pass_on(&grant.role, &resource).into_result()?;
+            return Decision::Deny(Denial { because: vec![Reason::KeyPassesOn], ..denial });
         }
-        Ok(())
+        self.has_whatever(role, resource)
     }
 
     /// Whether the principal has whatever the role would bring on `resource`.
-    pub(crate) fn may_pass_on(&self, role: &Given, resource: &Resource<'_>) -> Decision {
+    pub(crate) fn has_whatever(&self, role: &Given, resource: &Resource<'_>) -> Decision {
         let around = match *resource {
             Resource::Project { org_id, .. }
             | Resource::Repository { org_id, .. }

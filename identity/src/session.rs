@@ -13,6 +13,7 @@ use storage::names::new_id;
 use storage::{Tx, memberships, orgs, sessions, users};
 use subtle::ConstantTimeEq;
 
+use crate::admin::AdminError;
 use crate::audit::{Caller, Credential, Entry, Origin};
 use crate::core::Identity;
 use crate::login::Login;
@@ -362,8 +363,9 @@ impl Identity {
     /// organization alone; else the sessions in which it is the chosen one.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn end_sessions_of(&self, by: &Caller, org_id: &str, user_id: &str) -> storage::Result<()> {
+    /// [`AdminError::Denied`] where the member has what the caller has not; [`AdminError::Storage`].
+    pub async fn end_sessions_of(&self, by: &Caller, org_id: &str, user_id: &str) -> Result<(), AdminError> {
+        self.check_rank(by, org_id, user_id, false).await??;
         let mut tx = self.db().begin().await?;
         let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
         let alone = memberships::count_of_user(&mut tx, user_id).await? == 1;

@@ -247,9 +247,12 @@ pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, referenc
     let found = storage::repositories::find(&mut state.db().read().await?, repo).await?;
     let found = found.ok_or_else(|| Error::no_repository(repo))?;
     let here = limits::Place { org_id: &found.org_id, project_id: &found.project_id };
-    let limited = limits::is_limited(state, by, Permission::RegistryDelete, &here).await?;
-    if let Reference::Tag(tag) = reference {
-        limits::check_tags(state, by, Permission::RegistryDelete, &here, repo, &[tag.as_str()]).await?;
+    let limits = limits::Limits::read(state, by, Permission::RegistryDelete).await?;
+    let limited = limits.are_some(&here);
+    if let Reference::Tag(tag) = reference
+        && let Err(refusal) = limits.check(&here, repo, &[tag.as_str()])
+    {
+        return Err(limits::refuse(state, by, &here, repo, refusal).await);
     }
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
@@ -268,7 +271,10 @@ pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, referenc
                     return Err(Error::new(StatusCode::FORBIDDEN, Code::Denied, message));
                 }
                 let names: Vec<&str> = tags.iter().map(String::as_str).collect();
-                limits::check_tags(state, by, Permission::RegistryDelete, &here, repo, &names).await?;
+                if let Err(refusal) = limits.check(&here, repo, &names) {
+                    drop(tx);
+                    return Err(limits::refuse(state, by, &here, repo, refusal).await);
+                }
                 tags.truncate(TAGS_RECORDED.unsigned_abs() as usize);
             }
             ("image.delete", serde_json::json!({ "tags": tags }))

@@ -3,6 +3,8 @@
 
 -- What an organization decided for itself, and its life: 'active', 'suspended' (no door opens), 'deleting'.
 ALTER TABLE orgs ADD COLUMN status TEXT NOT NULL DEFAULT 'active';
+-- What it was before its deletion was asked for.
+ALTER TABLE orgs ADD COLUMN status_before TEXT;
 -- When a deletion that was asked for takes everything away.
 ALTER TABLE orgs ADD COLUMN delete_after BIGINT;
 ALTER TABLE orgs ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
@@ -253,9 +255,12 @@ CREATE TABLE idempotency_keys (
     -- NULL while the first request runs.
     status       BIGINT,
     sealed       TEXT,
-    created_at   BIGINT NOT NULL
+    created_at   BIGINT NOT NULL,
+    -- Id of the API key that the answer holds, if it holds one.
+    api_key      TEXT
 );
 CREATE INDEX idempotency_keys_by_time ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_by_api_key ON idempotency_keys (api_key);
 
 -- The audit log: one chain for each organization, and one for the platform (org_id '').
 CREATE TABLE audit_heads (

@@ -12,7 +12,7 @@ mod list;
 pub mod retention;
 
 pub use auditchain::{Event, GENESIS, NewEvent};
-pub use list::{Direction, Filter, Found, list};
+pub use list::{Direction, Filter, Found, Within, list};
 
 use crate::db::{Session, Tx};
 use crate::error::Result;

@@ -20,6 +20,8 @@ pub enum Begun {
     Mismatch,
     /// It was answered.
     Answered(String),
+    /// It was answered with an API key, which was revoked since.
+    Gone,
 }
 
 #[derive(sqlx::FromRow)]
@@ -58,6 +60,7 @@ pub async fn begin(tx: &mut Tx, key_hash: &str, request_hash: &str, now: i64) ->
         if row.created_at + kept > now {
             return Ok(match row.sealed {
                 _ if row.request_hash != request_hash => Begun::Mismatch,
+                Some(sealed) if sealed.is_empty() => Begun::Gone,
                 Some(sealed) => Begun::Answered(sealed),
                 None => Begun::Running,
             });
@@ -67,18 +70,28 @@ pub async fn begin(tx: &mut Tx, key_hash: &str, request_hash: &str, now: i64) ->
     Ok(Begun::Running)
 }
 
-/// Keeps the answer of the request that took a key.
+/// Keeps the answer of the request that took a key; `api_key` is the id of the API key that the answer holds, if it does.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn finish(tx: &mut Tx, key_hash: &str, status: i64, sealed: &str) -> Result<()> {
+pub async fn finish(tx: &mut Tx, key_hash: &str, status: i64, sealed: &str, api_key: Option<&str>) -> Result<()> {
     execute!(
         tx,
-        "UPDATE idempotency_keys SET status = $2, sealed = $3 WHERE key_hash = $1 AND sealed IS NULL",
+        "UPDATE idempotency_keys SET status = $2, sealed = $3, api_key = $4 WHERE key_hash = $1 AND sealed IS NULL",
         key_hash,
         status,
         sealed,
+        api_key,
     )?;
+    Ok(())
+}
+
+/// Ends the answers that hold an API key, when that is revoked. Whoever repeats the request is told so.
+///
+/// # Errors
+/// Those of the database.
+pub async fn end_api_key(tx: &mut Tx, api_key: &str) -> Result<()> {
+    execute!(tx, "UPDATE idempotency_keys SET sealed = '' WHERE api_key = $1", api_key)?;
     Ok(())
 }
 
@@ -106,6 +119,21 @@ mod tests {
     use crate::db::testing;
 
     #[tokio::test]
+    async fn an_answer_ends_with_the_api_key_that_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        for key in ["a", "b"] {
+            begin(&mut tx, key, "r", 100).await.unwrap();
+            finish(&mut tx, key, 201, "answer", Some(key)).await.unwrap();
+        }
+        end_api_key(&mut tx, "a").await.unwrap();
+        assert_eq!(begin(&mut tx, "a", "r", 101).await.unwrap(), Begun::Gone);
+        assert_eq!(begin(&mut tx, "a", "other", 101).await.unwrap(), Begun::Mismatch);
+        assert_eq!(begin(&mut tx, "b", "r", 101).await.unwrap(), Begun::Answered("answer".into()));
+    }
+
+    #[tokio::test]
     async fn a_key_belongs_to_one_request_for_a_day() {
         let dir = tempfile::tempdir().unwrap();
         let db = testing::fresh(dir.path()).await;
@@ -113,8 +141,8 @@ mod tests {
         assert_eq!(begin(&mut tx, "k", "r", 100).await.unwrap(), Begun::New);
         assert_eq!(begin(&mut tx, "k", "r", 101).await.unwrap(), Begun::Running);
         assert_eq!(begin(&mut tx, "k", "other", 101).await.unwrap(), Begun::Mismatch);
-        finish(&mut tx, "k", 201, "answer").await.unwrap();
-        finish(&mut tx, "k", 201, "another").await.unwrap();
+        finish(&mut tx, "k", 201, "answer", None).await.unwrap();
+        finish(&mut tx, "k", 201, "another", None).await.unwrap();
         abandon(&mut tx, "k").await.unwrap();
         assert_eq!(begin(&mut tx, "k", "r", 99 + KEPT).await.unwrap(), Begun::Answered("answer".into()));
         assert_eq!(begin(&mut tx, "k", "r", 100 + KEPT).await.unwrap(), Begun::New);

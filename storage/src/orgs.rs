@@ -217,8 +217,23 @@ pub async fn set_status(tx: &mut Tx, id: &str, from: &[&str], to: &str, delete_a
     if !from.contains(&org.status.as_str()) {
         return Err(Error::Conflict("the organization is not in a state for that"));
     }
-    execute!(tx, "UPDATE orgs SET status = $2, delete_after = $3 WHERE id = $1", id, to, delete_after)?;
+    execute!(
+        tx,
+        "UPDATE orgs SET status_before = status, status = $2, delete_after = $3 WHERE id = $1",
+        id,
+        to,
+        delete_after
+    )?;
     Ok(Org { status: to.to_owned(), delete_after, ..org })
+}
+
+/// The status that an organization had before the one it has, if it ever had another.
+///
+/// # Errors
+/// Those of the database.
+pub async fn status_before(session: &mut Session, id: &str) -> Result<Option<String>> {
+    let row = query_opt!(session, (Option<String>,), "SELECT status_before FROM orgs WHERE id = $1", id)?;
+    Ok(row.and_then(|(status,)| status))
 }
 
 #[cfg(test)]
@@ -265,5 +280,7 @@ mod tests {
         assert_eq!((gone.status.as_str(), gone.delete_after, gone.is_active()), (DELETING, Some(9), false));
         assert_eq!(get(&mut tx, &org.id).await.unwrap(), gone);
         assert!(set_status(&mut tx, &org.id, &[ACTIVE], SUSPENDED, None).await.unwrap_err().is_conflict());
+        assert_eq!(status_before(&mut tx, &org.id).await.unwrap().as_deref(), Some(ACTIVE));
+        assert_eq!(status_before(&mut tx, "nope").await.unwrap(), None);
     }
 }

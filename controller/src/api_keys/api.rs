@@ -62,8 +62,8 @@ pub(crate) struct ApiKeyToCreate {
     /// What it is for.
     #[schema(example = "ci", min_length = 1, max_length = 128)]
     name: String,
-    /// Name of the user whose rights it carries; oneself where it is not given. Another can only be a machine, and takes
-    /// `apikey.manage` and every right that the machine has.
+    /// Name of the user whose rights it carries; oneself where it is not given. For another it takes `apikey.manage`,
+    /// `member.write` and every right that they have in the organization.
     user: Option<String>,
     /// Days until it ends. As long as the organization, or what it set for the user, allows where it is not given.
     #[schema(minimum = 1, maximum = 3650)]
@@ -135,6 +135,10 @@ pub(crate) async fn list_api_keys(
 ///
 /// It carries the user's rights in this organization. A session is needed: a key that makes keys would outlive its
 /// revocation.
+///
+/// Who has `apikey.manage` and `member.write` makes keys for other people and for machines that have no more rights in the
+/// organization than they. A person hears of it by mail, and such a key counts only while its maker is an active member with
+/// every right that the person has there; a machine's key stays when its maker goes.
 #[utoipa::path(post, path = "/orgs/{org}/apikeys", tag = "API keys", request_body = ApiKeyToCreate,
     params(("org", description = "Slug of the organization")),
     responses((status = 201, description = "Made", body = CreatedApiKey)))]
@@ -150,7 +154,8 @@ pub(crate) async fn create_api_key(
     }
     let user_id = match &new.user {
         Some(name) if normalise(name) != actor.principal().name => {
-            actor.can(Permission::ApikeyManage, &in_org(&org))?;
+            actor.can_named(Permission::ApikeyManage, &in_org(&org), &org, None)?;
+            actor.can_named(Permission::MemberWrite, &in_org(&org), &org, None)?;
             covered(&actor, &state, &org, name).await?
         }
         _ => actor.principal().user_id.clone(),
@@ -281,4 +286,135 @@ async fn view(session: &mut Session, key: ApiKey) -> Result<ApiKeyView> {
         permissions,
         created_by,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use crate::testing::{ADMIN, Caller, Controller};
+
+    const KEYS: &str = "/orgs/main/apikeys";
+    const ANN: &str = "ann@example.com";
+    const BOB: &str = "bob@example.com";
+
+    #[tokio::test]
+    async fn a_key_made_for_a_person_counts_while_its_maker_may_do_all_that_they_may() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let ann = controller.member(ANN, Some(("ADMIN", None))).await;
+        let bob = controller.member(BOB, Some(("AUDITOR", None))).await;
+        controller.mails().await;
+        let made = controller.post(&ann, KEYS, &json!({"name": "for-bob", "user": BOB})).await.expect(201);
+        let told = controller.mail_to(BOB).await;
+        assert!(told.text.contains(ANN) && told.text.contains(&made.text("id")), "{}", told.text);
+        controller.post(&admin, "/orgs/main/users", &json!({"name": "ci", "kind": "machine"})).await.expect(201);
+        let body = json!({"user": "ci", "role": "AUDITOR"});
+        controller.post(&admin, "/orgs/main/bindings", &body).await.expect(201);
+        let machine = controller.post(&ann, KEYS, &json!({"name": "ci", "user": "ci"})).await.expect(201).text("key");
+        let own = controller.post(&bob, KEYS, &json!({"name": "own"})).await.expect(201).text("key");
+        let (key, machine, own) = (Caller::Key(made.text("key")), Caller::Key(machine), Caller::Key(own));
+        controller.get(&key, "/orgs/main").await.expect(200);
+
+        // Less than the owner: refused; as much again: good again.
+        let listed = controller.get(&admin, &format!("/orgs/main/bindings?user={ANN}")).await.expect(200);
+        let id = listed.body["items"][0]["id"].as_str().unwrap().to_owned();
+        controller.call(&admin, Method::DELETE, &format!("/orgs/main/bindings/{id}"), &Value::Null).await.expect(204);
+        controller.get(&key, "/orgs/main").await.expect(401);
+        let body = json!({"user": ANN, "role": "ADMIN"});
+        controller.post(&admin, "/orgs/main/bindings", &body).await.expect(201);
+        controller.get(&key, "/orgs/main").await.expect(200);
+
+        // Gone: refused. What the machine and the owner have by themselves stays.
+        let path = format!("/orgs/main/users/{ANN}");
+        controller.post(&admin, &format!("{path}/deactivate"), &Value::Null).await.expect(204);
+        controller.get(&key, "/orgs/main").await.expect(401);
+        controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(204);
+        controller.get(&key, "/orgs/main").await.expect(401);
+        controller.get(&machine, "/orgs/main").await.expect(200);
+        controller.get(&own, "/orgs/main").await.expect(200);
+    }
+
+    #[tokio::test]
+    async fn a_key_for_another_takes_the_right_to_let_members_do_things() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let role = json!({"name": "keys", "base": "AUDITOR", "added": ["apikey.manage"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        controller.member(BOB, None).await;
+        let keys = controller.member(ANN, Some(("keys", None))).await;
+        let denied = controller.post(&keys, KEYS, &json!({"name": "k", "user": BOB})).await.expect(403);
+        assert_eq!(denied.body["permission"], "member.write");
+        controller.post(&admin, KEYS, &json!({"name": "k", "user": BOB})).await.expect(201);
+    }
+
+    #[tokio::test]
+    async fn an_api_key_makes_nobody_who_makes_others() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.member(ANN, None).await;
+        controller.member(BOB, Some(("ADMIN", None))).await;
+        let key = controller.post(&admin, KEYS, &json!({"name": "k"})).await.expect(201).text("key");
+        let key = Caller::Key(key);
+        let refused = [
+            ("/orgs/main/bindings", json!({"user": ANN, "role": "ADMIN"})),
+            ("/orgs/main/bindings", json!({"user": ANN, "role": "PROJECT_ADMIN", "project": "defaultproject"})),
+            ("/orgs/main/groups/Organization%20Admins/members", json!({"user": ANN})),
+            (
+                "/orgs/main/users",
+                json!({"name": "eve@example.com", "kind": "local", "groups": ["Organization Admins"]}),
+            ),
+            ("/orgs/main/roles", json!({"name": "users", "base": "AUDITOR", "added": ["user.write"]})),
+        ];
+        for (path, body) in &refused {
+            let denied = controller.post(&key, path, body).await.expect(403);
+            assert!(denied.text("detail").contains("log in"), "{}", denied.body);
+        }
+        // It does everything else, takes away too, but lets nobody mighty in again.
+        controller.post(&key, "/orgs/main/bindings", &json!({"user": ANN, "role": "AUDITOR"})).await.expect(201);
+        let body = json!({"name": "max@example.com", "kind": "local"});
+        controller.post(&key, "/orgs/main/users", &body).await.expect(201);
+        let path = format!("/orgs/main/users/{BOB}");
+        controller.post(&key, &format!("{path}/deactivate"), &Value::Null).await.expect(204);
+        controller.post(&key, &format!("{path}/activate"), &Value::Null).await.expect(403);
+        controller.post(&admin, &format!("{path}/activate"), &Value::Null).await.expect(204);
+        for (path, body) in &refused {
+            controller.post(&admin, path, body).await.expect(201);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_rules_over_somebody_mightier() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let role = json!({"name": "hr", "base": "AUDITOR", "added": ["user.read", "user.write"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        let hr = controller.member(ANN, Some(("hr", None))).await;
+        let boss = controller.member(BOB, Some(("ADMIN", None))).await;
+        controller.member("dev@example.com", Some(("AUDITOR", None))).await;
+        let path = format!("/orgs/main/users/{BOB}");
+        let tries = [
+            (Method::POST, "/deactivate"),
+            (Method::POST, "/activate"),
+            (Method::POST, "/mfa/reset"),
+            (Method::DELETE, "/sessions"),
+            (Method::DELETE, ""),
+        ];
+        for (method, tail) in &tries {
+            let path = format!("{path}{tail}");
+            let denied = controller.call(&hr, method.clone(), &path, &Value::Null).await.expect(403);
+            assert_eq!(denied.body["type"], "urn:wharfinger:problem:denied", "{path}");
+        }
+        controller.get(&boss, "/session").await.expect(200);
+        // What somebody would have again counts.
+        controller.post(&admin, &format!("{path}/deactivate"), &Value::Null).await.expect(204);
+        controller.post(&hr, &format!("{path}/activate"), &Value::Null).await.expect(403);
+        controller.call(&hr, Method::DELETE, &path, &Value::Null).await.expect(403);
+        for (method, tail) in tries {
+            let path = format!("/orgs/main/users/dev@example.com{tail}");
+            controller.call(&hr, method, &path, &Value::Null).await.expect(204);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use http::{HeaderValue, header};
 use identity::audit::export::{Format, Query as Wanted, rfc3339_ms};
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
-use storage::audit::{self, Direction, Event};
+use storage::audit::{self, Direction, Event, Within};
 use storage::clock::parse_rfc3339_ms;
 use storage::orgs::Org;
 use storage::projects;
@@ -146,7 +146,7 @@ pub(crate) struct Confirmed {
 }
 
 impl FilterQuery {
-    fn wanted(&self, projects: Option<Vec<String>>) -> Result<Wanted> {
+    fn wanted(&self, projects: Option<Vec<Within>>) -> Result<Wanted> {
         Ok(Wanted {
             since: time("since", self.since.as_deref())?,
             until: time("until", self.until.as_deref())?,
@@ -160,7 +160,7 @@ impl FilterQuery {
         })
     }
 
-    async fn page(self, state: &State, org_id: &str, projects: Option<Vec<String>>) -> Result<Json<Page<EventView>>> {
+    async fn page(self, state: &State, org_id: &str, projects: Option<Vec<Within>>) -> Result<Json<Page<EventView>>> {
         let wanted = self.wanted(projects)?;
         let bounds = PageQuery { limit: self.limit, after: self.after }.bounds()?;
         let cursor = match bounds.after.as_str() {
@@ -200,21 +200,23 @@ fn time(field: &'static str, value: Option<&str>) -> Result<Option<i64>> {
 }
 
 /// The organization, and the projects to whose events the caller is limited, if they are.
-async fn readable(actor: &Actor, state: &State, slug: &str) -> Result<(Org, Option<Vec<String>>)> {
+async fn readable(actor: &Actor, state: &State, slug: &str) -> Result<(Org, Option<Vec<Within>>)> {
     let org = actor.sees_org(state, slug).await?;
     if actor.may(Permission::AuditRead, &in_org(&org)) {
         return Ok((org, None));
     }
-    let mut slugs = Vec::new();
+    let mut within = Vec::new();
     let mut session = state.db().read().await?;
     for id in actor.principal().reach(Permission::AuditRead).projects.iter().take(MAX_PROJECTS) {
         let found = projects::find(&mut session, id).await?;
-        slugs.extend(found.filter(|project| project.org_id == org.id).map(|project| project.slug));
+        let found = found.filter(|project| project.org_id == org.id);
+        // An earlier project of that slug is none of theirs.
+        within.extend(found.map(|project| Within { slug: project.slug, since: project.created_at * 1000 }));
     }
-    if slugs.is_empty() {
+    if within.is_empty() {
         actor.can(Permission::AuditRead, &in_org(&org))?;
     }
-    Ok((org, Some(slugs)))
+    Ok((org, Some(within)))
 }
 
 /// List what happened in an organization, newest first
@@ -259,7 +261,8 @@ pub(crate) async fn get_event(
     let (org, projects) = readable(&actor, &state, &org).await?;
     let seq = seq.parse().map_err(|_| Error::NotFound("event"))?;
     let found = audit::find(&mut state.db().read().await?, &org.id, seq).await?;
-    let seen = found.filter(|found| projects.is_none_or(|projects| projects.contains(&found.event.project)));
+    let of_theirs = |event: &Event| projects.is_none_or(|all| all.iter().any(|project| project.holds(event)));
+    let seen = found.filter(of_theirs);
     seen.map(|event| Json(event.into())).ok_or(Error::NotFound("event"))
 }
 
@@ -399,6 +402,26 @@ mod tests {
         controller.get(&operator, "/orgs/main/audit").await.expect(403);
         controller.get(&operator, "/platform/audit").await.expect(200);
         controller.get(&admin, "/platform/audit").await.expect(403);
+    }
+
+    #[tokio::test]
+    async fn whoever_administers_a_project_sees_nothing_of_one_that_had_its_name_before() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let (path, body) = ("/orgs/main/projects/alpha", json!({"slug": "alpha"}));
+        controller.post(&admin, "/orgs/main/projects", &body).await.expect(201);
+        controller.call(&admin, http::Method::DELETE, path, &Value::Null).await.expect(204);
+        controller.settle().await;
+        let old = controller.get(&admin, "/orgs/main/audit?action=project.delete").await.expect(200);
+        let seq = old.body["items"][0]["seq"].as_i64().unwrap();
+        controller.clock.advance(2);
+        controller.post(&admin, "/orgs/main/projects", &body).await.expect(201);
+        let lead = controller.member("lead@example.com", Some(("PROJECT_ADMIN", Some("alpha")))).await;
+        let seen = actions(&controller, &lead, "/orgs/main/audit?action=project.*").await;
+        assert_eq!(seen, ["project.create"]);
+        controller.get(&lead, &format!("/orgs/main/audit/{seq}")).await.expect(404);
+        let export = controller.get(&lead, "/orgs/main/audit/export").await.expect(200).raw;
+        assert!(export.contains("project.create") && !export.contains("project.delete"), "{export}");
     }
 
     #[tokio::test]

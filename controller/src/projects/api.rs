@@ -11,7 +11,7 @@ use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProjec
 use utoipa::ToSchema;
 
 use crate::State;
-use crate::actor::{Actor, in_org};
+use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
 use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
 use crate::extract::{self, Path, Query};
@@ -127,7 +127,15 @@ async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> R
     Ok(rows)
 }
 
+/// Refuses whoever could not show every image of the project to others by other means.
+fn may_open(actor: &Actor, project: &Resource<'_>, org: &Org, slug: Option<&str>) -> Result<()> {
+    actor.can_named(Permission::RegistryManage, project, org, slug)?;
+    actor.can_named(Permission::RegistryPull, project, org, slug)
+}
+
 /// Create a project
+///
+/// One that is public takes `registry.manage` and `registry.pull` on the whole of it too.
 #[utoipa::path(post, path = "/orgs/{org}/projects", tag = "projects", request_body = ProjectToCreate,
     params(("org", description = "Slug of the organization")),
     responses((status = 201, description = "Created", body = ProjectView)))]
@@ -138,6 +146,9 @@ pub(crate) async fn create_project(
     extract::Json(new): extract::Json<ProjectToCreate>,
 ) -> Result<Created<ProjectView>> {
     let org = actor.can_in_org(Permission::ProjectCreate, &state, &org).await?;
+    if new.public {
+        may_open(&actor, &Resource::ProjectToCreate { org_id: &org.id }, &org, None)?;
+    }
     let slug: Slug = new.slug.parse().map_err(|error| Error::invalid("slug", &error))?;
     let settings = ProjectSettings { public: new.public, sparse: new.sparse };
     let description = checked_description(&new.description)?;
@@ -162,7 +173,7 @@ pub(crate) async fn get_project(
 
 /// Change a project
 ///
-/// One that is no longer public closes at once, to tokens that were already given too.
+/// Making it public takes `registry.manage` and `registry.pull` on the whole of it too. One that is no longer public closes at once, to tokens that were already given too.
 #[utoipa::path(patch, path = "/orgs/{org}/projects/{project}", tag = "projects", request_body = ProjectChange,
     params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project"), IfMatchHeader),
     responses((status = 200, description = "The project as it is now", body = ProjectView)))]
@@ -173,12 +184,16 @@ pub(crate) async fn update_project(
     IfMatch(expected): IfMatch,
     extract::Json(change): extract::Json<ProjectChange>,
 ) -> Result<Versioned<ProjectView>> {
-    let (_, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
+    let (org, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
+    // One that is public stays so by itself: nobody who may not open it does by a change that comes too late.
+    let public = change.public.filter(|public| !(*public && project.public));
+    if public == Some(true) {
+        may_open(&actor, &in_project(&project), &org, Some(&project.slug))?;
+    }
     if let Some(text) = &change.description {
         checked_description(text)?;
     }
-    let change =
-        UpdateProject { public: change.public, sparse: change.sparse, description: change.description, expected };
+    let change = UpdateProject { public, sparse: change.sparse, description: change.description, expected };
     let project = state.identity().update_project(&actor.caller, &project.id, &change).await?;
     Ok(Versioned(project.version, project.into()))
 }
@@ -212,7 +227,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use crate::testing::{ADMIN, Controller};
+    use crate::testing::{ADMIN, Caller, Controller};
 
     #[tokio::test]
     async fn projects_are_listed_in_pages_and_change() {
@@ -274,5 +289,34 @@ mod tests {
         let denied = controller.call(&reader, Method::PATCH, "/orgs/main/projects/alpha", &change).await.expect(403);
         assert_eq!(denied.body["permission"], "project.update");
         controller.post(&reader, "/orgs/main/projects", &json!({"slug": "mine"})).await.expect(403);
+    }
+
+    #[tokio::test]
+    async fn only_whoever_has_all_of_the_registry_there_opens_a_project_to_everybody() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
+        let role = json!({"name": "part", "base": "PROJECT_READ_ONLY", "added": ["project.update", "registry.manage"],
+            "repositories": ["docs/**"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        let part = controller.member("part@example.com", Some(("part", Some("alpha")))).await;
+        let path = "/orgs/main/projects/alpha";
+        let (open, text) = (json!({"public": true}), json!({"description": "x"}));
+        controller.call(&part, Method::PATCH, path, &text).await.expect(200);
+        let denied = controller.call(&part, Method::PATCH, path, &open).await.expect(403);
+        assert_eq!(denied.body["permission"], "registry.manage");
+
+        let narrow =
+            json!({"name": "n", "permissions": ["org.read", "project.read", "project.update", "project.create"]});
+        let key = controller.post(&admin, "/orgs/main/apikeys", &narrow).await.expect(201).text("key");
+        let key = Caller::Key(key);
+        controller.call(&key, Method::PATCH, path, &open).await.expect(403);
+        controller.post(&key, "/orgs/main/projects", &json!({"slug": "beta", "public": true})).await.expect(403);
+        controller.post(&key, "/orgs/main/projects", &json!({"slug": "beta"})).await.expect(201);
+        controller.call(&admin, Method::PATCH, path, &open).await.expect(200);
+        // It is open already: to say so again opens nothing.
+        controller.call(&part, Method::PATCH, path, &open).await.expect(200);
+        controller.call(&part, Method::PATCH, path, &json!({"public": false})).await.expect(200);
+        controller.call(&part, Method::PATCH, path, &open).await.expect(403);
     }
 }

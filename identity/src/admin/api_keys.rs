@@ -3,7 +3,7 @@
 use serde_json::json;
 use storage::api_keys::{self, ApiKey as Row};
 use storage::memberships::{self, MemberFilter};
-use storage::{Tx, orgs, users};
+use storage::{Tx, idempotency, orgs, users};
 
 use super::{AdminError, UserKind};
 use crate::api_key::ApiKey;
@@ -99,6 +99,11 @@ impl Identity {
             created_by: &by.principal.user_id,
         };
         let row = api_keys::create(&mut tx, &row, now).await?;
+        if by.principal.user_id != new.user_id && member.kind == UserKind::Local.as_str() {
+            let org = orgs::get(&mut tx, new.org_id).await?;
+            let mail = Mail::KeyMade { org: &org.name, by: &by.principal.name, name: &row.name, id: &row.id };
+            self.enqueue_mail(&mut tx, &member.name, Some(new.org_id), &mail).await?;
+        }
         let detail = json!({
             "id": row.id, "name": row.name, "expires_at": row.expires_at, "projects": row.projects,
             "permissions": row.permissions,
@@ -119,6 +124,7 @@ impl Identity {
         let key = api_keys::find(&mut tx, id).await?.filter(|key| key.org_id == org_id);
         let key = key.ok_or(storage::Error::NotFound("API key"))?;
         api_keys::delete(&mut tx, id).await?;
+        idempotency::end_api_key(&mut tx, id).await?;
         users::bump_grants_epoch(&mut tx, &key.user_id).await?;
         let owner = memberships::find(&mut tx, org_id, &key.user_id).await?.map(|member| member.name);
         let detail = json!({"id": key.id, "name": key.name});

@@ -90,7 +90,7 @@ impl Identity {
         if binding.builtin {
             return Err(AdminError::Invalid("that binding is part of the organization and cannot be taken away"));
         }
-        if let Err(denial) = may_change(&mut tx, by, &binding).await? {
+        if let Err(denial) = may_change(&mut tx, by, &binding, Way::Take).await? {
             return Err(denial.named(org_id, binding.project.as_deref()).into());
         }
         bump(&mut tx, &binding).await?;
@@ -153,9 +153,23 @@ pub(super) fn place<'a>(org_id: &'a str, project_id: Option<&'a str>) -> Resourc
     }
 }
 
+/// What becomes of what a binding gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Somebody gets it.
+    Give,
+    /// Somebody loses it.
+    Take,
+}
+
 /// Whether the caller could have given what a binding gives. The server's own command line may take anything away; a role
 /// that is no more gives nothing.
-pub(super) async fn may_change(tx: &mut Tx, by: &Caller, binding: &Binding) -> Result<Result<(), Denial>, AdminError> {
+pub(super) async fn may_change(
+    tx: &mut Tx,
+    by: &Caller,
+    binding: &Binding,
+    way: Way,
+) -> Result<Result<(), Denial>, AdminError> {
     if by.credential == Credential::Server {
         return Ok(Ok(()));
     }
@@ -167,7 +181,13 @@ pub(super) async fn may_change(tx: &mut Tx, by: &Caller, binding: &Binding) -> R
         }
     };
     let resource = place(&binding.org_id, binding.project_id.as_deref());
-    Ok(role.map_or(Ok(()), |role| by.principal.may_pass_on(&role, &resource).into_result().map(|_| ())))
+    Ok(role.map_or(Ok(()), |role| {
+        let decision = match way {
+            Way::Give => by.principal.may_pass_on(&role, &resource),
+            Way::Take => by.principal.has_whatever(&role, &resource),
+        };
+        decision.into_result().map(|_| ())
+    }))
 }
 
 /// Moves the grants' epoch of whoever holds a binding.

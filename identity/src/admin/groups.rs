@@ -8,7 +8,7 @@ use storage::groups::{self, Group, NewGroup, UpdateGroup};
 use storage::memberships::{self, Member};
 use storage::{Tx, bindings, users};
 
-use super::bindings::may_change;
+use super::bindings::{Way, may_change};
 use super::{AdminError, keep_an_admin};
 use crate::audit::{Caller, Entry};
 use crate::core::Identity;
@@ -84,7 +84,7 @@ impl Identity {
         if expected.is_some_and(|version| version != group.version) {
             return Err(storage::Error::Version.into());
         }
-        self.could_give(&mut tx, by, &group).await?;
+        self.could_give(&mut tx, by, &group, Way::Take).await?;
         groups::bump_members(&mut tx, id).await?;
         groups::delete(&mut tx, org_id, id).await?;
         keep_an_admin(&mut tx, org_id).await?;
@@ -122,7 +122,7 @@ impl Identity {
         member: &Member,
     ) -> Result<(), AdminError> {
         explicit(group)?;
-        self.could_give(tx, by, group).await?;
+        self.could_give(tx, by, group, Way::Give).await?;
         groups::add_member(tx, group, &member.user_id, self.now()).await?;
         users::bump_grants_epoch(tx, &member.user_id).await?;
         Ok(())
@@ -143,7 +143,7 @@ impl Identity {
         let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
         let group = groups::lock(&mut tx, org_id, id).await?;
         explicit(&group)?;
-        self.could_give(&mut tx, by, &group).await?;
+        self.could_give(&mut tx, by, &group, Way::Take).await?;
         if !groups::remove_member(&mut tx, &group, user_id).await? {
             return Err(storage::Error::NotFound("member of that group").into());
         }
@@ -156,9 +156,9 @@ impl Identity {
     }
 
     /// Refuses where the group holds what the caller could not give.
-    async fn could_give(&self, tx: &mut Tx, by: &Caller, group: &Group) -> Result<(), AdminError> {
+    async fn could_give(&self, tx: &mut Tx, by: &Caller, group: &Group, way: Way) -> Result<(), AdminError> {
         for binding in bindings::list_of_group(tx, &group.org_id, &group.id).await? {
-            if let Err(denial) = may_change(tx, by, &binding).await? {
+            if let Err(denial) = may_change(tx, by, &binding, way).await? {
                 let org = storage::orgs::find(tx, &group.org_id).await?.map(|org| org.slug).unwrap_or_default();
                 return Err(denial.named(&org, binding.project.as_deref()).into());
             }

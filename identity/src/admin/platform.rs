@@ -80,13 +80,20 @@ impl Identity {
         Ok(self.lead(by, org_id, &turn).await?)
     }
 
-    /// Takes the wish to delete an organization back. It lives again, whatever it did before.
+    /// Takes the wish to delete an organization back. It is what it was before: one that was suspended stays so.
     ///
     /// # Errors
     /// [`storage::Error::Conflict`] where it is not being deleted, or its time is over.
     pub async fn undelete_org(&self, by: &Caller, org_id: &str) -> storage::Result<Org> {
-        let turn = Turn { from: &[orgs::DELETING], to: orgs::ACTIVE, delete_after: None, action: "org.delete_cancel" };
-        self.lead(by, org_id, &turn).await
+        let mut turn =
+            Turn { from: &[orgs::DELETING], to: orgs::ACTIVE, delete_after: None, action: "org.delete_cancel" };
+        let mut tx = self.db().begin().await?;
+        removal::judge_members_again(&mut tx, org_id).await?;
+        orgs::lock(&mut tx, org_id).await?;
+        if orgs::status_before(&mut tx, org_id).await?.as_deref() == Some(orgs::SUSPENDED) {
+            turn.to = orgs::SUSPENDED;
+        }
+        self.lead_in(tx, by, org_id, &turn).await
     }
 
     /// Makes organizations whose time is over ready to be taken away by [`removal::Remover`], from where there is no way
@@ -110,6 +117,11 @@ impl Identity {
     async fn lead(&self, by: &Caller, org_id: &str, turn: &Turn<'_>) -> storage::Result<Org> {
         let mut tx = self.db().begin().await?;
         removal::judge_members_again(&mut tx, org_id).await?;
+        self.lead_in(tx, by, org_id, turn).await
+    }
+
+    /// As [`Identity::lead`], in a transaction in which all members are to be judged again.
+    async fn lead_in(&self, mut tx: Tx, by: &Caller, org_id: &str, turn: &Turn<'_>) -> storage::Result<Org> {
         let org = orgs::set_status(&mut tx, org_id, turn.from, turn.to, turn.delete_after).await?;
         self.record_twice(&mut tx, by, &org, turn).await?;
         tx.commit().await?;
@@ -147,6 +159,19 @@ mod tests {
     use crate::core::testing;
 
     #[tokio::test]
+    async fn one_that_was_suspended_is_so_again_when_the_wish_to_delete_it_is_taken_back() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        let by = Caller::server();
+        t.identity.suspend_org(&by, &org).await.unwrap();
+        t.identity.delete_org(&by, &org, 1).await.unwrap();
+        assert_eq!(t.identity.undelete_org(&by, &org).await.unwrap().status, orgs::SUSPENDED);
+        assert!(t.identity.resume_org(&by, &org).await.unwrap().is_active());
+        t.identity.delete_org(&by, &org, 1).await.unwrap();
+        assert!(t.identity.undelete_org(&by, &org).await.unwrap().is_active());
+    }
+
+    #[tokio::test]
     async fn a_deleted_organization_goes_when_its_grace_is_over_and_the_platform_remembers() {
         let t = testing::identity().await;
         let org = t.org("main").await;
@@ -157,7 +182,7 @@ mod tests {
             Err(AdminError::Field { field: "grace_days", .. })
         ));
         t.identity.delete_org(&by, &org, 1).await.unwrap();
-        t.identity.undelete_org(&by, &org).await.unwrap();
+        assert!(t.identity.undelete_org(&by, &org).await.unwrap().is_active());
         t.identity.delete_org(&by, &org, 1).await.unwrap();
         t.advance(86_399);
         assert_eq!(t.identity.end_due_orgs().await.unwrap(), 0);

@@ -5,14 +5,15 @@ use storage::groups::{self, Group};
 use storage::memberships::{self, Member, UpdateMember};
 use storage::orgs::Org;
 use storage::users::{self, row_name};
-use storage::{Tx, api_keys};
+use storage::{Tx, api_keys, idempotency};
 
 use super::{AdminError, keep_an_admin};
-use crate::audit::{Caller, Entry};
+use crate::audit::{Caller, Credential, Entry};
 use crate::core::Identity;
 use crate::mail::Mail;
 use crate::name::UserName;
 use crate::password;
+use crate::rbac::Denial;
 use crate::secret::Secret;
 
 /// Longest first or last name, in characters.
@@ -21,6 +22,8 @@ const MAX_NAME: usize = 64;
 const MAX_GROUPS: usize = 50;
 /// Longest validity of API keys that may be set for somebody, in days.
 const MAX_KEY_DAYS: i64 = 3650;
+/// Bindings of a member that are looked at in one go.
+const GRANTS: i64 = 500;
 /// API keys of a member that are forgotten at once where the member goes: more than there can be.
 const KEYS: i64 = 1000;
 
@@ -356,8 +359,10 @@ impl Identity {
     /// where this was the last organization they were active in, else their access tokens.
     ///
     /// # Errors
-    /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member.
+    /// [`AdminError::Denied`] where the member has what the caller has not, [`AdminError::LastAdmin`];
+    /// [`AdminError::Storage`] where there is no such member.
     pub async fn set_active(&self, by: &Caller, org_id: &str, user_id: &str, active: bool) -> Result<(), AdminError> {
+        self.check_rank(by, org_id, user_id, active).await??;
         let mut tx = self.db().begin().await?;
         let member = self.member(&mut tx, org_id, user_id).await?;
         let changed = memberships::update_active(&mut tx, org_id, user_id, active).await?;
@@ -377,7 +382,8 @@ impl Identity {
     /// other organization, is gone.
     ///
     /// # Errors
-    /// [`AdminError::LastAdmin`]; [`AdminError::Storage`] where there is no such member, or they changed since `expected`.
+    /// [`AdminError::Denied`] and [`AdminError::LastAdmin`] as by [`Identity::set_active`]; [`AdminError::Storage`] where there
+    /// is no such member, or they changed since `expected`.
     pub async fn delete_member(
         &self,
         by: &Caller,
@@ -385,6 +391,7 @@ impl Identity {
         user_id: &str,
         expected: Option<i64>,
     ) -> Result<(), AdminError> {
+        self.check_rank(by, org_id, user_id, false).await??;
         let mut tx = self.db().begin().await?;
         let member = self.member(&mut tx, org_id, user_id).await?;
         if expected.is_some_and(|expected| expected != member.version) {
@@ -393,6 +400,9 @@ impl Identity {
         let filter = api_keys::ApiKeyFilter { org_id, user_id: Some(user_id) };
         let keys = api_keys::list(&mut tx, &filter, "", KEYS).await?;
         memberships::delete(&mut tx, org_id, user_id).await?;
+        for key in &keys {
+            idempotency::end_api_key(&mut tx, &key.id).await?;
+        }
         self.end_what_was_had(&mut tx, user_id).await?;
         keep_an_admin(&mut tx, org_id).await?;
         if member.kind == UserKind::Machine.as_str() && memberships::count_of_user(&mut tx, user_id).await? == 0 {
@@ -404,6 +414,35 @@ impl Identity {
         keys.iter().for_each(|key| self.forget_key(&key.id));
         self.forget(user_id);
         Ok(())
+    }
+
+    /// Refuses whoever lacks a right that the member has in the organization, or would have there again: nobody rules over
+    /// somebody mightier. Who lets somebody in (`enters`) must be able to give them all that, too.
+    pub(crate) async fn check_rank(
+        &self,
+        by: &Caller,
+        org_id: &str,
+        user_id: &str,
+        enters: bool,
+    ) -> storage::Result<Result<(), Denial>> {
+        if by.credential == Credential::Server {
+            return Ok(Ok(()));
+        }
+        let mut after = String::new();
+        loop {
+            let page = self.grants_of_member(org_id, user_id, &after, GRANTS).await?;
+            for (grant, _) in &page {
+                let judged = if enters { by.principal.may_let_in(grant) } else { by.principal.covers_grant(grant) };
+                if let Err(denial) = judged {
+                    return Ok(Err(denial.named(&grant.org, grant.project.as_deref())));
+                }
+            }
+            // Bindings whose role cannot be read give nothing and are left out: only an empty page is the last.
+            match page.last() {
+                Some((grant, _)) => after.clone_from(&grant.binding_id),
+                None => return Ok(Ok(())),
+            }
+        }
     }
 
     /// Ends what a user was given, after they lost an organization.

@@ -4,7 +4,7 @@
 //! memory, however long its reader takes.
 
 use auditchain::export::{Header, KIND, Trailer, VERSION, Writer};
-use storage::audit::{self, Direction, Event, Filter, Head};
+use storage::audit::{self, Direction, Event, Filter, Head, Within};
 use storage::clock::rfc3339;
 use storage::orgs::Org;
 
@@ -32,8 +32,8 @@ pub struct Query {
     pub action: String,
     /// Slug of the project.
     pub project: String,
-    /// Only of these projects, by their slugs.
-    pub projects: Option<Vec<String>>,
+    /// Only of these projects.
+    pub projects: Option<Vec<Within>>,
     /// `ok`, `denied` or `error`.
     pub outcome: String,
     /// `browser`, `cli`, `api`, `docker` or `server`.
@@ -62,6 +62,10 @@ impl Query {
     /// The filter in words, as an export's header carries it; empty where it chooses everything.
     #[must_use]
     pub fn text(&self) -> String {
+        let projects = |all: &[Within]| {
+            let slugs: Vec<&str> = all.iter().map(|project| project.slug.as_str()).collect();
+            format!("[{}]", slugs.join(","))
+        };
         let time = |at: Option<i64>| at.map(|at| at.to_string()).unwrap_or_default();
         let parts = [
             ("since_ms", time(self.since)),
@@ -69,7 +73,7 @@ impl Query {
             ("user", self.actor.clone()),
             ("action", self.action.clone()),
             ("project", self.project.clone()),
-            ("projects", self.projects.as_ref().map_or(String::new(), |all| format!("[{}]", all.join(",")))),
+            ("projects", self.projects.as_deref().map_or(String::new(), projects)),
             ("outcome", self.outcome.clone()),
             ("client", self.client.clone()),
             ("address", self.address.clone()),

@@ -223,7 +223,10 @@ impl Identity {
             return Ok(());
         }
         match self.subject(user_id).await? {
-            Some(subject) => Ok(by.principal.covers(&subject.rights_in(Some(org_id)))?),
+            Some(subject) => {
+                let there = subject.rights_in(Some(org_id));
+                Ok(there.grants.iter().try_for_each(|grant| by.principal.may_let_in(grant))?)
+            }
             None => Err(storage::Error::NotFound("user").into()),
         }
     }

@@ -35,6 +35,7 @@ templates! {
     ResetText "mail/reset.txt" ResetHtml "mail/reset.html" { token, until };
     ChangedText "mail/changed.txt" ChangedHtml "mail/changed.html" { at };
     ExpiringText "mail/key_expiring.txt" ExpiringHtml "mail/key_expiring.html" { org, user, name, id, until };
+    KeyMadeText "mail/key_made.txt" KeyMadeHtml "mail/key_made.html" { org, by, name, id };
     MfaResetText "mail/mfa_reset.txt" MfaResetHtml "mail/mfa_reset.html" { org };
     LockedText "mail/locked.txt" LockedHtml "mail/locked.html" { until };
 }
@@ -75,6 +76,13 @@ pub(super) fn write(mail: &Mail<'_>, url: &str, to: &str) -> askama::Result<Part
                 url: url, to: to, org: &org, user: user, name: &name, id: id, until: &until
             });
             (format!("The API key {name} ends on {until}"), bodies)
+        }
+        Mail::KeyMade { org, by, name, id } => {
+            let (org, by, name) = (one_line(org), one_line(by), one_line(name));
+            let bodies = both!(KeyMadeText, KeyMadeHtml, {
+                url: url, to: to, org: &org, by: &by, name: &name, id: id
+            });
+            (format!("An API key was made for you in {org}"), bodies)
         }
         Mail::MfaReset { org } => {
             let org = one_line(org);

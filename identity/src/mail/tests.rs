@@ -55,6 +55,10 @@ fn every_mail_says_what_it_is_about_in_text_and_in_escaped_html() {
     both_say(&parts, "2026-11-24 10:00 UTC");
     assert!(parts.subject.chars().count() <= 150);
 
+    let parts = written(&Mail::KeyMade { org: EVIL, by: "ann@acme.example", name: EVIL, id: "c0ffee" });
+    both_say(&parts, "c0ffee");
+    both_say(&parts, "ann@acme.example");
+
     let parts = written(&Mail::MfaReset { org: EVIL });
     both_say(&parts, "second factor");
 

@@ -35,6 +35,8 @@ pub enum Reason {
     KeyProjects,
     /// The API key is narrowed to these permissions.
     KeyPermissions(Vec<Permission>),
+    /// An API key lets nobody in who could let others in.
+    KeyPassesOn,
     /// The user was deactivated in the organization.
     Deactivated,
     /// No role of theirs allows it there.
@@ -161,6 +163,9 @@ impl fmt::Display for Reason {
                     if names.is_empty() { "nothing".into() } else { names.join(", ") }
                 )
             }
+            Self::KeyPassesOn => f.write_str(
+                "an API key passes nothing on by which others are let in, because it would outlive its revocation: log in",
+            ),
             Self::Deactivated => f.write_str("the user is deactivated in this organization"),
             Self::NoRole => f.write_str("no role held there has it"),
         }

@@ -25,14 +25,31 @@ pub struct Filter<'a> {
     pub action: &'a str,
     /// Slug of the project.
     pub project: &'a str,
-    /// Only of these projects, by their slugs.
-    pub projects: Option<&'a [String]>,
+    /// Only of these projects.
+    pub projects: Option<&'a [Within]>,
     /// `ok`, `denied` or `error`.
     pub outcome: &'a str,
     /// `browser`, `cli`, `api`, `docker` or `server`.
     pub client: &'a str,
     /// The client's address.
     pub address: &'a str,
+}
+
+/// A project as an event knows it: its slug, which another may have had before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// The slug.
+    pub slug: String,
+    /// When it was created (unix milliseconds): what is older is another's.
+    pub since: i64,
+}
+
+impl Within {
+    /// Whether an event is of the project.
+    #[must_use]
+    pub fn holds(&self, event: &Event) -> bool {
+        event.event.project == self.slug && event.event.at_ms >= self.since
+    }
 }
 
 /// The order of a list.
@@ -167,9 +184,14 @@ pub async fn list(
         wanted.projects.as_str(),
         limit,
     )?;
-    let events: Vec<Event> = rows.into_iter().map(Event::from).collect();
-    if i64::try_from(events.len()).is_ok_and(|found| found >= limit) {
-        let next = events.last().map(|event| event.seq);
+    let mut events: Vec<Event> = rows.into_iter().map(Event::from).collect();
+    let full = i64::try_from(events.len()).is_ok_and(|found| found >= limit);
+    let last = events.last().map(|event| event.seq);
+    if let Some(projects) = filter.projects {
+        events.retain(|event| projects.iter().any(|project| project.holds(event)));
+    }
+    if full {
+        let next = last;
         return Ok(Found { events, next });
     }
     let (seen, end) = query_one!(session, (i64, Option<i64>), reach, org_id, low, high, SCAN, key)?;
@@ -214,10 +236,13 @@ impl<'a> Wanted<'a> {
             None => (filter.action, ""),
         };
         let (project, projects) = match filter.projects {
-            Some([one]) if filter.project.is_empty() => (one.as_str(), String::new()),
+            Some([one]) if filter.project.is_empty() => (one.slug.as_str(), String::new()),
             // Of no project at all: no slug is a slash.
             Some([]) => ("/", String::new()),
-            Some(several) => (filter.project, format!("/{}/", several.join("/"))),
+            Some(several) => {
+                let slugs: Vec<&str> = several.iter().map(|project| project.slug.as_str()).collect();
+                (filter.project, format!("/{}/", slugs.join("/")))
+            }
             None => (filter.project, String::new()),
         };
         Self {

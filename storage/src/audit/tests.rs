@@ -52,8 +52,9 @@ async fn every_filter_finds_what_it_says_in_both_directions_and_any_page() {
     let db = fresh(dir.path()).await;
     filled(&db, "o", 60).await;
     filled(&db, "other", 7).await;
-    let projects = ["a".to_owned(), "b".to_owned()];
-    let one = ["b".to_owned()];
+    let within = |slug: &str, since| Within { slug: slug.to_owned(), since };
+    let projects = [within("a", 0), within("b", 0)];
+    let (one, late) = ([within("b", 0)], [within("a", 30_000), within("b", 0)]);
     let all = Filter::default();
     let cases: Vec<Case<'_>> = vec![
         (all.clone(), Box::new(|_| true)),
@@ -64,6 +65,10 @@ async fn every_filter_finds_what_it_says_in_both_directions_and_any_page() {
         (Filter { project: "a", ..all.clone() }, Box::new(|e| e.project == "a")),
         (Filter { projects: Some(&projects), ..all.clone() }, Box::new(|e| e.project == "a" || e.project == "b")),
         (Filter { projects: Some(&one), ..all.clone() }, Box::new(|e| e.project == "b")),
+        (
+            Filter { projects: Some(&late), ..all.clone() },
+            Box::new(|e| e.project == "b" || (e.project == "a" && e.at_ms >= 30_000)),
+        ),
         (Filter { projects: Some(&[]), ..all.clone() }, Box::new(|_| false)),
         (Filter { project: "a_", projects: Some(&projects), ..all.clone() }, Box::new(|_| false)),
         (Filter { outcome: "denied", ..all.clone() }, Box::new(|e| e.outcome == "denied")),
@@ -109,7 +114,7 @@ async fn a_page_looks_at_a_bounded_number_of_events_and_goes_on_from_there() {
     let both = Filter { client: "api", outcome: "ok", since: Some(0), until: Some(3500), ..Filter::default() };
     assert_eq!(seqs(&db, &both, Direction::Newest, 10).await, [3, 1]);
     let mut session = db.read().await.unwrap();
-    let nobody = ["x".to_owned(), "y".to_owned()];
+    let nobody = ["x", "y"].map(|slug| Within { slug: slug.to_owned(), since: 0 });
     let none = Filter { projects: Some(&nobody), ..Filter::default() };
     let found = list(&mut session, "o", &none, Direction::Newest, None, 10).await.unwrap();
     assert_eq!((found.events.len(), found.next), (0, Some(501)));
