@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use storage::names::{RepoName, new_id};
-use storage::{orgs, projects};
+use storage::{memberships, orgs, projects};
 
 use crate::audit::Client;
 use crate::core::Identity;
@@ -93,21 +93,42 @@ impl Identity {
         let token = signer.sign(&claims)?;
         // By an API key it is noted where the key is.
         if let Some(login) = login.filter(|login| login.key.is_none()) {
-            self.note_pull_or_push(login, &claims.access).await?;
+            self.note_pull_or_push(login, &claims).await?;
         }
         Ok(IssuedToken { token, expires_in: end - now, issued_at: now, access: claims.access })
     }
 
-    /// Notes that somebody came to the organizations whose repositories they got a token for.
-    async fn note_pull_or_push(&self, login: &Login, access: &[Access]) -> storage::Result<()> {
-        let names = access.iter().filter(|access| !access.actions.is_empty()).map(|access| access.name.as_str());
-        let slugs: BTreeSet<&str> = names.filter_map(|name| name.split_once('/')).map(|(org, _)| org).collect();
+    /// Notes that somebody came to the organizations whose repositories they got a token for by password. They accept those
+    /// that gave them a right to it, but not by pulling what anybody may.
+    async fn note_pull_or_push(&self, login: &Login, claims: &Claims) -> storage::Result<()> {
+        let org_of = |access: &&Access| access.name.split_once('/').map(|(org, _)| org.to_owned());
+        let granted = || claims.access.iter().filter(|access| !access.actions.is_empty());
+        let slugs: BTreeSet<String> = granted().filter_map(|access| org_of(&access)).collect();
+        let by_right: BTreeSet<String> = granted()
+            .filter(|access| !claims.open.contains(&access.name))
+            .filter_map(|access| org_of(&access))
+            .collect();
         for slug in slugs {
-            let org = orgs::find_by_slug(&mut self.db().read().await?, slug).await?;
+            let org = orgs::find_by_slug(&mut self.db().read().await?, &slug).await?;
             if let Some(org) = org {
+                if by_right.contains(&slug) {
+                    self.accept(&org.id, &login.principal.user_id).await?;
+                }
                 self.note_visit(&org.id, &login.principal.user_id, Client::Docker).await;
             }
         }
+        Ok(())
+    }
+
+    async fn accept(&self, org_id: &str, user_id: &str) -> storage::Result<()> {
+        let member = memberships::find(&mut self.db().read().await?, org_id, user_id).await?;
+        if member.is_none_or(|member| member.accepted_at.is_some()) {
+            return Ok(());
+        }
+        let mut tx = self.db().begin().await?;
+        memberships::accept(&mut tx, org_id, user_id, self.now()).await?;
+        tx.commit().await?;
+        self.forget(user_id);
         Ok(())
     }
 

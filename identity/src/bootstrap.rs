@@ -139,6 +139,7 @@ pub(crate) async fn create_default_project(tx: &mut storage::Tx, org_id: &str, n
 /// Makes the groups that every organization has, and a user a member and Organization Admin.
 pub(crate) async fn make_admin(tx: &mut storage::Tx, org_id: &str, user_id: &str, now: i64) -> storage::Result<()> {
     memberships::create(tx, org_id, user_id, now).await?;
+    memberships::accept(tx, org_id, user_id, now).await?;
     let admins = groups::create_builtin(tx, org_id, Role::ORGANIZATION_ADMIN, now).await?;
     groups::add_member(tx, &admins, user_id, now).await
 }

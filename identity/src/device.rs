@@ -246,6 +246,7 @@ impl Identity {
         let entry = Entry { action: "session.begin", target: &user.name, detail, ..Entry::default() };
         self.record_for(&mut tx, &by, Some(&user.id), &entry).await?;
         tx.commit().await?;
+        self.forget(&user.id);
         Ok(Polled::Approved { session, user: user.name, org })
     }
 }

@@ -499,7 +499,8 @@ impl Identity {
         self.record_for(tx, &by, user.map(|user| user.id.as_str()), &entry).await
     }
 
-    /// Records an entry in every organization of a user, or on the platform for an operator, and for nobody.
+    /// Records an entry in every organization that a user is active in and accepted, else on the platform: for an operator, for
+    /// nobody, and for whoever is nowhere by their own act.
     pub(crate) async fn record_for(
         &self,
         tx: &mut Tx,
@@ -507,7 +508,7 @@ impl Identity {
         user_id: Option<&str>,
         entry: &Entry<'_>,
     ) -> storage::Result<()> {
-        let orgs = memberships::orgs_of_user(tx, user_id.unwrap_or_default()).await?;
+        let orgs = memberships::accepted_orgs(tx, user_id.unwrap_or_default()).await?;
         if orgs.is_empty() {
             return self.record(tx, by, &Entry { org_id: "", ..entry.clone() }).await;
         }
@@ -524,23 +525,25 @@ impl Identity {
         Ok(())
     }
 
-    /// Lifts the lock of a name, whether or not there is one, for an administrator of an organization.
+    /// Lifts the lock of a member's name, whether or not there is one, for an administrator of an organization. Nothing
+    /// happens where the member did not accept the organization: whoever adds somebody could guess at their password without
+    /// end. It is recorded as any other, so that it does not tell who has an account elsewhere.
     ///
     /// # Errors
-    /// [`storage::Error::Conflict`] for somebody of several organizations: whoever added them to a second one could guess at
-    /// their password without end. Else those of the database.
+    /// [`storage::Error::Conflict`] for somebody of several organizations, [`storage::Error::NotFound`] where there is no such
+    /// member, else those of the database.
     pub async fn unlock(&self, by: &Caller, org_id: &str, name: &str) -> storage::Result<()> {
-        let mut session = self.db().read().await?;
-        if let Some(user) = users::find_by_name(&mut session, &normalise(name)).await?
-            && memberships::count_of_user(&mut session, &user.id).await? > 1
-        {
+        let mut tx = self.db().begin().await?;
+        let member = memberships::find_by_name(&mut tx, org_id, &normalise(name)).await?;
+        let member = member.ok_or(storage::Error::NotFound("user"))?;
+        if member.accepted_at.is_some() && memberships::count_elsewhere(&mut tx, &member.user_id, org_id).await? > 0 {
             return Err(storage::Error::Conflict(
                 "the user belongs to other organizations too: the lock ends by itself within 15 minutes",
             ));
         }
-        drop(session);
-        let mut tx = self.db().begin().await?;
-        login_failures::clear(&mut tx, &self.name_key(name).hex).await?;
+        if member.accepted_at.is_some() {
+            login_failures::clear(&mut tx, &self.name_key(name).hex).await?;
+        }
         self.record(&mut tx, by, &Entry { org_id, action: "user.unlock", target: name, ..Entry::default() }).await?;
         tx.commit().await
     }

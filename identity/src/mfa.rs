@@ -331,7 +331,9 @@ impl Identity {
         self.turn_off(tx, by, session, &entry).await
     }
 
-    /// Takes every second factor of a member away, for an administrator of the only organization that they belong to.
+    /// Takes every second factor of a member away, for an administrator of the only organization that they are in by their own
+    /// act. Where they did not accept this one, nothing happens; it is recorded all the same, so that nothing tells who has an
+    /// account elsewhere.
     ///
     /// # Errors
     /// [`MfaError::Denied`] where the member has what the caller has not, [`MfaError::Elsewhere`] for somebody of several
@@ -339,17 +341,19 @@ impl Identity {
     pub async fn reset_mfa(&self, by: &Caller, org_id: &str, user_id: &str) -> Result<(), MfaError> {
         self.check_rank(by, org_id, user_id, false).await??;
         let mut tx = self.db().begin().await?;
-        // First, because it locks the user: nobody adds them to another organization meanwhile and is overlooked.
-        users::bump_epoch(&mut tx, user_id).await?;
         let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
-        let alone = memberships::count_of_user(&mut tx, user_id).await? == 1;
-        let operator = users::find(&mut tx, user_id).await?.is_some_and(|user| user.operator);
-        if !alone || operator {
-            return Err(MfaError::Elsewhere);
+        if member.accepted_at.is_some() {
+            // Before anything is counted, because it locks the user.
+            users::bump_epoch(&mut tx, user_id).await?;
+            let alone = memberships::count_elsewhere(&mut tx, user_id, org_id).await? == 0;
+            let operator = users::find(&mut tx, user_id).await?.is_some_and(|user| user.operator);
+            if !alone || operator {
+                return Err(MfaError::Elsewhere);
+            }
+            self.clear_factors(&mut tx, user_id).await?;
+            let org = storage::orgs::get(&mut tx, org_id).await?;
+            self.enqueue_mail(&mut tx, &member.name, Some(org_id), &Mail::MfaReset { org: &org.name }).await?;
         }
-        self.clear_factors(&mut tx, user_id).await?;
-        let org = storage::orgs::get(&mut tx, org_id).await?;
-        self.enqueue_mail(&mut tx, &member.name, Some(org_id), &Mail::MfaReset { org: &org.name }).await?;
         self.record(&mut tx, by, &Entry { org_id, action: "mfa.reset", target: &member.name, ..Entry::default() })
             .await?;
         tx.commit().await?;

@@ -159,16 +159,28 @@ impl Identity {
         let entry = Entry { action: "login", target: &login.principal.name, detail, ..Entry::default() };
         self.record_for(&mut tx, &by, Some(user_id), &entry).await?;
         tx.commit().await?;
+        self.forget(user_id);
         Ok(session)
     }
 
-    /// Begins a session in a transaction of the caller's, which records it.
+    /// Begins a session in a transaction of the caller's, which records it and then forgets the user: they accept the
+    /// organization that invited them, if this is their first log-in, and the one that the session chooses, which is one that
+    /// they accepted before where there is any.
     pub(crate) async fn write_session(&self, tx: &mut Tx, start: &Start<'_>) -> storage::Result<NewSession> {
         let mine = orgs::list_of_user(tx, start.user_id, "", 10_000).await?;
-        let chosen = mine.iter().find(|org| start.org_id == Some(org.id.as_str())).or(mine.first());
+        let now = self.now();
+        if users::find(tx, start.user_id).await?.is_some_and(|user| !user.verified) {
+            memberships::accept_last_invitation(tx, start.user_id, now).await?;
+        }
+        let accepted = memberships::accepted_orgs(tx, start.user_id).await?;
+        let chosen = mine.iter().find(|org| start.org_id == Some(org.id.as_str()));
+        let chosen = chosen.or_else(|| mine.iter().find(|org| accepted.contains(&org.id))).or(mine.first());
+        if let Some(org) = chosen {
+            memberships::accept(tx, &org.id, start.user_id, now).await?;
+        }
         let settings = orgs::settings_of_user(tx, start.user_id).await?;
         let policy = crate::policy::Policy::strictest(&settings, self.0.options.lockout);
-        let (token, now) = (start.kind.secret(), self.now());
+        let token = start.kind.secret();
         let text = |text: &str| text.chars().filter(|c| *c != '\0').take(256).collect::<String>();
         let row = sessions::Session {
             id: new_id(),
@@ -359,8 +371,9 @@ impl Identity {
         Ok(renewed)
     }
 
-    /// Ends a member's sessions for an administrator: everything they are logged in with, where they belong to this
-    /// organization alone; else the sessions in which it is the chosen one.
+    /// Ends a member's sessions for an administrator: everything they are logged in with, where they are in this organization
+    /// alone by their own act; else the sessions in which it is the chosen one. Where they did not accept it, nothing happens;
+    /// it is recorded all the same, so that nothing tells who has an account elsewhere.
     ///
     /// # Errors
     /// [`AdminError::Denied`] where the member has what the caller has not; [`AdminError::Storage`].
@@ -368,22 +381,22 @@ impl Identity {
         self.check_rank(by, org_id, user_id, false).await??;
         let mut tx = self.db().begin().await?;
         let member = memberships::find(&mut tx, org_id, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
-        let alone = memberships::count_of_user(&mut tx, user_id).await? == 1;
-        if alone {
-            users::bump_epoch(&mut tx, user_id).await?;
-        } else {
-            users::bump_grants_epoch(&mut tx, user_id).await?;
+        if member.accepted_at.is_some() {
+            if memberships::count_elsewhere(&mut tx, user_id, org_id).await? == 0 {
+                users::bump_epoch(&mut tx, user_id).await?;
+            } else {
+                users::bump_grants_epoch(&mut tx, user_id).await?;
+            }
+            sessions::delete_in_org(&mut tx, user_id, org_id).await?;
         }
-        sessions::delete_in_org(&mut tx, user_id, org_id).await?;
-        let detail = json!({"everywhere": alone});
-        let entry = Entry { org_id, action: "session.end_all", target: &member.name, detail, ..Entry::default() };
+        let entry = Entry { org_id, action: "session.end_all", target: &member.name, ..Entry::default() };
         self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(())
     }
 
-    /// Chooses another of the user's organizations for a session, which gets another secret.
+    /// Chooses another of the user's organizations for a session, which gets another secret. They accept it by that.
     ///
     /// # Errors
     /// [`storage::Error::NotFound`] where the user is not active in an organization of that slug.
@@ -394,6 +407,7 @@ impl Identity {
         if !memberships::active_orgs(&mut tx, &session.row.user_id).await?.contains(&org.id) {
             return Err(UNKNOWN);
         }
+        memberships::accept(&mut tx, &org.id, &session.row.user_id, self.now()).await?;
         let token = session.kind.secret();
         let hash = sha256_hex(token.expose());
         sessions::update_org(&mut tx, &session.row.token_hash, &org.id, &hash).await?;
@@ -402,6 +416,7 @@ impl Identity {
             Entry { org_id: &org.id, action: "session.switch", target: &by.principal.name, detail, ..Entry::default() };
         self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
+        self.forget(&session.row.user_id);
         Ok(self.shown(&session.row, token))
     }
 

@@ -57,6 +57,9 @@ ALTER TABLE memberships ADD COLUMN last_access_at BIGINT;
 ALTER TABLE memberships ADD COLUMN last_access_door TEXT;
 -- When the last invitation was sent.
 ALTER TABLE memberships ADD COLUMN invited_at BIGINT;
+-- Since when the user is there by their own act. Before, the organization has no say over their log-ins, sessions and factors.
+ALTER TABLE memberships ADD COLUMN accepted_at BIGINT;
+UPDATE memberships SET accepted_at = created_at;
 ALTER TABLE memberships ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 
 CREATE TABLE groups (

@@ -32,6 +32,9 @@ pub struct Member {
     pub last_access_door: Option<String>,
     /// When the last invitation was sent (unix seconds).
     pub invited_at: Option<i64>,
+    /// Since when the user is here by their own act (unix seconds): before, what the organization asks of its people does not bind
+    /// them, and it has no power over their log-ins.
+    pub accepted_at: Option<i64>,
     /// Moves with every change of the profile.
     pub version: i64,
     /// Whether the user proved that the address is theirs.
@@ -76,7 +79,7 @@ macro_rules! select {
                     CASE WHEN u.kind = 'machine' AND LENGTH(u.name) > LENGTH(m.org_id) + 1 THEN SUBSTR(u.name, 1, LENGTH(u.name) - LENGTH(m.org_id) - 1)
                          ELSE u.name END AS name,
                     u.kind, m.active, m.created_at, m.first_name, m.last_name, m.key_valid_days, m.last_access_at,
-                    m.last_access_door, m.invited_at, m.version, u.verified,
+                    m.last_access_door, m.invited_at, m.accepted_at, m.version, u.verified,
                     (u.totp_confirmed_at IS NOT NULL
                      OR EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)) AS mfa
              FROM memberships m JOIN users u ON u.id = m.user_id ",
@@ -179,13 +182,18 @@ pub async fn active_orgs(session: &mut Session, user_id: &str) -> Result<Vec<Str
     Ok(rows.into_iter().map(|(org,)| org).collect())
 }
 
-/// Ids of the organizations that a user belongs to, active there or not, in their order.
+/// Ids of the organizations that a user is active in and accepted, in their order, whether or not these are suspended.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn orgs_of_user(session: &mut Session, user_id: &str) -> Result<Vec<String>> {
-    let sql = "SELECT org_id FROM memberships WHERE user_id = $1 ORDER BY org_id LIMIT 10000";
-    let rows = query_all!(session, (String,), sql, user_id)?;
+pub async fn accepted_orgs(session: &mut Session, user_id: &str) -> Result<Vec<String>> {
+    let rows = query_all!(
+        session,
+        (String,),
+        "SELECT org_id FROM memberships WHERE user_id = $1 AND active = TRUE AND accepted_at IS NOT NULL
+         ORDER BY org_id LIMIT 10000",
+        user_id,
+    )?;
     Ok(rows.into_iter().map(|(org,)| org).collect())
 }
 
@@ -198,7 +206,23 @@ pub async fn count_of_user(session: &mut Session, user_id: &str) -> Result<i64> 
     Ok(count)
 }
 
-/// Makes a user an active member of an organization.
+/// In how many organizations other than this one a user is active that they accepted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_elsewhere(session: &mut Session, user_id: &str, org_id: &str) -> Result<i64> {
+    let (count,) = query_one!(
+        session,
+        (i64,),
+        "SELECT COUNT(*) FROM memberships
+         WHERE user_id = $1 AND org_id <> $2 AND active = TRUE AND accepted_at IS NOT NULL",
+        user_id,
+        org_id,
+    )?;
+    Ok(count)
+}
+
+/// Makes a user an active member of an organization, who did not accept it yet ([`accept`]).
 ///
 /// # Errors
 /// [`Error::Conflict`] where the user belongs to it already, else those of the database.
@@ -258,6 +282,30 @@ pub async fn update_invited(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) 
     Ok(())
 }
 
+/// Notes that a user is in an organization by their own act. True where that was not known.
+///
+/// # Errors
+/// Those of the database.
+pub async fn accept(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Result<bool> {
+    let sql = "UPDATE memberships SET accepted_at = $3 WHERE org_id = $1 AND user_id = $2 AND accepted_at IS NULL";
+    Ok(execute!(tx, sql, org_id, user_id, now)? > 0)
+}
+
+/// As [`accept`], for the organization that invited the user last.
+///
+/// # Errors
+/// Those of the database.
+pub async fn accept_last_invitation(tx: &mut Tx, user_id: &str, now: i64) -> Result<()> {
+    execute!(
+        tx,
+        "UPDATE memberships SET accepted_at = $2 WHERE user_id = $1 AND accepted_at IS NULL
+         AND invited_at = (SELECT MAX(x.invited_at) FROM memberships x WHERE x.user_id = $1)",
+        user_id,
+        now,
+    )?;
+    Ok(())
+}
+
 /// Notes that a user came to an organization by a door. For somebody who is no member of it nothing happens.
 ///
 /// # Errors
@@ -310,8 +358,8 @@ pub async fn update_active(tx: &mut Tx, org_id: &str, user_id: &str, active: boo
     Ok(touched > 0)
 }
 
-/// How many active members hold the role on the whole organization, by themselves or through a group, the organization's row locked until the
-/// transaction ends where the engine has row locks: two who would each take one away do so one after the other.
+/// How many active members hold the role on the whole organization, by themselves or through a group: people who proved that
+/// the address is theirs, since nobody else could make another one. The organization's row is locked until the transaction ends where the engine has row locks: two who would each take one away do so one after the other.
 ///
 /// # Errors
 /// Those of the database.
@@ -320,8 +368,8 @@ pub async fn count_active_holders(tx: &mut Tx, org_id: &str, role: &str) -> Resu
     let (count,) = query_one!(
         tx,
         (i64,),
-        "SELECT COUNT(*) FROM memberships m
-         WHERE m.org_id = $1 AND m.active = TRUE AND m.user_id IN (
+        "SELECT COUNT(*) FROM memberships m JOIN users u ON u.id = m.user_id
+         WHERE m.org_id = $1 AND m.active = TRUE AND u.kind <> 'machine' AND u.verified = TRUE AND m.user_id IN (
              SELECT b.user_id FROM bindings b
              WHERE b.org_id = $1 AND b.role = $2 AND b.project_id IS NULL AND b.user_id IS NOT NULL
              UNION SELECT x.user_id FROM bindings b JOIN group_members x ON x.group_id = b.group_id
@@ -348,9 +396,14 @@ mod tests {
         let mut tx = db.begin().await.unwrap();
         let org = orgs::create(&mut tx, &NewOrg { slug: &"acme".parse().unwrap(), name: "A" }, 1).await.unwrap();
         let mut ids = Vec::new();
-        for name in ["bob", "ann"] {
-            let name = &row_name(name, &org.id);
-            let new = NewUser { name, kind: "machine", operator: false, password_hash: None, temporary_until: None };
+        let machine = row_name("ci", &org.id);
+        for (name, kind, temporary_until) in [
+            ("bob@a.example", "local", None),
+            ("ann@a.example", "local", None),
+            ("eve@a.example", "local", Some(9)),
+            (machine.as_str(), "machine", None),
+        ] {
+            let new = NewUser { name, kind, operator: false, password_hash: None, temporary_until };
             let user = users::create(&mut tx, &new, 1).await.unwrap();
             create(&mut tx, &org.id, &user.id, 2).await.unwrap();
             assert!(create(&mut tx, &org.id, &user.id, 2).await.unwrap_err().is_conflict());
@@ -364,7 +417,11 @@ mod tests {
             bindings::create(&mut tx, &new, 3).await.unwrap();
             ids.push(user.id);
         }
-        assert_eq!(count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 2);
+        assert_eq!(
+            count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(),
+            2,
+            "no machine, and nobody unverified"
+        );
         assert!(update_active(&mut tx, &org.id, &ids[0], false).await.unwrap());
         assert!(!update_active(&mut tx, &org.id, &ids[0], false).await.unwrap());
         assert_eq!(count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 1);
@@ -376,10 +433,36 @@ mod tests {
             .into_iter()
             .map(|m| m.name)
             .collect();
-        assert_eq!(names, ["ann", "bob"]);
-        assert!(!find_by_name(&mut tx, &org.id, "bob").await.unwrap().unwrap().active);
+        assert_eq!(names, ["ann@a.example", "bob@a.example", "ci", "eve@a.example"]);
+        assert!(!find_by_name(&mut tx, &org.id, "bob@a.example").await.unwrap().unwrap().active);
         assert_eq!(orgs::list_of_user(&mut tx, &ids[1], "", 9).await.unwrap(), [org]);
     }
+
+    #[tokio::test]
+    async fn what_was_not_accepted_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh(dir.path()).await;
+        let mut tx = db.begin().await.unwrap();
+        let (acme, other) = people(&mut tx).await;
+        let ann = find_by_name(&mut tx, &acme.id, "ann@a.example").await.unwrap().unwrap().user_id;
+        create(&mut tx, &other.id, &ann, 3).await.unwrap();
+        assert!(accepted_orgs(&mut tx, &ann).await.unwrap().is_empty());
+        assert!(orgs::settings_of_user(&mut tx, &ann).await.unwrap().is_empty());
+        assert!(accept(&mut tx, &acme.id, &ann, 4).await.unwrap());
+        assert!(!accept(&mut tx, &acme.id, &ann, 5).await.unwrap());
+        assert_eq!(find(&mut tx, &acme.id, &ann).await.unwrap().unwrap().accepted_at, Some(4));
+        assert_eq!(accepted_orgs(&mut tx, &ann).await.unwrap(), [acme.id.as_str()]);
+        assert_eq!(orgs::settings_of_user(&mut tx, &ann).await.unwrap().len(), 1);
+        assert_eq!(count_elsewhere(&mut tx, &ann, &acme.id).await.unwrap(), 0);
+        assert_eq!(count_elsewhere(&mut tx, &ann, &other.id).await.unwrap(), 1);
+        update_invited(&mut tx, &other.id, &ann, 6).await.unwrap();
+        accept_last_invitation(&mut tx, &ann, 7).await.unwrap();
+        assert_eq!(find(&mut tx, &other.id, &ann).await.unwrap().unwrap().accepted_at, Some(7));
+        assert_eq!(count_elsewhere(&mut tx, &ann, &acme.id).await.unwrap(), 1);
+        update_active(&mut tx, &other.id, &ann, false).await.unwrap();
+        assert_eq!(count_elsewhere(&mut tx, &ann, &acme.id).await.unwrap(), 0);
+    }
+
     async fn names(tx: &mut Tx, org: &str, filter: MemberFilter<'_>) -> String {
         let members = list(tx, org, &filter, "", 99).await.unwrap();
         members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ")
@@ -513,7 +596,8 @@ mod tests {
         }
         delete(&mut tx, &acme.id, &ann.user_id).await.unwrap();
         assert!(matches!(delete(&mut tx, &acme.id, &ann.user_id).await, Err(Error::NotFound(_))));
-        assert_eq!(orgs_of_user(&mut tx, &ann.user_id).await.unwrap(), [other.id.as_str()]);
+        assert_eq!(active_orgs(&mut tx, &ann.user_id).await.unwrap(), [other.id.as_str()]);
+        assert_eq!(count_of_user(&mut tx, &ann.user_id).await.unwrap(), 1);
         assert!(crate::api_keys::find(&mut tx, "acme").await.unwrap().is_none());
         assert!(crate::api_keys::find(&mut tx, "other").await.unwrap().is_some());
     }

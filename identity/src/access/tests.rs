@@ -288,3 +288,33 @@ async fn checked_tokens_are_remembered_in_bounded_memory() {
     // Each of them takes more than 5 KB.
     assert!(t.identity.0.checked.entry_count() < 16 * 1024 * 1024 / 5000, "{}", t.identity.0.checked.entry_count());
 }
+
+#[tokio::test]
+async fn a_right_that_is_used_by_password_accepts_the_organization_and_nothing_else_does() {
+    use crate::admin::{NewUser, UserKind};
+    let t = testing::identity().await;
+    let (slug, bob) = ("home".parse().unwrap(), "bob@acme.example".parse().unwrap());
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&bob, Some(&PASSWORD.into()))) };
+    t.identity.create_org(&Caller::server(), &new).await.unwrap();
+    let (main, project) = (t.org("main").await, t.project("main", "defaultproject").await);
+    let new = NewUser { name: &bob, kind: UserKind::Local, password: None };
+    let user = t.identity.add_user(&Caller::server(), &main, &new).await.unwrap().member.user_id;
+    let accepted = async || {
+        let found = storage::memberships::find(&mut t.db.read().await.unwrap(), &main, &user).await.unwrap();
+        found.unwrap().accepted_at.is_some()
+    };
+    let change = UpdateProject { public: Some(true), ..UpdateProject::default() };
+    t.identity.update_project(&Caller::server(), &project, &change).await.unwrap();
+    let open = login(&t, "bob@acme.example").await;
+    assert_eq!(granted(&t, Some(&open), &["repository:main/app:pull"]).await, ["main/app=pull"]);
+    assert!(!accepted().await, "anybody may pull that");
+    t.give(&user, "PROJECT_ADMIN", Some(&project)).await;
+    // A key may have been made by the organization.
+    let (_, key) = t.key_of("bob@acme.example").await;
+    let by_key = t.identity.login("bob@acme.example", &key, Door::Registry).await.unwrap();
+    assert_eq!(granted(&t, Some(&by_key), &["repository:main/app:push"]).await, ["main/app=push"]);
+    assert!(!accepted().await);
+    let by_right = login(&t, "bob@acme.example").await;
+    assert_eq!(granted(&t, Some(&by_right), &["repository:main/app:push"]).await, ["main/app=push"]);
+    assert!(accepted().await);
+}

@@ -24,6 +24,16 @@ async fn an_organization_keeps_an_active_admin() {
     ));
     assert_eq!(principal(&t, &admin).await.grants.len(), 1);
 
+    // No machine can make another one, and nobody who never proved that the address is theirs.
+    for (name, kind) in [("ci-bot", UserKind::Machine), ("never@acme.example", UserKind::Local)] {
+        let name = name.parse().unwrap();
+        let new = NewUser { name: &name, kind, password: None };
+        let added = t.identity.add_user(&Caller::server(), &org, &new).await.unwrap().member.user_id;
+        t.give(&added, "ADMIN", None).await;
+        let refused = t.identity.set_active(&Caller::server(), &org, &admin, false).await;
+        assert!(matches!(refused, Err(AdminError::LastAdmin)), "{name}");
+    }
+
     let second = t.add("second@acme.example").await;
     t.give(&second, "ADMIN", None).await;
     t.identity.remove_group_member(&Caller::server(), &org, &group, &admin).await.unwrap();

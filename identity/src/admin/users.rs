@@ -295,7 +295,10 @@ impl Identity {
                     temporary_until: generated.as_ref().map(|_| now + lifetime),
                 };
                 let user = users::create(tx, &row, now).await?;
-                let member = memberships::create(tx, org_id, &user.id, now).await?;
+                memberships::create(tx, org_id, &user.id, now).await?;
+                // Nobody else has a claim on somebody who is nowhere else.
+                memberships::accept(tx, org_id, &user.id, now).await?;
+                let member = self.member(tx, org_id, &user.id).await?;
                 if matches!(deliver, Deliver::Return) {
                     return Ok(AddedUser { member, temporary_password: generated.clone() });
                 }
@@ -457,7 +460,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Records what happened to a user in every organization of theirs, and on the platform where they run it.
+    /// Records what happened to a user in every organization that they accepted, and on the platform where they run it or
+    /// there is none.
     pub(crate) async fn record_everywhere(
         &self,
         tx: &mut Tx,
@@ -466,8 +470,8 @@ impl Identity {
         action: &str,
     ) -> storage::Result<()> {
         let Some(user) = users::find(tx, user_id).await? else { return Ok(()) };
-        let mut orgs = memberships::orgs_of_user(tx, user_id).await?;
-        if user.operator {
+        let mut orgs = memberships::accepted_orgs(tx, user_id).await?;
+        if user.operator || orgs.is_empty() {
             orgs.insert(0, String::new());
         }
         for org_id in &orgs {

@@ -273,6 +273,7 @@ impl Identity {
         login_failures::clear(&mut tx, &key.hex).await?;
         let left = self.record_login(&mut tx, from, &subject, &session, spent).await?;
         tx.commit().await?;
+        self.forget(user_id);
         self.give_back(Limit::Login, &Origin::default(), Some(&user.name));
         Ok(LoggedIn { session, recovery_codes_left: left })
     }

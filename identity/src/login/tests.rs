@@ -261,9 +261,24 @@ async fn no_organization_unlocks_somebody_of_another() {
     let evil = t.identity.create_org(&Caller::server(), &new).await.unwrap().org;
     let new = NewUser { name: &ann, kind: UserKind::Local, password: None };
     let member = t.identity.add_user(&Caller::server(), &evil.id, &new).await.unwrap().member;
-    for _ in 0..5 {
-        assert!(try_login(&t, "ann@acme.example", "wrong password").await.is_err());
-    }
+    let lock = async || {
+        for _ in 0..5 {
+            assert!(try_login(&t, "ann@acme.example", "wrong password").await.is_err());
+        }
+    };
+    // Whom Ann did not accept lifts nothing, in the words of whoever does, and takes that power from nobody.
+    lock().await;
+    t.identity.unlock(&Caller::server(), &evil.id, "ann@acme.example").await.unwrap();
+    assert!(matches!(try_login(&t, "ann@acme.example", PASSWORD).await, Err(LoginError::Locked { .. })));
+    t.identity.unlock(&Caller::server(), &t.org("main").await, "ann@acme.example").await.unwrap();
+    assert!(try_login(&t, "ann@acme.example", PASSWORD).await.is_ok());
+    let stranger = t.identity.unlock(&Caller::server(), &evil.id, "admin@localhost").await;
+    assert!(matches!(stranger, Err(storage::Error::NotFound(_))));
+
+    let mut tx = t.db.begin().await.unwrap();
+    storage::memberships::accept(&mut tx, &evil.id, &member.user_id, t.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    lock().await;
     for active in [true, false] {
         t.identity.set_active(&Caller::server(), &t.org("main").await, &member.user_id, active).await.unwrap();
         assert!(

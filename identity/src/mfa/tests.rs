@@ -281,6 +281,15 @@ async fn an_admin_resets_only_who_belongs_to_them_alone() {
     let mut tx = t.db.begin().await.unwrap();
     memberships::create(&mut tx, &other, &ann, 1).await.unwrap();
     tx.commit().await.unwrap();
+    // Whoever added her has no power over her, and takes none from whom she accepted.
+    t.identity.reset_mfa(&Caller::server(), &other, &ann).await.unwrap();
+    assert!(t.identity.mfa(&ann).await.unwrap().totp_since.is_some());
+    t.identity.reset_mfa(&Caller::server(), &main, &ann).await.unwrap();
+    assert!(t.identity.mfa(&ann).await.unwrap().totp_since.is_none());
+    enrol(&t, "ann@acme.example").await;
+    let mut tx = t.db.begin().await.unwrap();
+    memberships::accept(&mut tx, &other, &ann, 1).await.unwrap();
+    tx.commit().await.unwrap();
     let refused = t.identity.reset_mfa(&Caller::server(), &main, &ann).await;
     assert!(matches!(refused, Err(MfaError::Elsewhere)));
     assert!(t.identity.mfa(&ann).await.unwrap().totp_since.is_some());

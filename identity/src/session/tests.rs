@@ -2,6 +2,7 @@
 use storage::orgs::OrgSettings;
 
 use super::*;
+use crate::admin::{Invite, UserKind};
 use crate::core::testing::{self, PASSWORD, Testing};
 use crate::login::Door;
 
@@ -187,6 +188,83 @@ async fn sessions_are_listed_and_ended_by_their_owner_alone() {
     assert!(t.identity.verify_bearer(&token).await.is_err());
 }
 
+/// What stands in the audit log of an organization about log-ins.
+async fn log_ins(t: &Testing, org_id: &str) -> usize {
+    use storage::audit::{Direction, Filter, list};
+    let (filter, mut session) = (Filter { action: "login", ..Filter::default() }, t.db.read().await.unwrap());
+    list(&mut session, org_id, &filter, Direction::Newest, None, 100).await.unwrap().events.len()
+}
+
+#[tokio::test]
+async fn an_invitation_binds_nobody_until_they_choose_the_organization() {
+    let t = testing::identity().await;
+    let (main, admin) = (t.org("main").await, t.user(ADMIN).await);
+    let (slug, name, boss) = ("aaa".parse().unwrap(), ADMIN.parse().unwrap(), "eve@evil.example".parse().unwrap());
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&boss, Some(&PASSWORD.into()))) };
+    let evil = t.identity.create_org(&Caller::server(), &new).await.unwrap().org;
+    let new = Invite { name: &name, kind: UserKind::Local, first_name: "", last_name: "", groups: &[] };
+    let before = begin(&t, SessionKind::Browser).await;
+    t.identity.invite_user(&Caller::server(), &evil, &new).await.unwrap();
+    let mut tx = t.db.begin().await.unwrap();
+    let harsh = OrgSettings {
+        mfa_required: true,
+        session_hours: 1,
+        idle_logout_minutes: Some(5),
+        lockout_failures: 1,
+        lockout_minutes: 1000,
+        ..OrgSettings::default()
+    };
+    storage::orgs::update_settings(&mut tx, &evil.id, &harsh, None).await.unwrap();
+    tx.commit().await.unwrap();
+    t.identity.forget_everything();
+
+    assert!(t.identity.login(ADMIN, &"wrong".into(), Door::Console).await.is_err());
+    let session = begin(&t, SessionKind::Browser).await;
+    let live = find(&t, &session).await.unwrap();
+    assert_eq!(live.org_id.as_ref(), Some(&main), "not the first in the order of slugs");
+    assert!(!live.must_enrol && live.expires_at - t.now() == 86_400);
+    assert_eq!((log_ins(&t, &evil.id).await, log_ins(&t, &main).await), (0, 3));
+    t.identity.end_sessions_of(&Caller::server(), &evil.id, &admin).await.unwrap();
+    assert!(find(&t, &session).await.is_some());
+    t.advance(600);
+    assert!(find(&t, &before).await.is_some());
+    let docker = t.identity.login(ADMIN, &PASSWORD.into(), Door::Registry).await.unwrap();
+    assert!(docker.principal.grants.iter().all(|grant| grant.org_id == main));
+    // The real organization ends everything, as if there were no other one.
+    let refresh = t.identity.issue_refresh(&docker, "wharfinger").await.unwrap().unwrap();
+    t.identity.end_sessions_of(&Caller::server(), &main, &admin).await.unwrap();
+    assert!(t.identity.login_with_refresh(&refresh, "wharfinger").await.is_err());
+
+    let session = begin(&t, SessionKind::Browser).await;
+    let live = find(&t, &session).await.unwrap();
+    let switched = t.identity.switch_org(&caller(&live), &live, "aaa").await.unwrap();
+    let live = find(&t, &switched).await.unwrap();
+    assert!(live.must_enrol && live.expires_at - t.now() == 3600, "by their own act");
+    assert!(t.identity.login(ADMIN, &"wrong".into(), Door::Console).await.is_err());
+    assert_eq!(log_ins(&t, &evil.id).await, 1);
+}
+
+#[tokio::test]
+async fn whoever_is_nowhere_else_accepts_by_logging_in() {
+    let t = testing::identity().await;
+    let (ann, main) = (t.add("ann@acme.example").await, t.org("main").await);
+    let (slug, name) = ("other".parse().unwrap(), "ann@acme.example".parse().unwrap());
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&name, None)) };
+    let other = t.identity.create_org(&Caller::server(), &new).await.unwrap().org.id;
+    let accepted =
+        async || memberships::find(&mut t.db.read().await.unwrap(), &other, &ann).await.unwrap().unwrap().accepted_at;
+    let log_in = async || {
+        let login = t.identity.login("ann@acme.example", &PASSWORD.into(), Door::Console).await.unwrap();
+        t.identity.begin_session(&login, &Origin::default(), SessionKind::Browser).await.unwrap()
+    };
+    log_in().await;
+    assert_eq!(accepted().await, None);
+    t.deactivate(&ann).await;
+    assert_eq!(find(&t, &log_in().await).await.unwrap().org_id, Some(other.clone()));
+    assert_eq!(accepted().await, Some(t.now()));
+    assert_eq!((log_ins(&t, &main).await, log_ins(&t, &other).await), (1, 1));
+}
+
 #[tokio::test]
 async fn an_admin_ends_what_is_theirs_and_no_other_organizations() {
     let t = testing::identity().await;
@@ -212,4 +290,25 @@ async fn an_admin_ends_what_is_theirs_and_no_other_organizations() {
     assert!(find(&t, &session).await.is_some(), "its chosen organization is another");
     t.identity.end_sessions_of(&Caller::server(), &main, &admin).await.unwrap();
     assert!(find(&t, &session).await.is_none());
+}
+
+#[tokio::test]
+async fn whoever_never_was_here_accepts_who_invited_them_last() {
+    let t = testing::identity().await;
+    let name = "ann@acme.example".parse().unwrap();
+    let new = crate::admin::NewUser { name: &name, kind: UserKind::Local, password: None };
+    let main = t.org("main").await;
+    let ann = t.identity.add_user(&Caller::server(), &main, &new).await.unwrap().member.user_id;
+    let slug = "other".parse().unwrap();
+    let new = crate::admin::NewOrg { slug: &slug, name: None, admin: Some((&name, None)) };
+    let other = t.identity.create_org(&Caller::server(), &new).await.unwrap().org.id;
+    let accepted = async |org: &str| {
+        memberships::find(&mut t.db.read().await.unwrap(), org, &ann).await.unwrap().unwrap().accepted_at.is_some()
+    };
+    assert!(accepted(&main).await && !accepted(&other).await);
+    // As the mail would say it.
+    let temporary = t.identity.reset_password(&Caller::server(), name.as_str(), None).await.unwrap().unwrap();
+    let login = t.identity.login(name.as_str(), &temporary, Door::Console).await.unwrap();
+    t.identity.begin_session(&login, &Origin::default(), SessionKind::Browser).await.unwrap();
+    assert!(accepted(&main).await && accepted(&other).await);
 }

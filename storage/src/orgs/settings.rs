@@ -63,7 +63,7 @@ pub async fn settings(session: &mut Session, org_id: &str) -> Result<OrgSettings
     .ok_or(Error::NotFound("organization"))
 }
 
-/// The settings of every living organization in which a user is active, in no particular order.
+/// The settings of every living organization in which a user is active and that they accepted, in no particular order.
 ///
 /// # Errors
 /// Those of the database.
@@ -74,7 +74,7 @@ pub async fn settings_of_user(session: &mut Session, user_id: &str) -> Result<Ve
         "SELECT o.version, o.lockout_enabled, o.lockout_failures, o.lockout_minutes, o.idle_logout_minutes,
                 o.session_hours, o.mfa_required, o.key_valid_days, o.public_allowed, o.audit_days
          FROM memberships m JOIN orgs o ON o.id = m.org_id
-         WHERE m.user_id = $1 AND m.active = TRUE AND o.status = 'active' LIMIT 10000",
+         WHERE m.user_id = $1 AND m.active = TRUE AND m.accepted_at IS NOT NULL AND o.status = 'active' LIMIT 10000",
         user_id,
     )
 }
@@ -138,6 +138,8 @@ mod tests {
         let user = NewUser { name: "a", kind: "local", operator: false, password_hash: None, temporary_until: None };
         let user = users::create(&mut tx, &user, 1).await.unwrap();
         memberships::create(&mut tx, &org.id, &user.id, 1).await.unwrap();
+        assert!(settings_of_user(&mut tx, &user.id).await.unwrap().is_empty(), "not accepted");
+        memberships::accept(&mut tx, &org.id, &user.id, 1).await.unwrap();
         assert_eq!(settings_of_user(&mut tx, &user.id).await.unwrap(), [OrgSettings { version: 2, ..new }]);
         orgs::set_status(&mut tx, &org.id, &[orgs::ACTIVE], orgs::SUSPENDED, None).await.unwrap();
         assert!(settings_of_user(&mut tx, &user.id).await.unwrap().is_empty());
