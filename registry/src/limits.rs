@@ -27,7 +27,7 @@ pub(crate) struct Limits {
 /// A tag that the caller's roles keep them from, and why.
 pub(crate) struct Refusal {
     tag: String,
-    denial: Denial,
+    denial: Box<Denial>,
 }
 
 impl Limits {
@@ -64,7 +64,7 @@ impl Limits {
                 tag: Some(tag),
             };
             if let Err(denial) = authorize(&self.principal, self.permission, &resource).into_result() {
-                return Err(Refusal { tag: (*tag).to_owned(), denial });
+                return Err(Refusal { tag: (*tag).to_owned(), denial: Box::new(denial) });
             }
         }
         Ok(())
