@@ -135,10 +135,10 @@ impl Stand<'_> {
         &mut self,
         what: &str,
         change: impl FnOnce(),
-        probes: Vec<Probe<'_>>,
+        probes: &[Probe<'_>],
         upload: Option<InFlight>,
     ) -> Vec<(String, &'static str, Duration)> {
-        for (door, probe) in &probes {
+        for (door, probe) in probes {
             assert!(probe(), "{what}: the {door} lets in before the change");
         }
         change();
@@ -181,7 +181,7 @@ pub(crate) fn measure(at: &Server, felt: &Server) {
             thread::sleep(Duration::from_millis(100));
             let view = Stand { at: stand.at, felt: stand.felt, admin: stand.admin.clone(), operator: stand.operator.clone(), lines: Vec::new() };
             let probes: Vec<Probe<'_>> = vec![$(($door, Box::new(|| $probe(&view)))),*];
-            let lines = stand.measure($what, || $change(&view), probes, upload);
+            let lines = stand.measure($what, || $change(&view), &probes, upload);
             stand.lines.extend(lines);
         }};
     }
