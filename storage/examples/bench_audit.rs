@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use storage::Db;
-use storage::audit::{Direction, Filter, NewEvent, append_all, head, list};
+use storage::audit::{Direction, Filter, NewEvent, Within, append_all, head, list};
 
 const ORG: &str = "01k00000000000000000000000";
 /// Events of one transaction.
@@ -104,8 +104,9 @@ async fn main() {
     println!("| filter | page | events | p50 ms | p99 ms |\n|---|---|---|---|---|");
     let all = Filter::default();
     let (middle, week) = (BEGIN + last / 2 * STEP_MS, 7 * 86_400_000);
-    let projects: Vec<String> = (0..20).map(|n| format!("project{n}")).collect();
-    let nowhere = ["nowhere".to_owned(), "never".to_owned()];
+    let within = |slug: String| Within { slug, since: 0 };
+    let projects: Vec<Within> = (0..20).map(|n| within(format!("project{n}"))).collect();
+    let nowhere = ["nowhere", "never"].map(|slug| within(slug.to_owned()));
     let common = [
         ("none", all.clone()),
         ("user", Filter { actor: "user7@example.com", ..all.clone() }),
