@@ -1,8 +1,8 @@
 //! Mails: what they say, and the outbox in which they wait.
 //!
-//! A mail is written in the transaction of what it is about ([`Identity::enqueue_mail`]): both happen or neither. Its row
+//! A mail is written in the transaction of what it is about ([`crate::Identity::enqueue_mail`]): both happen or neither. Its row
 //! holds the text sealed under the master key, since it may carry a temporary password, and goes once the mail was
-//! delivered. Who delivers claims mails ([`Identity::claim_mails`]) and tells what became of each.
+//! delivered. Who delivers claims mails ([`crate::Identity::claim_mails`]) and tells what became of each.
 
 mod letter;
 mod outbox;

@@ -7,6 +7,9 @@
 //! commands/     a noun (or theme) a file    apply/      documents → plan → changes
 //! ```
 
+// The doc comments of options are their help texts.
+#![allow(rustdoc::invalid_html_tags, rustdoc::bare_urls)]
+
 mod apply;
 mod cli;
 mod client;
