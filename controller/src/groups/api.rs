@@ -349,7 +349,7 @@ mod tests {
         let id = bindings.body["items"][0]["id"].as_str().unwrap().to_owned();
         assert_eq!(bindings.body["items"][0]["builtin"], true);
         let path = format!("/orgs/main/bindings/{id}");
-        controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(422);
+        controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(409);
         // Mass assignment.
         controller.post(&admin, GROUPS, &json!({"name": "x", "builtin": "organization-admins"})).await.expect(400);
         let more = json!({"group": "Organization Admins", "role": "AUDITOR", "builtin": true});

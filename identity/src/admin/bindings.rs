@@ -88,7 +88,9 @@ impl Identity {
         let mut tx = self.db().begin().await?;
         let binding = bindings::find(&mut tx, org_id, id).await?.ok_or(storage::Error::NotFound("binding"))?;
         if binding.builtin {
-            return Err(AdminError::Invalid("that binding is part of the organization and cannot be taken away"));
+            return Err(
+                storage::Error::Conflict("that binding is part of the organization and cannot be taken away").into()
+            );
         }
         if let Err(denial) = may_change(&mut tx, by, &binding, Way::Take).await? {
             return Err(denial.named(org_id, binding.project.as_deref()).into());
