@@ -24,7 +24,7 @@ use crate::sessions;
 /// The header for an API key, beside `Authorization: Bearer`.
 const API_KEY: &str = "x-api-key";
 /// The header in which unsafe requests repeat the session's token.
-const CSRF_TOKEN: &str = "x-csrf-token";
+pub(crate) const CSRF_TOKEN: &str = "x-csrf-token";
 
 /// An authenticated caller with the rights of this moment.
 #[derive(Debug, Clone)]
@@ -101,6 +101,13 @@ impl Holder {
         }
         if self.session.must_enrol { Err(Error::MfaEnrolmentRequired) } else { Ok(()) }
     }
+
+    /// The holder as a caller, who is seen in the organization that they chose, and their session.
+    pub(crate) async fn into_actor(self, parts: &Parts, state: &State) -> (Actor, LiveSession) {
+        sessions::api::note_visit(state, &self.session).await;
+        let org_id = self.session.org_id.clone();
+        (Actor { caller: self.caller, trail: trail(parts), org_id }, self.session)
+    }
 }
 
 /// The secret of the session that a request shows: a command line's bearer token, or a browser's cookie.
@@ -133,8 +140,7 @@ impl FromRequestParts<State> for Actor {
         }
         let holder = Holder::from_request_parts(parts, state).await?;
         holder.full()?;
-        sessions::api::note_visit(state, &holder.session).await;
-        Ok(Self { caller: holder.caller, trail: trail(parts), org_id: holder.session.org_id })
+        Ok(holder.into_actor(parts, state).await.0)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong, as problem details (RFC 9457). The one place of the controller that knows status codes of failures.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use identity::admin::AdminError;
@@ -50,6 +52,9 @@ pub enum Error {
     /// An unsafe request of a session without the session's token.
     #[error("the header X-CSRF-Token is missing or not the session's: GET /api/v1/session tells it")]
     CsrfToken,
+    /// A page of an organization that the session did not choose: only the console asks.
+    #[error("this is a page of the organization {0}, and your session works in another one")]
+    OtherOrg(String),
     /// The caller may see the thing, but not do that to it.
     #[error("{0}")]
     Denied(Denial),
@@ -103,7 +108,7 @@ pub enum Error {
 }
 
 /// The body of every failure (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem it is: `urn:wharfinger:problem:…`.
     #[serde(rename = "type")]
@@ -125,6 +130,16 @@ pub struct Problem {
     /// Why it is missing: what each role of the caller lacks there. Whoever sees the thing may know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<String>,
+    /// The organization that a page belongs to, where the session works in another one.
+    #[serde(skip)]
+    pub(crate) other_org: Option<String>,
+}
+
+impl Problem {
+    /// The last part of its kind.
+    pub(crate) fn which(&self) -> &str {
+        self.kind.rsplit(':').next().unwrap_or_default()
+    }
 }
 
 impl Error {
@@ -136,6 +151,11 @@ impl Error {
     /// Something of ours that broke.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
+    }
+
+    /// The status that it is answered with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.kind().0
     }
 
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
@@ -152,6 +172,7 @@ impl Error {
             Self::WrongFactor => (StatusCode::UNAUTHORIZED, "wrong-factor", "Second factor refused"),
             Self::LoginEnded => (StatusCode::UNAUTHORIZED, "login-ended", "Log-in ended"),
             Self::CsrfToken => (StatusCode::FORBIDDEN, "csrf-token", "CSRF token missing"),
+            Self::OtherOrg(_) => (StatusCode::CONFLICT, "other-org", "Another organization"),
             Self::Denied(_) => (StatusCode::FORBIDDEN, "denied", "Permission missing"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
@@ -188,9 +209,11 @@ impl IntoResponse for Error {
                 _ => Vec::new(),
             },
             permission: if let Self::Denied(denial) = &self { Some(denial.permission.as_str()) } else { None },
+            other_org: if let Self::OtherOrg(org) = &self { Some(org.clone()) } else { None },
         };
         let refused = Refused { reason: problem.detail.clone(), permission: problem.permission };
-        let mut response = (status, axum::Json(problem)).into_response();
+        let mut response = (status, axum::Json(&problem)).into_response();
+        response.extensions_mut().insert(Arc::new(problem));
         if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
             response.extensions_mut().insert(refused);
         }

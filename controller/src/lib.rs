@@ -2,13 +2,14 @@
 //!
 //! `routes` lists every route with the permission that it needs. A handler takes typed input (`extract`, `page`), asks
 //! its `actor` for the thing and the permission in one line, calls identity or storage, and renders. Failures are problem
-//! details ([`error`]). [`openapi`] is the same routes as a document, kept in `openapi.json` for review.
+//! details ([`error`]). [`console`] draws the same as pages: `<noun>/console.rs` beside `<noun>/api.rs`. [`openapi`] is the same routes as a document, kept in `openapi.json` for review.
 
 mod account;
 mod actor;
 mod api_keys;
 mod audit;
 mod bindings;
+mod console;
 mod devices;
 mod docs;
 pub mod error;
@@ -90,22 +91,16 @@ pub fn router(state: State) -> Router {
     Router::new()
         .nest("/api/v1", routes::router(&state))
         .merge(pages::router())
-        .route("/", axum::routing::get(home))
+        .merge(console::router())
         .route("/docs", axum::routing::get(docs::get_page))
         .route("/docs/style.css", axum::routing::get(docs::get_style))
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(axum::middleware::from_fn_with_state(state.clone(), audit::note_denials))
         .layer(axum::middleware::from_fn_with_state(state.clone(), origin::own_pages_only))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), console::answer::as_pages))
         .layer(axum::middleware::from_fn(harden))
         .with_state(state)
-}
-
-/// What this is, for whoever points a browser at it.
-async fn home() -> axum::Json<serde_json::Value> {
-    axum::Json(
-        serde_json::json!({"name": "wharfinger", "api": "/api/v1", "openapi": "/api/v1/openapi.json", "docs": "/docs"}),
-    )
 }
 
 /// Headers that keep answers out of caches, frames and guesses about their type.

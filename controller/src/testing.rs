@@ -151,6 +151,27 @@ impl Controller {
         self.send(request.body(body).unwrap()).await
     }
 
+    /// Looks at a page of the console.
+    pub(crate) async fn page(&self, caller: &Caller, path: &str) -> Reply {
+        let mut request = Request::get(path);
+        if let Caller::Session { cookie, .. } = caller {
+            request = request.header(header::COOKIE, cookie);
+        }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a form of the console, with the session's token.
+    pub(crate) async fn submit(&self, caller: &Caller, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields);
+        let mut request = Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Caller::Session { cookie, csrf } = caller {
+            request = request.header(header::COOKIE, cookie);
+            form.append_pair("csrf", csrf);
+        }
+        self.send(request.body(Body::from(form.finish())).unwrap()).await
+    }
+
     pub(crate) async fn get(&self, caller: &Caller, path: &str) -> Reply {
         self.call(caller, Method::GET, path, &Value::Null).await
     }

@@ -17,40 +17,40 @@ use crate::time;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AccountView {
     /// E-mail, or a machine's name.
-    name: String,
+    pub(crate) name: String,
     /// `local` or `machine`.
     #[schema(example = "local")]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Whether one runs the platform.
-    operator: bool,
+    pub(crate) operator: bool,
     /// Slug of the organization that the session chose, or that the API key belongs to.
-    org: Option<String>,
+    pub(crate) org: Option<String>,
     /// What that organization knows of oneself; null without one.
     #[serde(flatten)]
-    profile: Option<ProfileView>,
+    pub(crate) profile: Option<ProfileView>,
 }
 
 /// What an organization knows of somebody.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProfileView {
     /// First name; may be empty.
-    first_name: String,
+    pub(crate) first_name: String,
     /// Last name; may be empty.
-    last_name: String,
+    pub(crate) last_name: String,
     /// Whether one has a second factor.
-    mfa: bool,
+    pub(crate) mfa: bool,
     /// Longest validity of new API keys, in days; null: what the organization says.
-    key_valid_days: Option<i64>,
+    pub(crate) key_valid_days: Option<i64>,
     /// When one last came to this organization by any door, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_access_at: Option<i64>,
+    pub(crate) last_access_at: Option<i64>,
     /// By which door: `console`, `cli`, `api` or `registry`.
-    last_access_door: Option<String>,
+    pub(crate) last_access_door: Option<String>,
     /// Since when one is a member.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Member> for ProfileView {
@@ -74,10 +74,10 @@ impl From<Member> for ProfileView {
 pub(crate) struct AccountChange {
     /// First name.
     #[schema(max_length = 64)]
-    first_name: Option<String>,
+    pub(crate) first_name: Option<String>,
     /// Last name.
     #[schema(max_length = 64)]
-    last_name: Option<String>,
+    pub(crate) last_name: Option<String>,
 }
 
 /// Oneself, in the organization that was chosen

@@ -28,31 +28,31 @@ const MAX_NARROW: usize = 100;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiKeyView {
     /// The key's public part.
-    id: String,
+    pub(crate) id: String,
     /// What its maker called it.
-    name: String,
+    pub(crate) name: String,
     /// Name of the user whose rights it carries.
-    user: String,
+    pub(crate) user: String,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When it ends, if ever.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
     /// When it last let somebody in, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_used_at: Option<i64>,
+    pub(crate) last_used_at: Option<i64>,
     /// The address from which it did.
-    last_used_from: Option<String>,
+    pub(crate) last_used_from: Option<String>,
     /// Slugs of the projects that it is narrowed to; null: all of its user's.
-    projects: Option<Vec<String>>,
+    pub(crate) projects: Option<Vec<String>>,
     /// Permissions that it is narrowed to; null: all of its user's.
-    permissions: Option<Vec<String>>,
+    pub(crate) permissions: Option<Vec<String>>,
     /// Name of the user who made it, while they belong to the organization.
-    created_by: Option<String>,
+    pub(crate) created_by: Option<String>,
 }
 
 /// An API key to be.
@@ -61,19 +61,19 @@ pub(crate) struct ApiKeyView {
 pub(crate) struct ApiKeyToCreate {
     /// What it is for.
     #[schema(example = "ci", min_length = 1, max_length = 128)]
-    name: String,
+    pub(crate) name: String,
     /// Name of the user whose rights it carries; oneself where it is not given. For another it takes `apikey.manage`,
     /// `member.write` and every right that they have in the organization.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Days until it ends. As long as the organization, or what it set for the user, allows where it is not given.
     #[schema(minimum = 1, maximum = 3650)]
-    valid_days: Option<u32>,
+    pub(crate) valid_days: Option<u32>,
     /// Slugs of the projects that it is narrowed to.
     #[schema(min_items = 1, max_items = 100)]
-    projects: Option<Vec<String>>,
+    pub(crate) projects: Option<Vec<String>>,
     /// Permissions that it is narrowed to.
     #[schema(min_items = 1, max_items = 100, example = json!(["registry.pull"]))]
-    permissions: Option<Vec<String>>,
+    pub(crate) permissions: Option<Vec<String>>,
 }
 
 /// Which API keys.
@@ -81,7 +81,7 @@ pub(crate) struct ApiKeyToCreate {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ApiKeyQuery {
     /// Only those of this user. Another's need `apikey.manage`.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
 }
 
 /// An API key that was made.
@@ -89,10 +89,10 @@ pub(crate) struct ApiKeyQuery {
 pub(crate) struct CreatedApiKey {
     /// The whole key, shown this once.
     #[schema(example = "ra2.<40 hexadecimal>.<64 hexadecimal>")]
-    key: String,
+    pub(crate) key: String,
     /// The rest of it.
     #[serde(flatten)]
-    view: ApiKeyView,
+    pub(crate) view: ApiKeyView,
 }
 
 /// API keys

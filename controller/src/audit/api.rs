@@ -32,40 +32,40 @@ const MAX_PROJECTS: usize = 500;
 pub(crate) struct EventView {
     /// Place in the organization's chain, from 1 on without gaps.
     #[schema(minimum = 0)]
-    seq: i64,
+    pub(crate) seq: i64,
     /// When.
     #[schema(format = DateTime)]
-    at: String,
+    pub(crate) at: String,
     /// Who: name of the user, or what was typed as one.
-    user: String,
+    pub(crate) user: String,
     /// Who: id of the user; empty where nobody is known.
-    user_id: String,
+    pub(crate) user_id: String,
     /// What they showed: `password`, `session:<id>`, `api-key:<id>`, `token`, …
-    credential: String,
+    pub(crate) credential: String,
     /// By which kind of client: `browser`, `cli`, `api`, `docker` or `server`.
-    client: String,
+    pub(crate) client: String,
     /// What: `user.create`, `image.push`, …
-    action: String,
+    pub(crate) action: String,
     /// To what.
-    target: String,
+    pub(crate) target: String,
     /// The project, where it lies in one.
-    project: String,
+    pub(crate) project: String,
     /// `ok`, `denied` or `error`.
-    outcome: String,
+    pub(crate) outcome: String,
     /// Why not, where it was not.
-    reason: String,
+    pub(crate) reason: String,
     /// The client's address.
-    address: String,
+    pub(crate) address: String,
     /// What the client calls itself.
-    agent: String,
+    pub(crate) agent: String,
     /// The request's id in the server's log.
-    request_id: String,
+    pub(crate) request_id: String,
     /// What changed, before and after; null where there is nothing to say.
-    detail: serde_json::Value,
+    pub(crate) detail: serde_json::Value,
     /// Hash of the event before this one.
-    prev_hash: String,
+    pub(crate) prev_hash: String,
     /// Hash of this event.
-    hash: String,
+    pub(crate) hash: String,
 }
 
 impl From<Event> for EventView {
@@ -98,28 +98,28 @@ impl From<Event> for EventView {
 #[into_params(parameter_in = Query)]
 pub(crate) struct FilterQuery {
     /// Not before this time (RFC 3339, or unix milliseconds).
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Before this time (RFC 3339, or unix milliseconds).
-    until: Option<String>,
+    pub(crate) until: Option<String>,
     /// Of this user.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// In this project.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// An action such as `image.push`, or all of a kind: `image.*`.
-    action: Option<String>,
+    pub(crate) action: Option<String>,
     /// `ok`, `denied` or `error`.
-    outcome: Option<String>,
+    pub(crate) outcome: Option<String>,
     /// `browser`, `cli`, `api`, `docker` or `server`.
-    client: Option<String>,
+    pub(crate) client: Option<String>,
     /// From this address.
-    address: Option<String>,
+    pub(crate) address: Option<String>,
     /// Of lists: most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// Of lists: the `next` of the page before.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Of exports: `ndjson` (the default), which proves itself, or `csv`.
-    format: Option<String>,
+    pub(crate) format: Option<String>,
 }
 
 /// An event, or an export's last line, to be confirmed.
@@ -128,21 +128,21 @@ pub(crate) struct FilterQuery {
 #[schema(example = json!({"seq": 4711, "hash": "3fc22d31055d13be5f81b6363275b9603e1e49dcc0fb9df07eab4c81ddf5769e"}))]
 pub(crate) struct ConfirmRequest {
     /// Place of the event.
-    seq: i64,
+    pub(crate) seq: i64,
     /// Its hash, as 64 hexadecimal characters.
     #[schema(max_length = 64)]
-    hash: String,
+    pub(crate) hash: String,
     /// The last line of an export; its seal is checked too.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    trailer: Option<Trailer>,
+    pub(crate) trailer: Option<Trailer>,
 }
 
 /// The server's word.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Confirmed {
     /// Whether the event is in the organization's chain with that hash, and the trailer's seal the server's.
-    genuine: bool,
+    pub(crate) genuine: bool,
 }
 
 impl FilterQuery {

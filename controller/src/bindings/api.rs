@@ -25,23 +25,23 @@ use crate::users::api::member;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BindingView {
     /// Opaque id.
-    id: String,
+    pub(crate) id: String,
     /// Name of the user; null where it is a group's.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Name of the group; null where it is a user's own.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The role: a base role's token, or a custom role's name.
-    role: String,
+    pub(crate) role: String,
     /// Slug of the project; null for the whole organization.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Kubernetes namespaces, for the roles that need them.
-    namespaces: Vec<String>,
+    pub(crate) namespaces: Vec<String>,
     /// Whether it is part of the organization, which cannot be taken away.
-    builtin: bool,
+    pub(crate) builtin: bool,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Binding> for BindingView {
@@ -64,17 +64,17 @@ impl From<Binding> for BindingView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BindingToCreate {
     /// Name of the user, a member of the organization.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Name of the group.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The role: a base role's token, or a custom role's name.
     #[schema(example = "PROJECT_ADMIN")]
-    role: String,
+    pub(crate) role: String,
     /// Slug of the project, for a role of projects; null for one of the organization.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Kubernetes namespaces, for the roles that need them.
     #[serde(default)]
-    namespaces: Vec<String>,
+    pub(crate) namespaces: Vec<String>,
 }
 
 /// Which bindings. All that is given has to hold.
@@ -82,18 +82,18 @@ pub(crate) struct BindingToCreate {
 #[into_params(parameter_in = Query)]
 pub(crate) struct BindingsQuery {
     /// Only this user's own.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Only this group's.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Only on this project.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Only of this role.
-    role: Option<String>,
+    pub(crate) role: Option<String>,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the page before.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 /// Who holds which role

@@ -24,25 +24,25 @@ use crate::{extract, time};
 pub(crate) struct DeviceRequest {
     /// What the program calls itself; shown to whoever confirms.
     #[schema(example = "rctl on build-7")]
-    client: String,
+    pub(crate) client: String,
 }
 
 /// The codes of a program that waits (RFC 8628 §3.2).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceCodes {
     /// What the program asks with: POST /device/token.
-    device_code: String,
+    pub(crate) device_code: String,
     /// What its user types.
     #[schema(example = "BCDF-GHJK")]
-    user_code: String,
+    pub(crate) user_code: String,
     /// Where they type it.
-    verification_uri: String,
+    pub(crate) verification_uri: String,
     /// The same with the code in it.
-    verification_uri_complete: String,
+    pub(crate) verification_uri_complete: String,
     /// Seconds that the codes live.
-    expires_in: i64,
+    pub(crate) expires_in: i64,
     /// Seconds to wait between two questions.
-    interval: i64,
+    pub(crate) interval: i64,
 }
 
 /// A question what became of a device code.
@@ -52,7 +52,7 @@ pub(crate) struct DeviceCodes {
 pub(crate) struct DeviceQuestion {
     /// The device code.
     #[schema(value_type = String)]
-    device_code: Secret,
+    pub(crate) device_code: Secret,
 }
 
 /// The session that was approved.
@@ -60,17 +60,17 @@ pub(crate) struct DeviceQuestion {
 pub(crate) struct DeviceToken {
     /// To be sent as `Authorization: Bearer`.
     #[schema(example = "rs1.…")]
-    access_token: String,
+    pub(crate) access_token: String,
     /// `Bearer`.
-    token_type: &'static str,
+    pub(crate) token_type: &'static str,
     /// When it ends.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    expires_at: i64,
+    pub(crate) expires_at: i64,
     /// Who approved.
-    user: String,
+    pub(crate) user: String,
     /// Slug of the organization that the session is bound to.
-    org: Option<String>,
+    pub(crate) org: Option<String>,
 }
 
 /// Why there is no session (RFC 8628 §3.5).
@@ -78,24 +78,24 @@ pub(crate) struct DeviceToken {
 pub(crate) struct DeviceRefusal {
     /// `authorization_pending`, `slow_down`, `access_denied` or `expired_token`.
     #[schema(example = "authorization_pending")]
-    error: &'static str,
+    pub(crate) error: &'static str,
 }
 
 /// A program that waits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WaitingDevice {
     /// What it calls itself.
-    client: String,
+    pub(crate) client: String,
     /// From where it asks.
-    address: String,
+    pub(crate) address: String,
     /// Since when.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When it gives up.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    expires_at: i64,
+    pub(crate) expires_at: i64,
 }
 
 impl From<DeviceGrant> for WaitingDevice {

@@ -22,15 +22,15 @@ use crate::users::api::member;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupView {
     /// What people call it.
-    name: String,
+    pub(crate) name: String,
     /// What it is for.
-    description: String,
+    pub(crate) description: String,
     /// Whether it is part of the organization, and so cannot be changed or deleted.
-    builtin: bool,
+    pub(crate) builtin: bool,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Group> for GroupView {
@@ -50,11 +50,11 @@ impl From<Group> for GroupView {
 pub(crate) struct GroupToCreate {
     /// What people call it.
     #[schema(example = "developers", min_length = 1, max_length = 128)]
-    name: String,
+    pub(crate) name: String,
     /// What it is for.
     #[serde(default)]
     #[schema(max_length = 512)]
-    description: String,
+    pub(crate) description: String,
 }
 
 /// What of a group changes; what is not given stays.
@@ -63,25 +63,25 @@ pub(crate) struct GroupToCreate {
 pub(crate) struct GroupChange {
     /// What people call it.
     #[schema(example = "developers", min_length = 1, max_length = 128)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// What it is for.
     #[schema(max_length = 512)]
-    description: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// Somebody in a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GroupMemberView {
     /// The user's name.
-    name: String,
+    pub(crate) name: String,
     /// `local` or `machine`.
-    kind: String,
+    pub(crate) kind: String,
     /// Whether the user has access to the organization.
-    active: bool,
+    pub(crate) active: bool,
     /// Since when.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<GroupMember> for GroupMemberView {
@@ -97,7 +97,7 @@ impl From<GroupMember> for GroupMemberView {
 pub(crate) struct GroupMemberToAdd {
     /// Name of the user, a member of the organization.
     #[schema(example = "ann@acme.example")]
-    user: String,
+    pub(crate) user: String,
 }
 
 /// The part of a row's name that people see.

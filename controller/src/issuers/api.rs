@@ -28,30 +28,30 @@ use crate::users::api::member;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct IssuerView {
     /// Its id.
-    id: String,
+    pub(crate) id: String,
     /// What its maker called it.
-    name: String,
+    pub(crate) name: String,
     /// Name of the machine whose rights the tokens carry.
-    user: String,
+    pub(crate) user: String,
     /// `iss` of the tokens, byte for byte.
     #[schema(example = "https://token.actions.githubusercontent.com")]
-    issuer: String,
+    pub(crate) issuer: String,
     /// What `aud` of the tokens must hold.
-    audience: String,
+    pub(crate) audience: String,
     /// Claim → texts, one of which it must be. All of them must hold.
     #[schema(value_type = BTreeMap<String, Vec<String>>)]
-    rules: Value,
+    pub(crate) rules: Value,
     /// The keys that were given, for an issuer that publishes none: a JSON Web Key Set.
     #[schema(value_type = Option<Object>)]
-    keys: Option<Value>,
+    pub(crate) keys: Option<Value>,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When a token last got in by it, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_used_at: Option<i64>,
+    pub(crate) last_used_at: Option<i64>,
 }
 
 /// An issuer to be trusted.
@@ -60,23 +60,23 @@ pub(crate) struct IssuerView {
 pub(crate) struct IssuerToCreate {
     /// What it is for.
     #[schema(example = "GitHub, acme/app", min_length = 1, max_length = 128)]
-    name: String,
+    pub(crate) name: String,
     /// Name of the machine whose rights the tokens shall carry.
     #[schema(example = "ci")]
-    user: String,
+    pub(crate) user: String,
     /// `iss` of the tokens, byte for byte: an https URL that publishes its keys, unless `keys` are given.
     #[schema(example = "https://token.actions.githubusercontent.com", min_length = 1, max_length = 512)]
-    issuer: String,
+    pub(crate) issuer: String,
     /// What `aud` of the tokens must hold.
     #[schema(example = "wharfinger", min_length = 1, max_length = 512)]
-    audience: String,
+    pub(crate) audience: String,
     /// Claim → texts, one of which it must be; a claim within another by its path (`kubernetes.io/namespace`). All must hold,
     /// and together they must name one workload.
     #[schema(example = json!({"repository_id": ["1296269"], "ref": ["refs/heads/main"]}))]
-    rules: BTreeMap<String, Vec<String>>,
+    pub(crate) rules: BTreeMap<String, Vec<String>>,
     /// The issuer's public keys, where it publishes none: a JSON Web Key Set.
     #[schema(value_type = Option<Object>)]
-    keys: Option<Value>,
+    pub(crate) keys: Option<Value>,
 }
 
 /// What of a trusted issuer changes; what is not given stays.
@@ -86,19 +86,19 @@ pub(crate) struct IssuerToCreate {
 pub(crate) struct IssuerChange {
     /// What it is for.
     #[schema(min_length = 1, max_length = 128)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// `iss` of the tokens.
     #[schema(min_length = 1, max_length = 512)]
-    issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     /// What `aud` of the tokens must hold.
     #[schema(min_length = 1, max_length = 512)]
-    audience: Option<String>,
+    pub(crate) audience: Option<String>,
     /// Claim → texts, in place of all the rules that were.
-    rules: Option<BTreeMap<String, Vec<String>>>,
+    pub(crate) rules: Option<BTreeMap<String, Vec<String>>>,
     /// The issuer's public keys; null where it publishes them.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
-    keys: Option<Option<Value>>,
+    pub(crate) keys: Option<Option<Value>>,
 }
 
 /// A field that is there, null or not.

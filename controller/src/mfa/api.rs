@@ -23,34 +23,34 @@ use crate::{extract, time};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MfaView {
     /// Whether a log-in by password asks for one.
-    enabled: bool,
+    pub(crate) enabled: bool,
     /// Whether an organization of the user asks for one.
-    required: bool,
+    pub(crate) required: bool,
     /// When an authenticator app was confirmed.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    totp_since: Option<i64>,
+    pub(crate) totp_since: Option<i64>,
     /// Passkeys.
-    passkeys: Vec<PasskeyView>,
+    pub(crate) passkeys: Vec<PasskeyView>,
     /// Recovery codes that are left.
-    recovery_codes: i64,
+    pub(crate) recovery_codes: i64,
 }
 
 /// A passkey.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PasskeyView {
     /// Its id.
-    id: String,
+    pub(crate) id: String,
     /// What its owner calls it.
-    name: String,
+    pub(crate) name: String,
     /// When it was added.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When it last let in.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_used_at: Option<i64>,
+    pub(crate) last_used_at: Option<i64>,
 }
 
 impl From<passkeys::Passkey> for PasskeyView {
@@ -63,18 +63,18 @@ impl From<passkeys::Passkey> for PasskeyView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Passkeys {
     /// At most twenty, oldest first.
-    items: Vec<PasskeyView>,
+    pub(crate) items: Vec<PasskeyView>,
 }
 
 /// What an authenticator app needs; shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TotpEnrolment {
     /// The secret in base 32, to be typed.
-    secret: String,
+    pub(crate) secret: String,
     /// The same as an `otpauth://` URI.
-    uri: String,
+    pub(crate) uri: String,
     /// The URI as a QR code: an SVG.
-    svg: String,
+    pub(crate) svg: String,
 }
 
 /// A code of the authenticator app.
@@ -83,7 +83,7 @@ pub(crate) struct TotpEnrolment {
 pub(crate) struct TotpCode {
     /// Six digits.
     #[schema(value_type = String, example = "287082")]
-    code: Secret,
+    pub(crate) code: Secret,
 }
 
 /// What proves that it is the user who takes the authenticator app away: exactly one of the two.
@@ -93,36 +93,36 @@ pub(crate) struct TotpCode {
 pub(crate) struct TotpRemoval {
     /// The password.
     #[schema(value_type = Option<String>, format = Password)]
-    password: Option<Secret>,
+    pub(crate) password: Option<Secret>,
     /// A code of the app.
     #[schema(value_type = Option<String>)]
-    code: Option<Secret>,
+    pub(crate) code: Option<Secret>,
 }
 
 /// Recovery codes; shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RecoveryCodes {
     /// Ten codes; each lets in once in place of a second factor.
-    recovery_codes: Vec<String>,
+    pub(crate) recovery_codes: Vec<String>,
 }
 
 /// What a change of second factors leads to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MfaChange {
     /// New recovery codes, where some were made; shown this once.
-    recovery_codes: Vec<String>,
+    pub(crate) recovery_codes: Vec<String>,
     /// The session, which has a new secret: the answer sets its cookie.
-    session: SessionView,
+    pub(crate) session: SessionView,
 }
 
 /// A passkey that is being added.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PasskeyCreation {
     /// What the next step names it by.
-    token: String,
+    pub(crate) token: String,
     /// Options for `navigator.credentials.create`, as JSON.
     #[schema(value_type = Object)]
-    options: Value,
+    pub(crate) options: Value,
 }
 
 /// A passkey that the browser made.
@@ -131,13 +131,13 @@ pub(crate) struct PasskeyCreation {
 pub(crate) struct PasskeyToAdd {
     /// What it was begun as.
     #[schema(value_type = String)]
-    token: Secret,
+    pub(crate) token: Secret,
     /// What to call it.
     #[schema(example = "laptop")]
-    name: String,
+    pub(crate) name: String,
     /// What `navigator.credentials.create` gave, as JSON.
     #[schema(value_type = Object)]
-    credential: Value,
+    pub(crate) credential: Value,
 }
 
 /// One's second factors

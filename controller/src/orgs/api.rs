@@ -23,13 +23,13 @@ use crate::users::api::UserView;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OrgView {
     /// First path component of its repositories.
-    slug: String,
+    pub(crate) slug: String,
     /// What people call it.
-    name: String,
+    pub(crate) name: String,
     /// When it was created.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Org> for OrgView {
@@ -44,11 +44,11 @@ impl From<Org> for OrgView {
 pub(crate) struct OrgToCreate {
     /// First path component of its repositories; it can never be changed.
     #[schema(example = "acme", min_length = 2, max_length = 64)]
-    slug: String,
+    pub(crate) slug: String,
     /// What people call it; the slug where it is not given.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Its first Organization Admin.
-    admin: Option<FirstAdmin>,
+    pub(crate) admin: Option<FirstAdmin>,
 }
 
 /// The first Organization Admin of an organization.
@@ -56,7 +56,7 @@ pub(crate) struct OrgToCreate {
 #[serde(deny_unknown_fields)]
 pub(crate) struct FirstAdmin {
     /// Their e-mail. They are invited by mail as by `POST /orgs/{org}/users`.
-    email: String,
+    pub(crate) email: String,
 }
 
 /// An organization that was created.
@@ -64,10 +64,10 @@ pub(crate) struct FirstAdmin {
 pub(crate) struct CreatedOrgView {
     /// It.
     #[serde(flatten)]
-    org: OrgView,
+    pub(crate) org: OrgView,
     /// Its first Organization Admin.
     #[serde(skip_serializing_if = "Option::is_none")]
-    admin: Option<UserView>,
+    pub(crate) admin: Option<UserView>,
 }
 
 /// What of an organization changes.
@@ -77,7 +77,7 @@ pub(crate) struct CreatedOrgView {
 pub(crate) struct OrgChange {
     /// What people call it. Its slug never changes.
     #[schema(min_length = 1, max_length = 128)]
-    name: String,
+    pub(crate) name: String,
 }
 
 /// Organizations that the caller may see

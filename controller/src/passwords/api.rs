@@ -18,7 +18,7 @@ use crate::extract;
 pub(crate) struct Forgotten {
     /// Their e-mail.
     #[schema(example = "dev@example.com")]
-    email: String,
+    pub(crate) email: String,
 }
 
 /// A new password by means of a mailed link.
@@ -28,10 +28,10 @@ pub(crate) struct Forgotten {
 pub(crate) struct Reset {
     /// What follows `#token=` in the link.
     #[schema(value_type = String, format = Password)]
-    token: Secret,
+    pub(crate) token: Secret,
     /// The password to be.
     #[schema(value_type = String, format = Password)]
-    new: Secret,
+    pub(crate) new: Secret,
 }
 
 /// Ask for a link to choose a new password

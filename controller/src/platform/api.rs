@@ -23,33 +23,33 @@ const MAX_PAGE: usize = 100;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlatformOrgView {
     /// First path component of its repositories.
-    slug: String,
+    pub(crate) slug: String,
     /// What people call it.
-    name: String,
+    pub(crate) name: String,
     /// When it was created.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// `active`, `suspended` (no door opens), `deleting` (no door opens; it can be had back) or `removing` (it goes).
     #[schema(pattern = "^(active|suspended|deleting|removing)$")]
-    status: String,
+    pub(crate) status: String,
     /// When everything of it goes.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    delete_after: Option<i64>,
+    pub(crate) delete_after: Option<i64>,
     /// What it uses.
-    usage: UsageView,
+    pub(crate) usage: UsageView,
 }
 
 /// What an organization uses.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageView {
     /// Members, active or not.
-    users: i64,
+    pub(crate) users: i64,
     /// Repositories.
-    repositories: i64,
+    pub(crate) repositories: i64,
     /// Bytes of layers and configurations, each counted once however many images share it.
-    bytes: i64,
+    pub(crate) bytes: i64,
 }
 
 impl PlatformOrgView {
@@ -70,34 +70,34 @@ impl PlatformOrgView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HealthView {
     /// Version of the server.
-    version: &'static str,
+    pub(crate) version: &'static str,
     /// The time by the server's clock.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    now: i64,
+    pub(crate) now: i64,
     /// `sqlite` or `postgresql`.
-    database: &'static str,
+    pub(crate) database: &'static str,
     /// How long the database took to answer, in milliseconds.
-    database_ms: u64,
+    pub(crate) database_ms: u64,
     /// Organizations by status.
-    organizations: OrgCounts,
+    pub(crate) organizations: OrgCounts,
     /// Mails that wait to be sent.
-    mails_waiting: i64,
+    pub(crate) mails_waiting: i64,
     /// Objects whose bytes wait to be taken away.
-    objects_to_remove: i64,
+    pub(crate) objects_to_remove: i64,
 }
 
 /// Organizations by status.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct OrgCounts {
     /// They live.
-    active: i64,
+    pub(crate) active: i64,
     /// No door opens.
-    suspended: i64,
+    pub(crate) suspended: i64,
     /// They are to be deleted.
-    deleting: i64,
+    pub(crate) deleting: i64,
     /// They are being taken away.
-    removing: i64,
+    pub(crate) removing: i64,
 }
 
 /// The wish to delete an organization.
@@ -106,10 +106,10 @@ pub(crate) struct OrgCounts {
 #[schema(example = json!({"confirm": "acme", "grace_days": 7}))]
 pub(crate) struct OrgToDelete {
     /// Its slug once more.
-    confirm: String,
+    pub(crate) confirm: String,
     /// Days until everything of it goes; 7 where it is not given.
     #[schema(minimum = 0, maximum = 90)]
-    grace_days: Option<i64>,
+    pub(crate) grace_days: Option<i64>,
 }
 
 /// Organizations of the platform

@@ -22,17 +22,17 @@ use crate::time;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProjectView {
     /// Second path component of its repositories.
-    slug: String,
+    pub(crate) slug: String,
     /// Whether anybody may pull from it without logging in.
-    public: bool,
+    pub(crate) public: bool,
     /// Whether image manifests are taken although layers of theirs are not here, as a partial mirror needs it.
-    sparse: bool,
+    pub(crate) sparse: bool,
     /// What it is for.
-    description: String,
+    pub(crate) description: String,
     /// When it was created.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Project> for ProjectView {
@@ -53,17 +53,17 @@ impl From<Project> for ProjectView {
 pub(crate) struct ProjectToCreate {
     /// Second path component of its repositories; it can never be changed.
     #[schema(example = "backend", min_length = 2, max_length = 64)]
-    slug: String,
+    pub(crate) slug: String,
     /// Whether anybody may pull from it without logging in.
     #[serde(default)]
-    public: bool,
+    pub(crate) public: bool,
     /// Whether image manifests are taken although layers of theirs are not here.
     #[serde(default)]
-    sparse: bool,
+    pub(crate) sparse: bool,
     /// What it is for.
     #[serde(default)]
     #[schema(max_length = 512)]
-    description: String,
+    pub(crate) description: String,
 }
 
 /// Longest description of a project, in characters.
@@ -82,12 +82,12 @@ fn checked_description(text: &str) -> Result<&str> {
 #[schema(example = json!({"public": false, "description": "What the back end is made of"}))]
 pub(crate) struct ProjectChange {
     /// Whether anybody may pull from it without logging in.
-    public: Option<bool>,
+    pub(crate) public: Option<bool>,
     /// Whether image manifests are taken although layers of theirs are not here.
-    sparse: Option<bool>,
+    pub(crate) sparse: Option<bool>,
     /// What it is for.
     #[schema(max_length = 512)]
-    description: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// Projects that the caller may see

@@ -27,30 +27,30 @@ use crate::time;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RepositoryView {
     /// Full name, as docker spells it behind the host.
-    name: String,
+    pub(crate) name: String,
     /// The project it lies in.
-    project: String,
+    pub(crate) project: String,
     /// When it was first pushed to.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When a manifest was last pushed.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    pushed_at: i64,
+    pub(crate) pushed_at: i64,
 }
 
 /// A tag.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TagView {
     /// The tag.
-    name: String,
+    pub(crate) name: String,
     /// Digest of the manifest that it points at.
-    digest: String,
+    pub(crate) digest: String,
     /// When it last moved.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    updated_at: i64,
+    pub(crate) updated_at: i64,
 }
 
 /// Which repositories.
@@ -58,12 +58,12 @@ pub(crate) struct TagView {
 #[into_params(parameter_in = Query)]
 pub(crate) struct RepositoriesQuery {
     /// Only those of this project.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the page before.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 /// Whose tags.
@@ -71,12 +71,12 @@ pub(crate) struct RepositoriesQuery {
 #[into_params(parameter_in = Query)]
 pub(crate) struct TagsQuery {
     /// Full name of the repository.
-    repository: String,
+    pub(crate) repository: String,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// The `next` of the page before.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 /// Which manifest.
@@ -85,10 +85,10 @@ pub(crate) struct TagsQuery {
 pub(crate) struct ManifestQuery {
     /// Full name of the repository.
     #[param(example = "acme/web/shop")]
-    repository: String,
+    pub(crate) repository: String,
     /// A tag or a digest.
     #[param(example = "v1")]
-    reference: String,
+    pub(crate) reference: String,
 }
 
 /// Which tag.
@@ -97,10 +97,10 @@ pub(crate) struct ManifestQuery {
 pub(crate) struct TagQuery {
     /// Full name of the repository.
     #[param(example = "acme/web/shop")]
-    repository: String,
+    pub(crate) repository: String,
     /// The tag.
     #[param(example = "v1")]
-    tag: String,
+    pub(crate) tag: String,
 }
 
 /// Which repository.
@@ -109,23 +109,23 @@ pub(crate) struct TagQuery {
 pub(crate) struct RepositoryQuery {
     /// Full name of the repository.
     #[param(example = "acme/web/shop")]
-    repository: String,
+    pub(crate) repository: String,
 }
 
 /// A manifest.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ManifestView {
     /// Full name of its repository.
-    repository: String,
+    pub(crate) repository: String,
     /// Its digest.
-    digest: String,
+    pub(crate) digest: String,
     /// Its media type.
-    media_type: String,
+    pub(crate) media_type: String,
     /// Length in bytes.
-    size: i64,
+    pub(crate) size: i64,
     /// Its content. The exact bytes are what the registry serves.
     #[schema(value_type = Object)]
-    manifest: serde_json::Value,
+    pub(crate) manifest: serde_json::Value,
 }
 
 /// Repositories that the caller may pull from

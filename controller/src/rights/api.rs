@@ -23,30 +23,30 @@ use crate::users::api::member;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RightView {
     /// Id of the binding that gives it.
-    binding: String,
+    pub(crate) binding: String,
     /// Slug of the organization.
-    org: String,
+    pub(crate) org: String,
     /// The role: a base role's token, or a custom role's name.
-    role: String,
+    pub(crate) role: String,
     /// Token of the base role that a custom one is made of.
-    base: String,
+    pub(crate) base: String,
     /// Slug of the project; null for the whole organization.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Kubernetes namespaces.
-    namespaces: Vec<String>,
+    pub(crate) namespaces: Vec<String>,
     /// Name of the group that it was given to; null where it was given to the user.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// What it allows.
-    permissions: Vec<&'static str>,
+    pub(crate) permissions: Vec<&'static str>,
     /// Patterns of the repositories that its registry permissions hold in; empty: all.
-    repositories: Vec<String>,
+    pub(crate) repositories: Vec<String>,
     /// Patterns of the tags that may be written or deleted; empty: all.
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// Whether it counts now: not where the user is deactivated.
-    counts: bool,
+    pub(crate) counts: bool,
     /// All that in a sentence.
     #[schema(example = "through group developers, role PROJECT_ADMIN on project web")]
-    why: String,
+    pub(crate) why: String,
 }
 
 /// Whose rights.
@@ -54,7 +54,7 @@ pub(crate) struct RightView {
 #[into_params(parameter_in = Query)]
 pub(crate) struct RightsQuery {
     /// Only those in this organization.
-    org: Option<String>,
+    pub(crate) org: Option<String>,
 }
 
 /// What is asked.
@@ -62,32 +62,32 @@ pub(crate) struct RightsQuery {
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhyQuery {
     /// Name of the user; the caller where it is not given.
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The permission.
     #[param(example = "registry.push")]
-    permission: String,
+    pub(crate) permission: String,
     /// Slug of the project; without it and without a repository, the question is about the whole organization.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Full name of a repository, be it there or not.
     #[param(example = "acme/web/shop")]
-    repository: Option<String>,
+    pub(crate) repository: Option<String>,
     /// A tag to be written or deleted.
-    tag: Option<String>,
+    pub(crate) tag: Option<String>,
 }
 
 /// The answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WhyView {
     /// Name of the user.
-    user: String,
+    pub(crate) user: String,
     /// The permission.
-    permission: &'static str,
+    pub(crate) permission: &'static str,
     /// Whether they have it there.
-    allowed: bool,
+    pub(crate) allowed: bool,
     /// Why, or why not: at most 20 reasons.
-    because: Vec<String>,
+    pub(crate) because: Vec<String>,
     /// Where it is not allowed, what is missing.
-    missing: Option<String>,
+    pub(crate) missing: Option<String>,
 }
 
 /// Rights of a user

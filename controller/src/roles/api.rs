@@ -25,34 +25,34 @@ use crate::time;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RoleView {
     /// Token of a base role, or name of a custom one.
-    name: String,
+    pub(crate) name: String,
     /// What people call it.
-    label: String,
+    pub(crate) label: String,
     /// Whether it is the organization's own.
-    custom: bool,
+    pub(crate) custom: bool,
     /// `org` or `project`: what it is given on.
     #[schema(example = "project")]
-    scope: &'static str,
+    pub(crate) scope: &'static str,
     /// Token of the base role that a custom one is made of.
-    base: Option<String>,
+    pub(crate) base: Option<String>,
     /// What it is for.
-    description: String,
+    pub(crate) description: String,
     /// Whether namespaces must be named where it is given.
-    namespaces: bool,
+    pub(crate) namespaces: bool,
     /// What it allows on what it is given on, and for a project's role what it allows on the organization around that.
-    permissions: Vec<&'static str>,
+    pub(crate) permissions: Vec<&'static str>,
     /// Permissions that its base role does not have.
-    added: Vec<String>,
+    pub(crate) added: Vec<String>,
     /// Permissions of its base role that it does not have.
-    removed: Vec<String>,
+    pub(crate) removed: Vec<String>,
     /// Patterns of the repositories that its registry permissions hold in, by their path below the project; empty: all.
-    repositories: Vec<String>,
+    pub(crate) repositories: Vec<String>,
     /// Patterns of the tags that may be written or deleted; empty: all.
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// When it was made; null for a base role.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<i64>,
+    pub(crate) created_at: Option<i64>,
 }
 
 /// A custom role to be.
@@ -61,29 +61,29 @@ pub(crate) struct RoleView {
 pub(crate) struct RoleToCreate {
     /// Its name: lower-case letters, digits, `.`, `_` and `-`.
     #[schema(example = "release-manager", min_length = 2, max_length = 64)]
-    name: String,
+    pub(crate) name: String,
     /// Token of the base role.
     #[schema(example = "PROJECT_READ_ONLY")]
-    base: String,
+    pub(crate) base: String,
     /// What it is for.
     #[serde(default)]
     #[schema(max_length = 512)]
-    description: String,
+    pub(crate) description: String,
     /// Permissions that the base role does not have.
     #[serde(default)]
-    added: Vec<String>,
+    pub(crate) added: Vec<String>,
     /// Permissions of the base role that it is not to have.
     #[serde(default)]
-    removed: Vec<String>,
+    pub(crate) removed: Vec<String>,
     /// Patterns of the repositories that its registry permissions hold in, by their path below the project; none: all.
     /// `*` stays within a component, `**` does not.
     #[serde(default)]
     #[schema(max_items = 32)]
-    repositories: Vec<String>,
+    pub(crate) repositories: Vec<String>,
     /// Patterns of the tags that may be written or deleted; none: all.
     #[serde(default)]
     #[schema(max_items = 32)]
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
 }
 
 /// What of a custom role changes; what is not given stays. Its name and base never change.
@@ -92,18 +92,18 @@ pub(crate) struct RoleToCreate {
 pub(crate) struct RoleChange {
     /// What it is for.
     #[schema(max_length = 512)]
-    description: Option<String>,
+    pub(crate) description: Option<String>,
     /// Permissions that the base role does not have.
     #[schema(example = json!(["registry.push"]))]
-    added: Option<Vec<String>>,
+    pub(crate) added: Option<Vec<String>>,
     /// Permissions of the base role that it is not to have.
-    removed: Option<Vec<String>>,
+    pub(crate) removed: Option<Vec<String>>,
     /// Patterns of the repositories that its registry permissions hold in.
     #[schema(max_items = 32)]
-    repositories: Option<Vec<String>>,
+    pub(crate) repositories: Option<Vec<String>>,
     /// Patterns of the tags that may be written or deleted.
     #[schema(max_items = 32)]
-    tags: Option<Vec<String>>,
+    pub(crate) tags: Option<Vec<String>>,
 }
 
 /// The roles that bindings give.

@@ -27,10 +27,10 @@ use crate::{extract, page, time};
 pub(crate) struct Credentials {
     /// The user's e-mail.
     #[schema(example = "admin@localhost")]
-    username: String,
+    pub(crate) username: String,
     /// The user's password.
     #[schema(value_type = String, format = Password)]
-    password: Secret,
+    pub(crate) password: Secret,
 }
 
 /// A second factor for a log-in that waits: exactly one of `code`, `recovery_code` and `passkey`.
@@ -39,16 +39,16 @@ pub(crate) struct Credentials {
 pub(crate) struct SecondFactor {
     /// What the log-in that waits is named by.
     #[schema(value_type = String)]
-    token: Secret,
+    pub(crate) token: Secret,
     /// A code of the authenticator app.
     #[schema(value_type = Option<String>, example = "287082")]
-    code: Option<Secret>,
+    pub(crate) code: Option<Secret>,
     /// A recovery code.
     #[schema(value_type = Option<String>)]
-    recovery_code: Option<Secret>,
+    pub(crate) recovery_code: Option<Secret>,
     /// What `navigator.credentials.get` gave, as JSON.
     #[schema(value_type = Option<Object>)]
-    passkey: Option<Value>,
+    pub(crate) passkey: Option<Value>,
 }
 
 /// A passkey for a log-in without a password.
@@ -58,20 +58,20 @@ pub(crate) struct SecondFactor {
 pub(crate) struct PasskeyCredential {
     /// What the log-in that was begun is named by.
     #[schema(value_type = String)]
-    token: Secret,
+    pub(crate) token: Secret,
     /// What `navigator.credentials.get` gave, as JSON.
     #[schema(value_type = Object)]
-    credential: Value,
+    pub(crate) credential: Value,
 }
 
 /// A log-in by passkey that was begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PasskeyOptions {
     /// What the next step names it by.
-    token: String,
+    pub(crate) token: String,
     /// Options for `navigator.credentials.get`, as JSON.
     #[schema(value_type = Object)]
-    options: Value,
+    pub(crate) options: Value,
 }
 
 /// A change of one's own password.
@@ -81,10 +81,10 @@ pub(crate) struct PasskeyOptions {
 pub(crate) struct PasswordChange {
     /// The password so far.
     #[schema(value_type = String, format = Password)]
-    current: Secret,
+    pub(crate) current: Secret,
     /// The one to be.
     #[schema(value_type = String, format = Password)]
-    new: Secret,
+    pub(crate) new: Secret,
 }
 
 /// The organization to be chosen.
@@ -93,74 +93,74 @@ pub(crate) struct PasswordChange {
 pub(crate) struct OrgChoice {
     /// Its slug.
     #[schema(example = "main")]
-    org: String,
+    pub(crate) org: String,
 }
 
 /// Whose session it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionUser {
     /// Opaque id.
-    id: String,
+    pub(crate) id: String,
     /// E-mail.
-    name: String,
+    pub(crate) name: String,
     /// Whether they run the platform.
-    operator: bool,
+    pub(crate) operator: bool,
 }
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionView {
     /// Its id in the list of sessions.
-    id: String,
+    pub(crate) id: String,
     /// Whose it is.
-    user: SessionUser,
+    pub(crate) user: SessionUser,
     /// What requests by cookie that change something repeat in the header X-CSRF-Token.
-    csrf_token: String,
+    pub(crate) csrf_token: String,
     /// The new bearer token, where the session is a command line's and got another secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<String>,
+    pub(crate) access_token: Option<String>,
     /// When it ends.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    expires_at: i64,
+    pub(crate) expires_at: i64,
     /// Slug of the chosen organization: the session carries rights in that one alone.
-    org: Option<String>,
+    pub(crate) org: Option<String>,
     /// Slugs of the organizations that the user is an active member of; at most 500.
-    organizations: Vec<String>,
+    pub(crate) organizations: Vec<String>,
     /// Whether a new password must be chosen before anything else: POST /password.
-    must_change_password: bool,
+    pub(crate) must_change_password: bool,
     /// Whether a second factor must be enrolled before anything else: POST /account/mfa/totp.
-    must_enrol_mfa: bool,
+    pub(crate) must_enrol_mfa: bool,
     /// Whether a second factor was shown.
-    second_factor: bool,
+    pub(crate) second_factor: bool,
     /// How many recovery codes are left, where one was used up just now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    recovery_codes_left: Option<i64>,
+    pub(crate) recovery_codes_left: Option<i64>,
 }
 
 /// A log-in whose password is right and whose second factor is to be shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PendingView {
     /// What is to be shown.
-    second_factor: PendingLogin,
+    pub(crate) second_factor: PendingLogin,
 }
 
 /// A log-in that waits for its second factor.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PendingLogin {
     /// What POST /login/second-factor names it by.
-    token: String,
+    pub(crate) token: String,
     /// Ways to show one: `totp`, `passkey`, `recovery`.
     #[schema(value_type = Vec<String>)]
-    methods: Vec<Method>,
+    pub(crate) methods: Vec<Method>,
     /// When it ends.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    expires_at: i64,
+    pub(crate) expires_at: i64,
     /// Options for `navigator.credentials.get`, as JSON, where a passkey may be shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    passkey_options: Option<Value>,
+    pub(crate) passkey_options: Option<Value>,
 }
 
 /// What a log-in by password leads to.

@@ -22,29 +22,29 @@ use crate::{extract, time};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListedSession {
     /// Its id.
-    id: String,
+    pub(crate) id: String,
     /// `browser` or `cli`.
-    kind: String,
+    pub(crate) kind: String,
     /// From where it was begun.
-    address: String,
+    pub(crate) address: String,
     /// What the client called itself.
-    agent: String,
+    pub(crate) agent: String,
     /// Whether a second factor was shown.
-    second_factor: bool,
+    pub(crate) second_factor: bool,
     /// Whether it is the session of this request.
-    current: bool,
+    pub(crate) current: bool,
     /// When it began.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
     /// When it was last used, to the minute.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    last_seen_at: i64,
+    pub(crate) last_seen_at: i64,
     /// When it ends at the latest.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    expires_at: i64,
+    pub(crate) expires_at: i64,
 }
 
 impl ListedSession {

@@ -17,29 +17,29 @@ use crate::extract::{self, Path};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SettingsView {
     /// Whether failed log-ins lock a name.
-    lockout_enabled: bool,
+    pub(crate) lockout_enabled: bool,
     /// How many failures lock it.
     #[schema(minimum = 2, maximum = 100)]
-    lockout_failures: i64,
+    pub(crate) lockout_failures: i64,
     /// Within how many minutes, and for how many.
     #[schema(minimum = 1, maximum = 1440)]
-    lockout_minutes: i64,
+    pub(crate) lockout_minutes: i64,
     /// After how many idle minutes a session ends; null: sessions end by age alone.
     #[schema(minimum = 1, maximum = 1440)]
-    idle_logout_minutes: Option<i64>,
+    pub(crate) idle_logout_minutes: Option<i64>,
     /// Hours after which a session ends.
     #[schema(minimum = 1, maximum = 24)]
-    session_hours: i64,
+    pub(crate) session_hours: i64,
     /// Whether every local user needs a second factor.
-    mfa_required: bool,
+    pub(crate) mfa_required: bool,
     /// Longest validity of new API keys in days, where a user has none of their own; null: without bound.
     #[schema(minimum = 1, maximum = 3650)]
-    key_valid_days: Option<i64>,
+    pub(crate) key_valid_days: Option<i64>,
     /// Whether projects may be public. Where not, none is, whatever it says of itself.
-    public_allowed: bool,
+    pub(crate) public_allowed: bool,
     /// For how many days audit events are kept; null: for ever.
     #[schema(minimum = 30, maximum = 3650)]
-    audit_days: Option<i64>,
+    pub(crate) audit_days: Option<i64>,
 }
 
 impl From<OrgSettings> for SettingsView {
@@ -64,32 +64,32 @@ impl From<OrgSettings> for SettingsView {
 #[schema(example = json!({"mfa_required": true, "idle_logout_minutes": 60}))]
 pub(crate) struct SettingsChange {
     /// Whether failed log-ins lock a name.
-    lockout_enabled: Option<bool>,
+    pub(crate) lockout_enabled: Option<bool>,
     /// How many failures lock it.
     #[schema(minimum = 2, maximum = 100)]
-    lockout_failures: Option<i64>,
+    pub(crate) lockout_failures: Option<i64>,
     /// Within how many minutes, and for how many.
     #[schema(minimum = 1, maximum = 1440)]
-    lockout_minutes: Option<i64>,
+    pub(crate) lockout_minutes: Option<i64>,
     /// After how many idle minutes a session ends; null: sessions end by age alone.
     #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1440)]
-    idle_logout_minutes: Option<Option<i64>>,
+    pub(crate) idle_logout_minutes: Option<Option<i64>>,
     /// Hours after which a session ends.
     #[schema(minimum = 1, maximum = 24)]
-    session_hours: Option<i64>,
+    pub(crate) session_hours: Option<i64>,
     /// Whether every local user needs a second factor.
-    mfa_required: Option<bool>,
+    pub(crate) mfa_required: Option<bool>,
     /// Longest validity of new API keys in days; null: without bound.
     #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650)]
-    key_valid_days: Option<Option<i64>>,
+    pub(crate) key_valid_days: Option<Option<i64>>,
     /// Whether projects may be public.
-    public_allowed: Option<bool>,
+    pub(crate) public_allowed: Option<bool>,
     /// For how many days audit events are kept; null: for ever.
     #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 30, maximum = 3650)]
-    audit_days: Option<Option<i64>>,
+    pub(crate) audit_days: Option<Option<i64>>,
 }
 
 /// Settings of an organization

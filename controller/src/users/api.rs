@@ -26,34 +26,34 @@ const MAX_FILTER: usize = 254;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserView {
     /// E-mail, or a machine's name.
-    name: String,
+    pub(crate) name: String,
     /// What kind of user.
-    kind: Kind,
+    pub(crate) kind: Kind,
     /// Whether they have access to this organization.
-    status: Status,
+    pub(crate) status: Status,
     /// First name, as this organization knows it; may be empty.
-    first_name: String,
+    pub(crate) first_name: String,
     /// Last name, as this organization knows it; may be empty.
-    last_name: String,
+    pub(crate) last_name: String,
     /// Whether they have a second factor; null as long as they have not been here.
-    mfa: Option<bool>,
+    pub(crate) mfa: Option<bool>,
     /// Longest validity of their new API keys, in days; null: what the organization says.
-    key_valid_days: Option<i64>,
+    pub(crate) key_valid_days: Option<i64>,
     /// When they last came to this organization by any door, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_access_at: Option<i64>,
+    pub(crate) last_access_at: Option<i64>,
     /// By which door: `console`, `cli`, `api` or `registry`.
     #[schema(example = "registry")]
-    last_access_door: Option<String>,
+    pub(crate) last_access_door: Option<String>,
     /// When they were last invited.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    invited_at: Option<i64>,
+    pub(crate) invited_at: Option<i64>,
     /// Since when they are a member.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
-    created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 impl From<Member> for UserView {
@@ -134,18 +134,18 @@ impl Status {
 #[into_params(parameter_in = Query)]
 pub(crate) struct UserQuery {
     /// Text that is part of the name, or of first and last name, in any case.
-    search: Option<String>,
+    pub(crate) search: Option<String>,
     /// Only of this kind.
-    kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
     /// Only with this status.
-    status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// Only members of this group.
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// Only those who hold a role on this project, themselves or by a group.
-    project: Option<String>,
+    pub(crate) project: Option<String>,
     /// Only those who hold this role, themselves or by a group.
     #[param(example = "PROJECT_ADMIN")]
-    role: Option<String>,
+    pub(crate) role: Option<String>,
 }
 
 impl UserQuery {
@@ -178,21 +178,21 @@ impl UserQuery {
 pub(crate) struct UserToCreate {
     /// E-mail of a person, or a machine's name.
     #[schema(example = "dev@example.com")]
-    name: String,
+    pub(crate) name: String,
     /// Which of the two.
-    kind: Kind,
+    pub(crate) kind: Kind,
     /// First name.
     #[serde(default)]
     #[schema(max_length = 64)]
-    first_name: String,
+    pub(crate) first_name: String,
     /// Last name.
     #[serde(default)]
     #[schema(max_length = 64)]
-    last_name: String,
+    pub(crate) last_name: String,
     /// Names of groups to be in from the start; takes `group.write`, and every right that they give.
     #[serde(default)]
     #[schema(max_items = 50)]
-    groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
 }
 
 /// What of a user changes; what is not given stays.
@@ -202,14 +202,14 @@ pub(crate) struct UserToCreate {
 pub(crate) struct UserChange {
     /// First name.
     #[schema(max_length = 64)]
-    first_name: Option<String>,
+    pub(crate) first_name: Option<String>,
     /// Last name.
     #[schema(max_length = 64)]
-    last_name: Option<String>,
+    pub(crate) last_name: Option<String>,
     /// Longest validity of their new API keys, in days; null: what the organization says.
     #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 3650)]
-    key_valid_days: Option<Option<i64>>,
+    pub(crate) key_valid_days: Option<Option<i64>>,
 }
 
 /// Users of an organization
