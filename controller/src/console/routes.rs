@@ -23,6 +23,8 @@ pub(crate) fn router() -> Router<State> {
         // Platform
         ;
     #[cfg(debug_assertions)]
-    let pages = pages.route("/styleguide", get(super::styleguide::show));
+    let pages = pages
+        .route("/styleguide", get(super::styleguide::show))
+        .route("/styleguide/dialog", get(super::styleguide::dialog));
     pages.layer(axum::middleware::from_fn(form::token_from_field)).merge(assets::router())
 }

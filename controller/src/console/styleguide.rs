@@ -18,3 +18,15 @@ pub(crate) async fn show(viewer: Viewer) -> Result<Response> {
     let problem = FormProblem { field: "name", message: "Use lower-case letters, digits and dashes.".into() };
     page(&Page { frame: viewer.frame(Section::None), problem: Some(problem) })
 }
+
+#[derive(Template)]
+#[template(path = "console/styleguide_dialog.html")]
+struct DialogPage {
+    frame: Frame,
+    problem: Option<FormProblem>,
+}
+
+/// A page that a script opens as a dialog.
+pub(crate) async fn dialog(viewer: Viewer) -> Result<Response> {
+    page(&DialogPage { frame: viewer.frame(Section::None), problem: None })
+}
