@@ -177,7 +177,7 @@ pub(crate) async fn create_api_key(
     let made = state.identity().create_api_key(&actor.caller, &key).await?;
     let view = view(&mut state.db().read().await?, made.row).await?;
     let at = format!("/orgs/{}/apikeys/{}", org.slug, view.id);
-    Ok(Created { at, version: None, body: CreatedApiKey { key: made.key.expose().to_owned(), view } })
+    Ok(Created { at, tag: None, body: CreatedApiKey { key: made.key.expose().to_owned(), view } })
 }
 
 fn unknown(error: &UnknownPermission) -> Error {

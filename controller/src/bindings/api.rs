@@ -195,7 +195,7 @@ pub(crate) async fn create_binding(
     };
     let binding = state.identity().create_binding(&actor.caller, &binding).await?;
     let at = format!("/orgs/{}/bindings/{}", org.slug, segment(&binding.id));
-    Ok(Created { at, version: None, body: binding.into() })
+    Ok(Created { at, tag: None, body: binding.into() })
 }
 
 /// Take a role away

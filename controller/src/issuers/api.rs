@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned, segment};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -156,8 +156,8 @@ pub(crate) async fn create_issuer(
     };
     let made = state.identity().create_trust(&actor.caller, &org.id, &machine.user_id, &trust).await?;
     let at = format!("/orgs/{}/issuers/{}", org.slug, segment(&made.id));
-    let version = Some(made.version);
-    Ok(Created { at, version, body: view(&mut state.db().read().await?, made).await? })
+    let tag = Some(Tag::new(&made.id, made.version));
+    Ok(Created { at, tag, body: view(&mut state.db().read().await?, made).await? })
 }
 
 /// A trusted issuer
@@ -171,7 +171,7 @@ pub(crate) async fn get_issuer(
 ) -> Result<Versioned<IssuerView>> {
     let org = actor.can_in_org(Permission::IssuerRead, &state, &org).await?;
     let trust = find(&state, &org, &id).await?;
-    Ok(Versioned(trust.version, view(&mut state.db().read().await?, trust).await?))
+    Ok(Versioned(Tag::new(&trust.id, trust.version), view(&mut state.db().read().await?, trust).await?))
 }
 
 /// Change what a trusted issuer's tokens must be
@@ -185,7 +185,7 @@ pub(crate) async fn update_issuer(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, id)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::Json(change): extract::Json<IssuerChange>,
 ) -> Result<Versioned<IssuerView>> {
     let org = actor.can_in_org(Permission::IssuerWrite, &state, &org).await?;
@@ -207,9 +207,9 @@ pub(crate) async fn update_issuer(
         keys,
     };
     // What was not given is of the version that was read here, so nothing newer may be overwritten with it.
-    let expected = Some(expected.unwrap_or(before.version));
+    let expected = Some(if_match.expected(&before.id).unwrap_or(before.version));
     let after = state.identity().update_trust(&actor.caller, &before, &trust, expected).await?;
-    Ok(Versioned(after.version, view(&mut state.db().read().await?, after).await?))
+    Ok(Versioned(Tag::new(&after.id, after.version), view(&mut state.db().read().await?, after).await?))
 }
 
 /// Trust an issuer no longer
@@ -222,11 +222,11 @@ pub(crate) async fn delete_issuer(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, id)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::IssuerWrite, &state, &org).await?;
     let trust = find(&state, &org, &id).await?;
-    state.identity().delete_trust(&actor.caller, &trust, expected).await?;
+    state.identity().delete_trust(&actor.caller, &trust, if_match.expected(&trust.id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

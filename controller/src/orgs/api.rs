@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -131,9 +131,9 @@ pub(crate) async fn create_org(
     let created =
         state.identity().create_org(&actor.caller, &NewOrg { slug: &slug, name: new.name.as_deref(), admin }).await?;
     let at = format!("/orgs/{}", created.org.slug);
-    let version = Some(created.org.version);
+    let tag = Some(Tag::new(&created.org.id, created.org.version));
     let body = CreatedOrgView { org: created.org.into(), admin: created.admin.map(|admin| admin.member.into()) };
-    Ok(Created { at, version, body })
+    Ok(Created { at, tag, body })
 }
 
 /// An organization
@@ -145,7 +145,7 @@ pub(crate) async fn get_org(
     Path(slug): Path<String>,
 ) -> Result<Versioned<OrgView>> {
     let org = actor.sees_org(&state, &slug).await?;
-    Ok(Versioned(org.version, org.into()))
+    Ok(Versioned(Tag::new(&org.id, org.version), org.into()))
 }
 
 /// Change an organization's name
@@ -156,10 +156,11 @@ pub(crate) async fn update_org(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(slug): Path<String>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::Json(change): extract::Json<OrgChange>,
 ) -> Result<Versioned<OrgView>> {
     let org = actor.can_in_org(Permission::OrgUpdate, &state, &slug).await?;
+    let expected = if_match.expected(&org.id);
     let org = state.identity().rename_org(&actor.caller, &org.id, &change.name, expected).await?;
-    Ok(Versioned(org.version, org.into()))
+    Ok(Versioned(Tag::new(&org.id, org.version), org.into()))
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::etag::Versioned;
+use crate::etag::{Tag, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -245,7 +245,7 @@ async fn found(state: &State, slug: &str) -> Result<Org> {
 
 async fn view(state: &State, org: Org) -> Result<Versioned<PlatformOrgView>> {
     let usage = orgs::usage(&mut state.db().read().await?, &org.id).await?;
-    Ok(Versioned(org.version, PlatformOrgView::new(org, usage)))
+    Ok(Versioned(Tag::new(&org.id, org.version), PlatformOrgView::new(org, usage)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::State;
 use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
-use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned, segment};
 use crate::extract::{self, Path, Query};
 use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
@@ -155,7 +155,7 @@ pub(crate) async fn create_project(
     let new = NewProject { org_id: &org.id, slug: &slug, settings, description };
     let project = state.identity().create_project(&actor.caller, &new).await?;
     let at = format!("/orgs/{}/projects/{}", org.slug, segment(&project.slug));
-    Ok(Created { at, version: Some(project.version), body: project.into() })
+    Ok(Created { at, tag: Some(Tag::new(&project.id, project.version)), body: project.into() })
 }
 
 /// A project
@@ -168,7 +168,7 @@ pub(crate) async fn get_project(
     Path((org, project)): Path<(String, String)>,
 ) -> Result<Versioned<ProjectView>> {
     let (_, project) = actor.can_in_project(Permission::ProjectRead, &state, &org, &project).await?;
-    Ok(Versioned(project.version, project.into()))
+    Ok(Versioned(Tag::new(&project.id, project.version), project.into()))
 }
 
 /// Change a project
@@ -181,7 +181,7 @@ pub(crate) async fn update_project(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, project)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::Json(change): extract::Json<ProjectChange>,
 ) -> Result<Versioned<ProjectView>> {
     let (org, project) = actor.can_in_project(Permission::ProjectUpdate, &state, &org, &project).await?;
@@ -193,9 +193,10 @@ pub(crate) async fn update_project(
     if let Some(text) = &change.description {
         checked_description(text)?;
     }
+    let expected = if_match.expected(&project.id);
     let change = UpdateProject { public, sparse: change.sparse, description: change.description, expected };
     let project = state.identity().update_project(&actor.caller, &project.id, &change).await?;
-    Ok(Versioned(project.version, project.into()))
+    Ok(Versioned(Tag::new(&project.id, project.version), project.into()))
 }
 
 /// Delete a project
@@ -210,14 +211,17 @@ pub(crate) async fn delete_project(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, project)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::MaybeJson(confirmation): extract::MaybeJson<extract::Confirmation>,
 ) -> Result<StatusCode> {
     let (_, project) = actor.can_in_project(Permission::ProjectDelete, &state, &org, &project).await?;
     if confirmation.as_ref().is_some_and(|given| given.confirm != project.slug) {
         return Err(Error::invalid("confirm", "type the project's slug"));
     }
-    state.identity().delete_project(&actor.caller, &project.id, confirmation.is_some(), expected).await?;
+    state
+        .identity()
+        .delete_project(&actor.caller, &project.id, confirmation.is_some(), if_match.expected(&project.id))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -256,7 +260,8 @@ mod tests {
         let path = "/orgs/main/projects/alpha";
         let made = controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
         assert_eq!(made.headers["location"], "/api/v1/orgs/main/projects/alpha");
-        assert_eq!(made.headers["etag"], "\"1\"");
+        let first = made.headers["etag"].to_str().unwrap().to_owned();
+        assert!(first.starts_with("\"1-"), "{first}");
         controller.push("main/alpha/app").await;
         let lead = controller.member("lead@example.com", Some(("PROJECT_ADMIN", Some("alpha")))).await;
         controller.call(&lead, Method::DELETE, path, &json!({"confirm": "alpha"})).await.expect(403);
@@ -272,7 +277,25 @@ mod tests {
         // The slug is free again, and the old roles are not back with it.
         controller.post(&admin, "/orgs/main/projects", &json!({"slug": "alpha"})).await.expect(201);
         controller.get(&lead, path).await.expect(404);
+        // Nor is it what was read of the one before, though both are at their first version.
+        let stale = [("if-match", first.as_str())];
+        controller.call_with(&admin, Method::PATCH, path, &json!({"description": "x"}), &stale).await.expect(412);
+        controller.call_with(&admin, Method::DELETE, path, &json!(null), &stale).await.expect(412);
         controller.call(&admin, Method::DELETE, path, &json!(null)).await.expect(204);
+    }
+
+    #[tokio::test]
+    async fn the_tag_of_one_project_is_not_anothers() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for slug in ["alpha", "beta"] {
+            controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
+        }
+        let alpha = controller.get(&admin, "/orgs/main/projects/alpha").await.expect(200);
+        let given = [("if-match", alpha.headers["etag"].to_str().unwrap())];
+        let change = json!({"description": "x"});
+        controller.call_with(&admin, Method::PATCH, "/orgs/main/projects/beta", &change, &given).await.expect(412);
+        controller.call_with(&admin, Method::PATCH, "/orgs/main/projects/alpha", &change, &given).await.expect(200);
     }
 
     #[tokio::test]

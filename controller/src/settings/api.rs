@@ -4,13 +4,13 @@ use axum::extract::State as Shared;
 use identity::admin::UpdateSettings;
 use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
-use storage::orgs::{self, OrgSettings};
+use storage::orgs::{self, Org, OrgSettings};
 use utoipa::ToSchema;
 
 use crate::State;
 use crate::actor::Actor;
 use crate::error::Result;
-use crate::etag::{IfMatch, IfMatchHeader, Versioned};
+use crate::etag::{IfMatch, IfMatchHeader, Tag, Versioned};
 use crate::extract::{self, Path};
 
 /// What an organization decided for itself.
@@ -92,6 +92,11 @@ pub(crate) struct SettingsChange {
     pub(crate) audit_days: Option<Option<i64>>,
 }
 
+/// They are not the organization, though they share its row and version.
+fn identity_of(org: &Org) -> String {
+    format!("{}/settings", org.id)
+}
+
 /// Settings of an organization
 #[utoipa::path(get, path = "/orgs/{org}/settings", tag = "organizations",
     params(("org", description = "Slug of the organization")),
@@ -103,7 +108,7 @@ pub(crate) async fn get_settings(
 ) -> Result<Versioned<SettingsView>> {
     let org = actor.can_in_org(Permission::SettingsRead, &state, &org).await?;
     let settings = orgs::settings(&mut state.db().read().await?, &org.id).await?;
-    Ok(Versioned(settings.version, settings.into()))
+    Ok(Versioned(Tag::new(&identity_of(&org), settings.version), settings.into()))
 }
 
 /// Change settings of an organization
@@ -116,7 +121,7 @@ pub(crate) async fn update_settings(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::Json(change): extract::Json<SettingsChange>,
 ) -> Result<Versioned<SettingsView>> {
     let org = actor.can_in_org(Permission::SettingsWrite, &state, &org).await?;
@@ -131,8 +136,9 @@ pub(crate) async fn update_settings(
         public_allowed: change.public_allowed,
         audit_days: change.audit_days,
     };
+    let expected = if_match.expected(&identity_of(&org));
     let settings = state.identity().update_settings(&actor.caller, &org.id, &change, expected).await?;
-    Ok(Versioned(settings.version, settings.into()))
+    Ok(Versioned(Tag::new(&identity_of(&org), settings.version), settings.into()))
 }
 
 #[cfg(test)]

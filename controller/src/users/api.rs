@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::State;
 use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
-use crate::etag::{Created, IfMatch, IfMatchHeader, Versioned, segment};
+use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned, segment};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::time;
@@ -260,7 +260,7 @@ pub(crate) async fn create_user(
     };
     let member = state.identity().invite_user(&actor.caller, &org, &invite).await?;
     let at = format!("/orgs/{}/users/{}", org.slug, segment(&member.name));
-    Ok(Created { at, version: Some(member.version), body: member.into() })
+    Ok(Created { at, tag: Some(tag(&org, &member)), body: member.into() })
 }
 
 /// Send an invitation again
@@ -291,7 +291,7 @@ pub(crate) async fn get_user(
 ) -> Result<Versioned<UserView>> {
     let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
     let member = member(&state, &org, &name).await?;
-    Ok(Versioned(member.version, member.into()))
+    Ok(Versioned(tag(&org, &member), member.into()))
 }
 
 /// Change what an organization knows of a user
@@ -302,7 +302,7 @@ pub(crate) async fn update_user(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, name)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
     extract::Json(change): extract::Json<UserChange>,
 ) -> Result<Versioned<UserView>> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
@@ -312,8 +312,9 @@ pub(crate) async fn update_user(
         last_name: change.last_name.as_deref(),
         key_valid_days: change.key_valid_days,
     };
+    let expected = if_match.expected(&identity_of(&org, &member));
     let member = state.identity().update_member(&actor.caller, &org.id, &member.user_id, &change, expected).await?;
-    Ok(Versioned(member.version, member.into()))
+    Ok(Versioned(tag(&org, &member), member.into()))
 }
 
 /// Delete a user from an organization
@@ -327,10 +328,11 @@ pub(crate) async fn delete_user(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, name)): Path<(String, String)>,
-    IfMatch(expected): IfMatch,
+    if_match: IfMatch,
 ) -> Result<StatusCode> {
     let org = actor.can_in_org(Permission::UserWrite, &state, &org).await?;
     let member = member(&state, &org, &name).await?;
+    let expected = if_match.expected(&identity_of(&org, &member));
     state.identity().delete_member(&actor.caller, &org.id, &member.user_id, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -386,6 +388,15 @@ pub(crate) async fn unlock_user(
         unlocked => unlocked?,
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What tells a membership from any other, and from an earlier one of the same user.
+fn identity_of(org: &Org, member: &Member) -> String {
+    format!("{}/{}/{}", org.id, member.user_id, member.created_at)
+}
+
+fn tag(org: &Org, member: &Member) -> Tag {
+    Tag::new(&identity_of(org, member), member.version)
 }
 
 /// The member of that name.
@@ -539,11 +550,11 @@ mod tests {
         let admin = controller.login(ADMIN).await;
         controller.member("dev@example.com", None).await;
         let path = "/orgs/main/users/dev@example.com";
-        assert_eq!(controller.get(&admin, path).await.expect(200).headers["etag"], "\"1\"");
+        let first = controller.get(&admin, path).await.expect(200).headers["etag"].to_str().unwrap().to_owned();
         let change = json!({"first_name": " Ann ", "last_name": "Smith", "key_valid_days": 7});
         let changed = controller.call(&admin, Method::PATCH, path, &change).await.expect(200);
         assert_eq!((&changed.body["first_name"], &changed.body["key_valid_days"]), (&json!("Ann"), &json!(7)));
-        let stale = [("if-match", "\"1\"")];
+        let stale = [("if-match", first.as_str())];
         controller.call_with(&admin, Method::PATCH, path, &change, &stale).await.expect(412);
         controller.call_with(&admin, Method::DELETE, path, &Value::Null, &stale).await.expect(412);
         let changed = controller.call(&admin, Method::PATCH, path, &json!({"key_valid_days": null})).await.expect(200);
