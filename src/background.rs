@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use storage::Clock;
 use storage::gc::Collector;
 use storage::removal::Remover;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::config::{Config, Tls};
 use crate::mail::Postman;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
+use crate::presence::{Ends, Presence};
 use crate::stores::{Content, SetupLock, Stores};
 use crate::tls::Certificate;
 
@@ -32,6 +34,8 @@ pub(crate) struct Background {
     tasks: TaskTracker,
     stop: CancellationToken,
     metrics: Metrics,
+    ends: Ends,
+    clock: Clock,
 }
 
 impl Background {
@@ -46,7 +50,15 @@ impl Background {
         certificate: Option<Arc<Certificate>>,
         services: &[Service],
     ) -> Result<Self> {
-        let this = Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), metrics: metrics.clone() };
+        let this = Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            metrics: metrics.clone(),
+            ends: Ends::default(),
+            clock: stores.content.clock.clone(),
+        };
+        let presence = Presence::new(config, stores, services, certificate.clone(), this.ends.clone());
+        this.tasks.spawn(presence.run(this.stop.clone()));
         if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {
             this.collect_garbage(stores, config.gc_interval.duration());
         }
@@ -140,11 +152,13 @@ impl Background {
         F: Future<Output = Result<()>> + Send,
     {
         let (stop, metrics) = (self.stop.clone(), self.metrics.clone());
+        let (ends, clock) = (self.ends.clone(), self.clock.clone());
         self.tasks.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
                 // A run that has begun may finish: it works in small transactions.
                 let outcome = task().await;
                 metrics.task_ran(name, outcome.is_ok());
+                ends.note(name, outcome.is_ok(), clock.now());
                 if let Err(error) = outcome {
                     tracing::error!(task = name, error = format!("{error:#}"), "a background task failed");
                 }
@@ -171,8 +185,13 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_fails_runs_again_and_stops_when_told() {
         let metrics = Metrics::new(0);
-        let background =
-            Background { tasks: TaskTracker::new(), stop: CancellationToken::new(), metrics: metrics.clone() };
+        let background = Background {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            metrics: metrics.clone(),
+            ends: Ends::default(),
+            clock: Clock::System,
+        };
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
         background.every("test", Duration::from_millis(5), move || {

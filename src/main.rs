@@ -21,6 +21,7 @@ mod mail;
 mod metrics;
 mod monitor;
 mod pki;
+mod presence;
 mod proxies;
 mod request_id;
 mod serve;

@@ -16,7 +16,7 @@ use rcgen::{
 };
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::parse_x509_pem;
-use x509_parser::prelude::X509Certificate;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::MAX_PEM;
 use crate::files::{private_dir, read_bounded, write_atomically};
@@ -164,6 +164,17 @@ fn alt_names(cert: &X509Certificate<'_>) -> Vec<String> {
     names.into_iter().flatten().filter_map(text).collect()
 }
 
+/// What a certificate (DER) says of itself.
+pub(crate) fn facts(der: &[u8]) -> Option<storage::processes::Certificate> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    let issuer = cert.issuer().iter_common_name().next().and_then(|name| name.as_str().ok());
+    Some(storage::processes::Certificate {
+        names: alt_names(&cert),
+        issuer: issuer.map_or_else(|| cert.issuer().to_string(), str::to_owned),
+        not_after: cert.validity().not_after.timestamp(),
+    })
+}
+
 /// Every name that clients may know this machine by: the configured one first, then the machine's own, then the loopback
 /// ones. No name twice.
 pub(crate) fn names(hostname: &str) -> Vec<String> {
@@ -219,6 +230,10 @@ mod tests {
             (cert.validity().not_after.timestamp() - cert.validity().not_before.timestamp()) / DAY
         };
         assert_eq!((days(&root), days(&server)), (ROOT_DAYS, SERVER_DAYS));
+        let said = facts(&pem(&pki.server_cert).unwrap().contents).unwrap();
+        assert_eq!(said.names, names);
+        assert!(said.issuer.starts_with("Wharfinger root "), "{said:?}");
+        assert_eq!(said.not_after, NOW - BACKDATED + SERVER_DAYS * DAY);
     }
 
     #[test]

@@ -90,6 +90,12 @@ impl Certificate {
         Ok(Arc::new(Self { cert, key, current }))
     }
 
+    /// What the certificate that is served says of itself.
+    pub(crate) fn facts(&self) -> Option<storage::processes::Certificate> {
+        let current = self.current.load();
+        crate::pki::facts(current.cert.first()?)
+    }
+
     /// Looks at the files every few seconds until `stop`. Files that do not fit together are reported once and change
     /// nothing: a renewal is seldom caught between its two writes, and then seen whole at the next look.
     pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {

@@ -23,7 +23,7 @@ const PUBLISH_FAR_AHEAD: i64 = 2 * 86_400;
 /// Seconds that an old key counts beyond the life of its last token.
 const MARGIN: i64 = 300;
 /// Age at which a key is replaced (90 days).
-const MAX_AGE: i64 = 90 * 86_400;
+pub const MAX_AGE: i64 = 90 * 86_400;
 
 /// Why the ring could not be read or changed.
 #[derive(Debug, thiserror::Error)]

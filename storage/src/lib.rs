@@ -28,6 +28,7 @@ pub mod names;
 pub mod objects;
 pub mod orgs;
 pub mod passkeys;
+pub mod processes;
 pub mod projects;
 pub mod recovery_codes;
 pub mod referrers;

@@ -105,6 +105,12 @@ impl Objects {
         self.root.join("objects").join(shard)
     }
 
+    /// The folder that everything is in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// True where the store's root is there: false where its file system is not mounted, so that nobody takes every
     /// object for lost. Blocks.
     #[must_use]

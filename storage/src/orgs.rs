@@ -105,6 +105,25 @@ pub async fn list(session: &mut Session, after: &str, limit: i64) -> Result<Vec<
     )
 }
 
+/// As [`list`], of those whose slug or name contains `text` (as it is, capital or small) and whose status is `status`, where
+/// these are not empty.
+///
+/// # Errors
+/// Those of the database.
+pub async fn search(session: &mut Session, text: &str, status: &str, after: &str, limit: i64) -> Result<Vec<Org>> {
+    let pattern = format!("%{}%", text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+    query_all!(
+        session,
+        Org,
+        "SELECT * FROM orgs WHERE slug > $1 AND status <> 'deleted' AND ($2 = '' OR status = $2)
+         AND (LOWER(slug) LIKE $3 ESCAPE '\\' OR LOWER(name) LIKE $3 ESCAPE '\\') ORDER BY slug LIMIT $4",
+        after,
+        status,
+        pattern.as_str(),
+        limit,
+    )
+}
+
 /// As [`list`], but only living ones in which the user is an active member.
 ///
 /// # Errors
@@ -190,6 +209,35 @@ pub async fn usage(session: &mut Session, org_id: &str) -> Result<Usage> {
     )
 }
 
+/// What is still there of an organization that is being taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Remains {
+    /// Projects.
+    pub projects: i64,
+    /// Repositories, those that nobody sees any more among them.
+    pub repositories: i64,
+    /// Blobs.
+    pub blobs: i64,
+    /// Memberships.
+    pub users: i64,
+}
+
+/// What is still there of an organization.
+///
+/// # Errors
+/// Those of the database.
+pub async fn remains(session: &mut Session, org_id: &str) -> Result<Remains> {
+    query_one!(
+        session,
+        Remains,
+        "SELECT (SELECT COUNT(*) FROM projects WHERE org_id = $1) AS projects,
+                (SELECT COUNT(*) FROM repositories WHERE org_id = $1) AS repositories,
+                (SELECT COUNT(*) FROM blobs WHERE org_id = $1) AS blobs,
+                (SELECT COUNT(*) FROM memberships WHERE org_id = $1) AS users",
+        org_id,
+    )
+}
+
 /// Gives an organization another name and returns it as it is then. `expected` is the version that was read, if that matters.
 ///
 /// # Errors
@@ -258,7 +306,12 @@ mod tests {
         let slugs: Vec<String> = list(&mut s, "", 10).await.unwrap().into_iter().map(|o| o.slug).collect();
         assert_eq!(slugs, ["ac-me", "acme", "globex"]);
         assert_eq!(list(&mut s, "acme", 10).await.unwrap().len(), 1);
+        for (text, status, found) in [("ME", "", 2), ("c-m", ACTIVE, 1), ("", SUSPENDED, 0), ("%", "", 0), ("", "", 3)]
+        {
+            assert_eq!(search(&mut s, text, status, "", 10).await.unwrap().len(), found, "{text} {status}");
+        }
         let acme = find_by_slug(&mut s, "acme").await.unwrap().unwrap();
+        assert_eq!(remains(&mut s, &acme.id).await.unwrap(), Remains::default());
         assert_eq!(get(&mut s, &acme.id).await.unwrap(), acme);
         assert!(matches!(get(&mut s, "nope").await, Err(Error::NotFound(_))));
         assert!(list_of_user(&mut s, "nobody", "", 10).await.unwrap().is_empty());

@@ -137,6 +137,12 @@ impl Identity {
         tokio::time::timeout(patience, self.settle()).await.is_ok()
     }
 
+    /// How many noted events wait to be written.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.0.journal.queue.get().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     async fn send(&self, note: Note) -> bool {
         let queue = self.0.journal.queue.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
