@@ -1,3 +1,5 @@
 //! The platform, as its operators see it.
 
 pub(crate) mod api;
+pub(crate) mod console;
+pub(crate) mod health;

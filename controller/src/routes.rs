@@ -109,8 +109,9 @@ routes! {
     get    "/orgs/{org}/settings"                 Needs(SettingsRead)      => settings::api::get_settings;
     patch  "/orgs/{org}/settings"                 Needs(SettingsWrite)     => settings::api::update_settings;
 
-    get    "/platform/health"                     Needs(PlatformHealth)    => platform::api::get_platform_health;
+    get    "/platform/health"                     Needs(PlatformHealth)    => platform::health::get_platform_health;
     get    "/platform/orgs"                       Needs(PlatformOrgRead)   => platform::api::list_platform_orgs;
+    get    "/platform/orgs/{org}"                 Needs(PlatformOrgRead)   => platform::api::get_platform_org;
     post   "/platform/orgs/{org}/suspend"         Needs(PlatformOrgManage) => platform::api::suspend_org;
     post   "/platform/orgs/{org}/resume"          Needs(PlatformOrgManage) => platform::api::resume_org;
     post   "/platform/orgs/{org}/delete"          Needs(PlatformOrgManage) => platform::api::delete_org;

@@ -50,6 +50,7 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("patch /orgs/{org}/settings", "", r#"{"session_hours": 8}"#),
     ("get /platform/health", "", ""),
     ("get /platform/orgs", "", ""),
+    ("get /platform/orgs/{org}", "", ""),
     ("post /platform/orgs/{org}/suspend", "", ""),
     ("post /platform/orgs/{org}/resume", "", ""),
     ("post /platform/orgs/{org}/delete", "", r#"{"confirm": "{org}"}"#),

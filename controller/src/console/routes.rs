@@ -1,11 +1,11 @@
 //! Every page of the console: path and handlers. A page has the path of the API's resource, without `/api/v1`.
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::{assets, form, front};
 use crate::State;
-use crate::groups;
+use crate::{groups, platform};
 
 /// The console's routes.
 pub(crate) fn router() -> Router<State> {
@@ -21,7 +21,14 @@ pub(crate) fn router() -> Router<State> {
         // My account
         // Audit
         // Platform
-        ;
+        .route("/platform", get(platform::console::health))
+        .route("/platform/orgs", get(platform::console::list).post(platform::console::create))
+        .route("/platform/orgs/new", get(platform::console::new))
+        .route("/platform/orgs/{org}", get(platform::console::show))
+        .route("/platform/orgs/{org}/suspend", get(platform::console::ask_suspend).post(platform::console::suspend))
+        .route("/platform/orgs/{org}/resume", post(platform::console::resume))
+        .route("/platform/orgs/{org}/delete", get(platform::console::ask_delete).post(platform::console::delete))
+        .route("/platform/orgs/{org}/undelete", post(platform::console::undelete));
     #[cfg(debug_assertions)]
     let pages = pages
         .route("/styleguide", get(super::styleguide::show))

@@ -5,8 +5,9 @@ use axum::extract::State as Shared;
 use identity::admin::GRACE_DAYS;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
-use storage::orgs::{self, Org, Usage};
-use utoipa::ToSchema;
+use storage::Session;
+use storage::orgs::{self, Org, Remains, Usage};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
 use crate::actor::Actor;
@@ -18,6 +19,8 @@ use crate::time;
 
 /// Most organizations of a page: each is counted.
 const MAX_PAGE: usize = 100;
+/// Longest text to search for, in characters: the longest name.
+const MAX_TEXT: usize = 128;
 
 /// An organization, as an operator sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,6 +42,38 @@ pub(crate) struct PlatformOrgView {
     pub(crate) delete_after: Option<i64>,
     /// What it uses.
     pub(crate) usage: UsageView,
+    /// What is still to be taken away, where it goes.
+    pub(crate) remains: Option<RemainsView>,
+}
+
+/// What is still to be taken away of an organization.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RemainsView {
+    /// Projects.
+    pub(crate) projects: i64,
+    /// Repositories.
+    pub(crate) repositories: i64,
+    /// Layers and configurations.
+    pub(crate) blobs: i64,
+    /// Memberships.
+    pub(crate) users: i64,
+}
+
+/// Which organizations.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OrgQuery {
+    /// Only those whose slug or name contains this.
+    #[param(max_length = 128)]
+    pub(crate) q: Option<String>,
+    /// Only those of this status.
+    #[param(pattern = "^(active|suspended|deleting|removing)?$")]
+    pub(crate) status: Option<String>,
+    /// Most items to return, 1 to 500; 100 where it is not given.
+    #[param(minimum = 1, maximum = 500)]
+    pub(crate) limit: Option<i64>,
+    /// The `next` of the page before.
+    pub(crate) after: Option<String>,
 }
 
 /// What an organization uses.
@@ -53,51 +88,29 @@ pub(crate) struct UsageView {
 }
 
 impl PlatformOrgView {
-    fn new(org: Org, usage: Usage) -> Self {
-        let Usage { users, repositories, bytes } = usage;
-        Self {
+    async fn new(session: &mut Session, org: Org) -> Result<Self> {
+        let Usage { users, repositories, bytes } = orgs::usage(session, &org.id).await?;
+        let remains = match org.status == orgs::REMOVING {
+            true => Some(orgs::remains(session, &org.id).await?.into()),
+            false => None,
+        };
+        Ok(Self {
             slug: org.slug,
             name: org.name,
             created_at: org.created_at,
             status: org.status,
             delete_after: org.delete_after,
             usage: UsageView { users, repositories, bytes },
-        }
+            remains,
+        })
     }
 }
 
-/// How the platform is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct HealthView {
-    /// Version of the server.
-    pub(crate) version: &'static str,
-    /// The time by the server's clock.
-    #[serde(serialize_with = "time::text")]
-    #[schema(value_type = String, format = DateTime)]
-    pub(crate) now: i64,
-    /// `sqlite` or `postgresql`.
-    pub(crate) database: &'static str,
-    /// How long the database took to answer, in milliseconds.
-    pub(crate) database_ms: u64,
-    /// Organizations by status.
-    pub(crate) organizations: OrgCounts,
-    /// Mails that wait to be sent.
-    pub(crate) mails_waiting: i64,
-    /// Objects whose bytes wait to be taken away.
-    pub(crate) objects_to_remove: i64,
-}
-
-/// Organizations by status.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(crate) struct OrgCounts {
-    /// They live.
-    pub(crate) active: i64,
-    /// No door opens.
-    pub(crate) suspended: i64,
-    /// They are to be deleted.
-    pub(crate) deleting: i64,
-    /// They are being taken away.
-    pub(crate) removing: i64,
+impl From<Remains> for RemainsView {
+    fn from(remains: Remains) -> Self {
+        let Remains { projects, repositories, blobs, users } = remains;
+        Self { projects, repositories, blobs, users }
+    }
 }
 
 /// The wish to delete an organization.
@@ -115,55 +128,48 @@ pub(crate) struct OrgToDelete {
 /// Organizations of the platform
 ///
 /// With what they use, by slug; at most 100 on a page.
-#[utoipa::path(get, path = "/platform/orgs", tag = "platform", params(PageQuery),
+#[utoipa::path(get, path = "/platform/orgs", tag = "platform", params(OrgQuery),
     responses((status = 200, description = "A page of organizations", body = Page<PlatformOrgView>)))]
 pub(crate) async fn list_platform_orgs(
     actor: Actor,
     Shared(state): Shared<State>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<OrgQuery>,
 ) -> Result<Json<Page<PlatformOrgView>>> {
     actor.can(Permission::PlatformOrgRead, &Resource::Platform)?;
-    let mut bounds = query.bounds()?;
+    let OrgQuery { q, status, limit, after } = query;
+    let (text, status) = (q.unwrap_or_default(), status.unwrap_or_default());
+    if text.chars().count() > MAX_TEXT || text.contains('\0') {
+        return Err(Error::invalid("q", "use at most 128 characters"));
+    }
+    if !["", orgs::ACTIVE, orgs::SUSPENDED, orgs::DELETING, orgs::REMOVING].contains(&status.as_str()) {
+        return Err(Error::invalid("status", "use active, suspended, deleting or removing"));
+    }
+    let mut bounds = PageQuery { limit, after }.bounds()?;
     bounds.limit = bounds.limit.min(MAX_PAGE);
     let mut session = state.db().read().await?;
-    let rows = orgs::list(&mut session, &bounds.after, bounds.fetch()).await?;
+    let rows = orgs::search(&mut session, text.trim(), &status, &bounds.after, bounds.fetch()).await?;
     let page = bounds.page(rows, |org| &org.slug, |org| org);
     let mut items = Vec::with_capacity(page.items.len());
     for org in page.items {
-        let usage = orgs::usage(&mut session, &org.id).await?;
-        items.push(PlatformOrgView::new(org, usage));
+        items.push(PlatformOrgView::new(&mut session, org).await?);
     }
     Ok(Json(Page { items, next: page.next }))
 }
 
-/// How the platform is
-#[utoipa::path(get, path = "/platform/health", tag = "platform",
-    responses((status = 200, description = "How it is", body = HealthView)))]
-pub(crate) async fn get_platform_health(actor: Actor, Shared(state): Shared<State>) -> Result<Json<HealthView>> {
-    actor.can(Permission::PlatformHealth, &Resource::Platform)?;
-    let asked = std::time::Instant::now();
-    state.db().ping().await?;
-    let database_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let counts = storage::health::counts(&mut state.db().read().await?).await?;
-    let mut organizations = OrgCounts::default();
-    for (status, count) in counts.orgs {
-        match status.as_str() {
-            orgs::ACTIVE => organizations.active = count,
-            orgs::SUSPENDED => organizations.suspended = count,
-            orgs::DELETING => organizations.deleting = count,
-            orgs::REMOVING => organizations.removing = count,
-            _ => {}
-        }
-    }
-    Ok(Json(HealthView {
-        version: env!("CARGO_PKG_VERSION"),
-        now: state.identity().now(),
-        database: if state.db().is_sqlite() { "sqlite" } else { "postgresql" },
-        database_ms,
-        organizations,
-        mails_waiting: counts.mails_waiting,
-        objects_to_remove: counts.objects_to_remove,
-    }))
+/// An organization of the platform
+///
+/// With what it uses; while it is being taken away, with what is still there.
+#[utoipa::path(get, path = "/platform/orgs/{org}", tag = "platform",
+    params(("org", description = "Slug of the organization")),
+    responses((status = 200, description = "The organization", body = PlatformOrgView)))]
+pub(crate) async fn get_platform_org(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+) -> Result<Versioned<PlatformOrgView>> {
+    actor.can(Permission::PlatformOrgRead, &Resource::Platform)?;
+    let org = found(&state, &slug).await?;
+    view(&state, org).await
 }
 
 /// Suspend an organization
@@ -244,14 +250,16 @@ async fn found(state: &State, slug: &str) -> Result<Org> {
 }
 
 async fn view(state: &State, org: Org) -> Result<Versioned<PlatformOrgView>> {
-    let usage = orgs::usage(&mut state.db().read().await?, &org.id).await?;
-    Ok(Versioned(Tag::new(&org.id, org.version), PlatformOrgView::new(org, usage)))
+    let tag = Tag::new(&org.id, org.version);
+    let view = PlatformOrgView::new(&mut state.db().read().await?, org).await?;
+    Ok(Versioned(tag, view))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::{Value, json};
+    use storage::removal::Remover;
 
     use crate::testing::{ADMIN, Controller, OPERATOR};
 
@@ -287,7 +295,39 @@ mod tests {
         assert_eq!((&back.body["status"], &back.body["delete_after"]), (&json!("active"), &json!(null)));
         let listed = controller.get(&operator, "/platform/orgs").await.expect(200);
         assert_eq!(listed.body["items"][0]["usage"]["users"], 1);
-        let health = controller.get(&operator, "/platform/health").await.expect(200);
-        assert_eq!(health.body["organizations"]["active"], 1);
+    }
+
+    #[tokio::test]
+    async fn organizations_are_found_by_a_part_of_their_name_and_by_status() {
+        let controller = Controller::start().await;
+        controller.other_org().await;
+        let operator = controller.login(OPERATOR).await;
+        controller.post(&operator, "/platform/orgs/other/suspend", &Value::Null).await.expect(200);
+        for (query, found) in [("?q=THE", 1), ("?q=%25", 0), ("?status=suspended", 1), ("?q=main&status=suspended", 0)]
+        {
+            let listed = controller.get(&operator, &format!("/platform/orgs{query}")).await.expect(200);
+            assert_eq!(listed.body["items"].as_array().unwrap().len(), found, "{query}");
+        }
+        controller.get(&operator, "/platform/orgs?status=deleted").await.expect(422);
+        controller.get(&operator, &format!("/platform/orgs?q={}", "x".repeat(129))).await.expect(422);
+        let one = controller.get(&operator, "/platform/orgs/other").await.expect(200);
+        assert_eq!((&one.body["status"], &one.body["remains"]), (&json!("suspended"), &Value::Null));
+        controller.get(&operator, "/platform/orgs/nowhere").await.expect(404);
+        let admin = controller.login(ADMIN).await;
+        controller.get(&admin, "/platform/orgs/main").await.expect(403);
+    }
+
+    #[tokio::test]
+    async fn an_organization_that_goes_says_what_is_still_there() {
+        let controller = Controller::start().await;
+        controller.other_org().await;
+        let operator = controller.login(OPERATOR).await;
+        let wish = json!({"confirm": "other", "grace_days": 0});
+        controller.post(&operator, "/platform/orgs/other/delete", &wish).await.expect(200);
+        controller.identity.end_due_orgs().await.unwrap();
+        let going = controller.get(&operator, "/platform/orgs/other").await.expect(200);
+        assert_eq!((&going.body["status"], &going.body["remains"]["users"]), (&json!("removing"), &json!(1)));
+        Remover::new(controller.db.clone(), controller.clock.clone()).run().await.unwrap();
+        controller.get(&operator, "/platform/orgs/other").await.expect(404);
     }
 }
