@@ -5,7 +5,7 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema people propagation clients oci crash fuzz bench-audit
+.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench-audit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ schema: tools ## The REST API against its own OpenAPI document, by schemathesis
 people: tools ## A mail server that insists on TLS, a passkey in a real browser, a real OpenID Connect provider
 	$(CARGO) test --test people
 
+console: tools ## The console in a real browser: every screen, by keyboard, on a phone, without a script, and by axe; pictures in target/console
+	$(CARGO) test --test console -- --nocapture
+
 propagation: ## How soon a change of rights is felt at every door, printed
 	$(CARGO) test --test journeys propagation -- --nocapture
 
@@ -66,4 +69,4 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys schema people postgres clients oci crash
+	tests/tools/steps.sh check unit journeys schema people console postgres clients oci crash

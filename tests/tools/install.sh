@@ -30,6 +30,7 @@ python_packages=(
 )
 
 node_packages=(
+  "axe-core@4.14.1"
   "playwright-core@1.65.1"
 )
 
