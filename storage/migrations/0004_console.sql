@@ -7,3 +7,33 @@ CREATE TABLE processes (
     started_at  BIGINT NOT NULL,
     seen_at     BIGINT NOT NULL
 );
+
+-- What the console's lists need without walking.
+
+-- When a manifest was last pulled, whatever name it was asked for by, and (where `digest` is empty) anything of the
+-- repository. Written in batches, beside the audit log's pulls; a table of its own, so that reading locks no row that pushes
+-- write. It may outlive its manifest for as long as such a batch takes; the repository takes its rows along.
+CREATE TABLE last_pulls (
+    repository_id TEXT NOT NULL,
+    digest        TEXT COLLATE "C" NOT NULL,
+    pulled_at     BIGINT NOT NULL,
+    pulled_by     TEXT   NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+);
+
+-- Bytes of the blobs that a manifest refers to; an index has those of its entries instead.
+ALTER TABLE manifests ADD COLUMN content_size BIGINT NOT NULL DEFAULT 0;
+UPDATE manifests SET content_size = COALESCE((
+    SELECT CAST(SUM(b.size) AS BIGINT) FROM manifest_references x
+    JOIN blob_links l ON l.repository_id = x.repository_id AND l.digest = x.target
+    JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+    WHERE x.repository_id = manifests.repository_id AND x.manifest = manifests.digest), 0);
+-- Who moved a tag last.
+ALTER TABLE tags ADD COLUMN pushed_by TEXT NOT NULL DEFAULT '';
+UPDATE tags SET pushed_by = COALESCE((
+    SELECT m.pushed_by FROM manifests m WHERE m.repository_id = tags.repository_id AND m.digest = tags.digest), '');
+
+-- Newest first.
+CREATE INDEX repositories_by_push ON repositories (org_id, pushed_at, name);
+CREATE INDEX tags_by_age ON tags (repository_id, updated_at, name);
+CREATE INDEX manifests_by_age ON manifests (repository_id, created_at, digest);

@@ -12,10 +12,11 @@ use crate::gc::Collector;
 use crate::manifests::{self, NewManifest, Put};
 use crate::names::{Algorithm, Digest, Reference, RepoName, Tag};
 use crate::objects::Objects;
-use crate::repositories::{self, RepositoryFilter};
+use crate::pulls::{self, Pull};
+use crate::repositories::{self, Order, RepositoryFilter};
 use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Uploads};
 use crate::verify::{Problem, Verifier};
-use crate::{execute, query_one, referrers, tags};
+use crate::{deletion, execute, query_one, referrers, tags};
 
 const GRACE: i64 = 100;
 
@@ -491,4 +492,252 @@ async fn the_same_blob_from_many_at_once_is_one_blob() {
     w.clock.advance(11);
     assert_eq!(w.gc.run().await.unwrap().objects_removed, 7);
     assert_eq!(w.read_blob(&digest).await, b"same");
+}
+
+/// Takes a manifest away and collects until nothing is left to do; how many bytes that freed.
+async fn collect(w: &World) -> u64 {
+    let mut freed = 0;
+    for _ in 0..4 {
+        w.clock.advance(2 * GRACE);
+        freed += w.gc.run().await.unwrap().bytes_freed;
+    }
+    freed
+}
+
+#[tokio::test]
+async fn what_a_deletion_frees_is_known_before() {
+    let mut w = world().await;
+    let tags = |names: &[&str]| names.iter().map(|t| t.parse().unwrap()).collect::<Vec<Tag>>();
+    let (base, mine, other) =
+        (w.push_blob(b"base layer").await, w.push_blob(b"mine").await, w.push_blob(b"other!").await);
+    let elsewhere = w.push_blob(b"elsewhere").await;
+    let (first, second) = (sha256(b"{\"n\":1}"), sha256(b"{\"n\":2}"));
+    let blobs = vec![base.clone(), mine, elsewhere.clone()];
+    w.push_manifest(b"{\"n\":1}", blobs, None, &tags(&["v1", "latest"])).await;
+    w.push_manifest(b"{\"n\":2}", vec![base, other], Some(&first), &tags(&["v2"])).await;
+    let here = w.repo.clone();
+    w.repo = "acme/second".parse().unwrap();
+    w.push_blob(b"elsewhere").await;
+    w.push_manifest(b"{\"n\":3}", vec![elsewhere], None, &tags(&["v1"])).await;
+    w.repo = here;
+    // Another tenant has the same bytes: that keeps nothing here.
+    let mut tx = w.db.begin().await.unwrap();
+    for sql in [
+        "INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
+         VALUES ('theirs', 'other', 'other-default', 'other/app', 1, 1)",
+        "INSERT INTO blobs (org_id, digest, size, object_key, created_at)
+         SELECT 'other', digest, size, 'their-' || object_key, 1 FROM blobs WHERE org_id = 'acme'",
+        "INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
+         SELECT 'theirs', digest, 'other', 9000000 FROM blobs WHERE org_id = 'other'",
+    ] {
+        execute!(tx, sql).unwrap();
+    }
+    tx.commit().await.unwrap();
+    collect(&w).await;
+
+    let mut session = w.db.read().await.unwrap();
+    let repository = repositories::find(&mut session, &w.repo).await.unwrap().unwrap();
+    let one = deletion::of_tags(&mut session, &repository.id, &tags(&["v1", "none"])).await.unwrap();
+    assert_eq!(
+        (one.tags, one.tags_left, one.untagged, one.bytes),
+        (vec!["v1".into()], vec!["latest".into()], vec![], 0)
+    );
+    let both = deletion::of_tags(&mut session, &repository.id, &tags(&["v1", "latest"])).await.unwrap();
+    assert_eq!((both.tag_count, both.tags_left.len(), both.untagged), (2, 0, vec![first.to_string()]));
+
+    let all = deletion::of_repository(&mut session, &repository).await.unwrap();
+    assert_eq!((all.tag_count, all.manifests, all.blobs, all.bytes), (3, 2, 3, 10 + 4 + 6));
+    assert_eq!((all.shared_blobs, all.shared_bytes), (1, 9));
+    let pair = deletion::of_manifests(&mut session, &repository.id, &[first.clone(), second.clone()]).await.unwrap();
+    assert_eq!((pair.bytes, pair.shared_bytes, pair.referrers_left), (20, 9, 0));
+    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&first)).await.unwrap();
+    assert_eq!((preview.tags.join(","), preview.tag_count, preview.manifests), ("latest,v1".into(), 2, 1));
+    assert_eq!((preview.blobs, preview.bytes, preview.shared_blobs, preview.shared_bytes), (1, 4, 2, 19));
+    assert_eq!(preview.referrers_left, 1);
+    drop(session);
+
+    let mut tx = w.db.begin().await.unwrap();
+    manifests::delete(&mut tx, &repository.id, &first, w.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(collect(&w).await, preview.bytes.unsigned_abs(), "what was foretold");
+    let left = deletion::of_repository(&mut w.db.read().await.unwrap(), &repository).await.unwrap();
+    let mut tx = w.db.begin().await.unwrap();
+    assert!(crate::removal::bury_repository(&mut tx, &repository.id).await.unwrap());
+    tx.commit().await.unwrap();
+    crate::removal::Remover::new(w.db.clone(), w.clock.clone()).run().await.unwrap();
+    assert_eq!(collect(&w).await, left.bytes.unsigned_abs());
+    assert_eq!(left.bytes, 16);
+}
+
+#[tokio::test]
+async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
+    let w = world().await;
+    let layer = w.push_blob(b"layer").await;
+    let child = sha256(b"{\"child\":1}");
+    w.push_manifest(b"{\"child\":1}", vec![layer], None, &[]).await;
+    let payload = b"{\"manifests\":[]}";
+    let index = sha256(payload);
+    let tag: Tag = "v1".parse().unwrap();
+    let mut tx = w.db.begin().await.unwrap();
+    let repository = repositories::find(&mut tx, &w.repo).await.unwrap().unwrap();
+    let new = NewManifest {
+        digest: &index,
+        media_type: "application/vnd.oci.image.index.v1+json",
+        payload,
+        blobs: vec![],
+        children: vec![child.clone(), sha256(b"not here")],
+        subject: None,
+        artifact_type: None,
+        annotations: None,
+        pushed_by: "ci",
+        tags: std::slice::from_ref(&tag),
+    };
+    assert_eq!(manifests::put(&mut tx, &repository, &new, w.clock.now(), 0).await.unwrap(), Put::Stored);
+    tx.commit().await.unwrap();
+    let mut session = w.db.read().await.unwrap();
+    let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
+    let listed = tags::page(&mut session, &repository.id, &wanted, 9).await.unwrap();
+    assert_eq!((listed[0].content_size, listed[0].pushed_by.as_str()), (5, "ci"));
+    assert!(manifests::untagged(&mut session, &repository.id, "", 9).await.unwrap().is_empty(), "the index has it");
+    let payloads = manifests::payloads(&mut session, &repository.id, [(index.as_str(), 16)].into_iter()).await.unwrap();
+    assert_eq!(payloads[index.as_str()], payload);
+    let large =
+        manifests::payloads(&mut session, &repository.id, [(index.as_str(), 5 << 20)].into_iter()).await.unwrap();
+    assert!(large.is_empty(), "too large for a list");
+
+    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&index)).await.unwrap();
+    assert_eq!((preview.entries_left, preview.bytes, preview.broken_indexes), (1, 0, 0));
+    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&child)).await.unwrap();
+    assert_eq!((preview.broken_indexes, preview.bytes), (1, 5));
+    drop(session);
+    let mut tx = w.db.begin().await.unwrap();
+    manifests::delete(&mut tx, &repository.id, &index, 0).await.unwrap();
+    tx.commit().await.unwrap();
+    let untagged = manifests::untagged(&mut w.db.read().await.unwrap(), &repository.id, "", 9).await.unwrap();
+    assert_eq!((untagged[0].digest.as_str(), untagged[0].content_size), (child.as_str(), 5));
+    let next = manifests::untagged(&mut w.db.read().await.unwrap(), &repository.id, &untagged[0].cursor(), 9).await;
+    assert!(next.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn lists_are_searched_and_sorted_page_by_page() {
+    let mut w = world().await;
+    for (n, name) in ["acme/app", "acme/web/shop", "acme/web/shop_old", "acme/acme"].iter().enumerate() {
+        w.clock.advance(1);
+        w.repo = name.parse().unwrap();
+        let tags = ["v1", "v2", "RC-2", &format!("sha256-{}.sig", "a".repeat(64))].map(|tag| tag.parse().unwrap());
+        w.push_manifest(format!("{{\"n\":{n}}}").as_bytes(), vec![], None, &tags).await;
+    }
+    let mut session = w.db.read().await.unwrap();
+    let all = repositories::Wanted {
+        org_id: "acme",
+        org: "acme",
+        project_id: None,
+        search: "",
+        order: Order::Name,
+        after: "",
+    };
+    let mut pages = async |wanted: repositories::Wanted<'static>| {
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = repositories::page(&mut session, &repositories::Wanted { after: &after, ..wanted }, 2).await;
+            let page = page.unwrap();
+            let Some(last) = page.last() else { return names };
+            after = last.cursor(wanted.order);
+            names.extend(page.into_iter().map(|row| row.name));
+        }
+    };
+    assert_eq!(pages(all).await, ["acme/acme", "acme/app", "acme/web/shop", "acme/web/shop_old"]);
+    let newest = repositories::Wanted { order: Order::Pushed, ..all };
+    assert_eq!(pages(newest).await, ["acme/acme", "acme/web/shop_old", "acme/web/shop", "acme/app"]);
+    assert_eq!(pages(repositories::Wanted { search: "SHOP_", ..newest }).await, ["acme/web/shop_old"]);
+    assert_eq!(pages(repositories::Wanted { search: "acme", ..all }).await, ["acme/acme"], "not the organization");
+    assert!(pages(repositories::Wanted { project_id: Some("x"), ..all }).await.is_empty());
+    assert!(pages(repositories::Wanted { project_id: Some("x"), ..newest }).await.is_empty());
+    assert!(pages(repositories::Wanted { org_id: "other", org: "other", ..newest }).await.is_empty());
+
+    let repository = repositories::find(&mut session, &w.repo).await.unwrap().unwrap();
+    let mut named = async |wanted: tags::Wanted<'static>| {
+        let rows = tags::page(&mut session, &repository.id, &wanted, 2).await.unwrap();
+        let after = rows.last().unwrap().cursor(wanted.order);
+        let next = tags::Wanted { after: &after, ..wanted };
+        let more = tags::page(&mut session, &repository.id, &next, 9).await.unwrap();
+        rows.into_iter().chain(more).map(|row| row.name).collect::<Vec<_>>()
+    };
+    let every = tags::Wanted { search: "", without_schemes: true, order: Order::Name, after: "" };
+    assert_eq!(named(every).await, ["RC-2", "v1", "v2"]);
+    assert_eq!(named(tags::Wanted { order: Order::Pushed, ..every }).await, ["v2", "v1", "RC-2"]);
+    assert_eq!(named(tags::Wanted { search: "rc", ..every }).await, ["RC-2"]);
+    assert_eq!(named(tags::Wanted { without_schemes: false, ..every }).await.len(), 4);
+    assert_eq!(tags::count(&mut session, &repository.id).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn the_last_pull_of_each_image_is_known_and_goes_with_it() {
+    let w = world().await;
+    let (first, second) = (sha256(b"{\"n\":1}"), sha256(b"{\"n\":2}"));
+    w.push_manifest(b"{\"n\":1}", vec![], None, &["v1".parse().unwrap()]).await;
+    w.push_manifest(b"{\"n\":2}", vec![], None, &["v2".parse().unwrap()]).await;
+    let pull = |digest: &Digest, at, by: &str| Pull {
+        repository: "acme/app".into(),
+        digest: digest.to_string(),
+        at,
+        by: by.into(),
+    };
+    let gone = Pull { repository: "acme/gone".into(), ..pull(&first, 9, "ann") };
+    for batch in [vec![pull(&first, 5, "ann"), pull(&first, 7, "o\"Neill"), gone], vec![pull(&second, 6, "ci")], vec![]]
+    {
+        let mut tx = w.db.begin().await.unwrap();
+        pulls::note(&mut tx, &batch).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut session = w.db.read().await.unwrap();
+    let repository = repositories::find(&mut session, &w.repo).await.unwrap().unwrap();
+    let id = repository.id.as_str();
+    let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
+    let listed = tags::page(&mut session, id, &wanted, 9).await.unwrap();
+    let pulled: Vec<_> = listed.iter().map(|tag| (tag.pulled_at, tag.pulled_by.as_deref())).collect();
+    assert_eq!(pulled, [(Some(7), Some("o\"Neill")), (Some(6), Some("ci"))]);
+    let summary = repositories::summaries(&mut session, [id].into_iter()).await.unwrap().remove(id).unwrap();
+    assert_eq!((summary.tags, summary.size, summary.pulled_at), (2, 0, Some(7)), "a late batch changes nothing");
+    drop(session);
+    let count = async || {
+        let mut session = w.db.read().await.unwrap();
+        query_one!(session, (i64,), "SELECT COUNT(*) FROM last_pulls").unwrap().0
+    };
+    assert_eq!(count().await, 3);
+    let mut tx = w.db.begin().await.unwrap();
+    manifests::delete(&mut tx, id, &first, 0).await.unwrap();
+    crate::removal::bury_repository(&mut tx, id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(count().await, 2);
+    crate::removal::Remover::new(w.db.clone(), w.clock.clone()).run().await.unwrap();
+    assert_eq!(count().await, 0);
+}
+
+#[tokio::test]
+async fn what_was_pushed_before_lists_knew_sizes_has_them_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = testing::empty(dir.path()).await;
+    db.migrate_to(3).await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    for sql in [
+        "INSERT INTO orgs (id, slug, name, created_at) VALUES ('a', 'aa', 'A', 1)",
+        "INSERT INTO projects (id, org_id, slug, public, sparse, created_at) VALUES ('p', 'a', 'web', FALSE, FALSE, 0)",
+        "INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
+         VALUES ('r', 'a', 'p', 'aa/web/x', 1, 1)",
+        "INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ('a', 'b1', 30, 'k1', 1), ('a', 'b2', 4, 'k2', 1)",
+        "INSERT INTO blob_links (repository_id, digest, org_id, lease_until) VALUES ('r', 'b1', 'a', 0), ('r', 'b2', 'a', 0)",
+        "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
+         VALUES ('r', 'm', 'a/b', 2, 1, 'ann', '')",
+        "INSERT INTO manifest_references (repository_id, manifest, target) VALUES ('r', 'm', 'b1'), ('r', 'm', 'b2')",
+        "INSERT INTO tags (repository_id, name, digest, updated_at) VALUES ('r', 'v1', 'm', 1)",
+    ] {
+        execute!(tx, sql).unwrap();
+    }
+    tx.commit().await.unwrap();
+    db.migrate().await.unwrap();
+    let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
+    let listed = tags::page(&mut db.read().await.unwrap(), "r", &wanted, 9).await.unwrap();
+    assert_eq!((listed[0].content_size, listed[0].pushed_by.as_str()), (34, "ann"));
 }

@@ -1,11 +1,11 @@
 //! Manifests, stored byte for byte, with what they refer to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, execute_each, query_all_each, query_opt, repositories, tags};
+use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, repositories, tags};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -73,13 +73,13 @@ pub async fn put(
     let present = linked(tx, &repository.id, new).await?;
     // In one order everywhere, so that no two transactions wait for each other.
     let mut all: Vec<&Digest> =
-        new.blobs.iter().chain(new.children.iter().filter(|d| present.contains(d.as_str()))).collect();
+        new.blobs.iter().chain(new.children.iter().filter(|d| present.contains_key(d.as_str()))).collect();
     all.sort_unstable();
     all.dedup();
     let mut missing = Vec::new();
     for digest in all {
-        let renewed =
-            present.contains(digest.as_str()) && blobs::renew_lease(tx, &repository.id, digest, lease_until).await?;
+        let renewed = present.contains_key(digest.as_str())
+            && blobs::renew_lease(tx, &repository.id, digest, lease_until).await?;
         if !renewed && new.blobs.contains(digest) {
             missing.push(digest.clone());
         }
@@ -87,26 +87,28 @@ pub async fn put(
     if !missing.is_empty() {
         return Ok(Put::MissingBlobs(missing));
     }
-    insert(tx, &repository.id, new, now).await?;
+    insert(tx, &repository.id, new, present.values().sum(), now).await?;
     let mut tags: Vec<&Tag> = new.tags.iter().collect();
     tags.sort_unstable();
     tags.dedup();
     for tag in tags {
-        tags::set(tx, &repository.id, tag, new.digest, now).await?;
+        let moved = tags::Moved { digest: new.digest, by: new.pushed_by, at: now };
+        tags::set(tx, &repository.id, tag, &moved).await?;
     }
     repositories::touch(tx, &repository.id, now).await?;
     Ok(Put::Stored)
 }
 
-async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, now: i64) -> Result<()> {
+async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content_size: i64, now: i64) -> Result<()> {
     execute!(
         tx,
         "INSERT INTO manifests (repository_id, digest, media_type, size, subject, artifact_type, annotations,
-                                created_at, pushed_by, payload)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                created_at, pushed_by, payload, content_size)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (repository_id, digest) DO UPDATE SET
              media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
-             artifact_type = excluded.artifact_type, annotations = excluded.annotations, payload = excluded.payload",
+             artifact_type = excluded.artifact_type, annotations = excluded.annotations, payload = excluded.payload,
+             content_size = excluded.content_size",
         repository_id,
         new.digest.as_str(),
         new.media_type,
@@ -117,6 +119,7 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, now: i6
         now,
         new.pushed_by,
         new.payload,
+        content_size,
     )?;
     execute_each!(
         tx,
@@ -131,18 +134,19 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, now: i6
     Ok(())
 }
 
-/// Which of the manifest's references are blobs that the repository can read.
-async fn linked(session: &mut Session, repository_id: &str, new: &NewManifest<'_>) -> Result<HashSet<String>> {
-    let rows: Vec<(String,)> = query_all_each!(
+/// Which of the manifest's references are blobs that the repository can read, and their lengths.
+async fn linked(session: &mut Session, repository_id: &str, new: &NewManifest<'_>) -> Result<HashMap<String, i64>> {
+    let rows: Vec<(String, i64)> = query_all_each!(
         session,
-        (String,),
-        "SELECT digest FROM blob_links WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2))",
-        "SELECT digest FROM blob_links WHERE repository_id = $1
-         AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        (String, i64),
+        "SELECT l.digest, b.size FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+         WHERE l.repository_id = $1 AND l.digest IN (SELECT value FROM json_each($2))",
+        "SELECT l.digest, b.size FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+         WHERE l.repository_id = $1 AND l.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
         repository_id,
         set_of(new.blobs.iter().chain(&new.children)),
     )?;
-    Ok(rows.into_iter().map(|(digest,)| digest).collect())
+    Ok(rows.into_iter().collect())
 }
 
 /// Which of these digests are manifests of the repository.
@@ -168,7 +172,7 @@ pub async fn existing<'a>(
 }
 
 /// A JSON array of digests, to be bound as one parameter. Digests need no escaping.
-fn set_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> String {
+pub(crate) fn set_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> String {
     let quoted: Vec<String> = digests.map(|digest| format!("\"{digest}\"")).collect();
     format!("[{}]", quoted.join(","))
 }
@@ -217,8 +221,117 @@ pub async fn delete(tx: &mut Tx, repository_id: &str, digest: &Digest, review_af
         digest.as_str(),
         review_after,
     )?;
+    execute!(tx, "DELETE FROM last_pulls WHERE repository_id = $1 AND digest = $2", repository_id, digest.as_str())?;
     // Tags and references go with it: ON DELETE CASCADE.
     let gone =
         execute!(tx, "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2", repository_id, digest.as_str())?;
     Ok(gone > 0)
+}
+
+/// A manifest as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Listed {
+    /// Its digest.
+    pub digest: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its length in bytes.
+    pub size: i64,
+    /// Its artifact type, or its config's media type.
+    pub artifact_type: Option<String>,
+    /// The manifest that it is about.
+    pub subject: Option<String>,
+    /// Bytes of its config and layers, or of its entries that are here.
+    pub content_size: i64,
+    /// When it first came (unix seconds).
+    pub created_at: i64,
+    /// Name of who pushed it first.
+    pub pushed_by: String,
+    /// When it was last pulled, by any name (unix seconds).
+    pub pulled_at: Option<i64>,
+    /// Name of who did.
+    pub pulled_by: Option<String>,
+}
+
+impl Listed {
+    /// What to go on after, where this is the last of a page.
+    #[must_use]
+    pub fn cursor(&self) -> String {
+        cursor_of(self.created_at, &self.digest)
+    }
+}
+
+/// The cursor of lists that are newest first.
+pub(crate) fn cursor_of(at: i64, name: &str) -> String {
+    format!("{at}!{name}")
+}
+
+/// What a cursor of such a list says; the beginning where it says nothing that makes sense.
+pub(crate) fn read_cursor(cursor: &str) -> (i64, &str) {
+    let parts = cursor.split_once('!').and_then(|(at, name)| Some((at.parse().ok()?, name)));
+    parts.unwrap_or((i64::MAX, ""))
+}
+
+/// At most `limit` manifests of a repository that nothing holds by name: no tag points at them, no other manifest lists
+/// them, and what they are about is not here. Newest first, after a [`Listed::cursor`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn untagged(session: &mut Session, repository_id: &str, after: &str, limit: i64) -> Result<Vec<Listed>> {
+    let (at, digest) = read_cursor(after);
+    query_all!(
+        session,
+        Listed,
+        "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.subject, m.created_at, m.pushed_by,
+                p.pulled_at, p.pulled_by,
+                m.content_size + COALESCE((
+                    SELECT CAST(SUM(c.content_size) AS BIGINT) FROM manifest_references x
+                    JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
+                    WHERE x.repository_id = m.repository_id AND x.manifest = m.digest), 0) AS content_size
+         FROM manifests m LEFT JOIN last_pulls p ON p.repository_id = m.repository_id AND p.digest = m.digest
+         WHERE m.repository_id = $1 AND (m.created_at, m.digest) < ($2, $3)
+         AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.digest = m.digest)
+         AND NOT EXISTS (SELECT 1 FROM manifest_references x
+                         WHERE x.repository_id = m.repository_id AND x.target = m.digest)
+         AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject)
+         ORDER BY m.created_at DESC, m.digest DESC LIMIT $4",
+        repository_id,
+        at,
+        digest,
+        limit,
+    )
+}
+
+/// Most bytes of manifests that one list reads, and of one of them: a list must not cost what a pusher likes.
+const MOST_READ: (i64, i64) = (4 << 20, 256 << 10);
+
+/// The exact bytes of those of the digests that are manifests of the repository, as far as they are not too large for a
+/// list; the others are left out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn payloads<'a>(
+    session: &mut Session,
+    repository_id: &str,
+    listed: impl Iterator<Item = (&'a str, i64)>,
+) -> Result<HashMap<String, Vec<u8>>> {
+    let mut budget = MOST_READ.0;
+    let mut wanted: Vec<&str> = Vec::new();
+    for (digest, size) in listed {
+        if size <= MOST_READ.1 && size <= budget && !wanted.contains(&digest) {
+            budget -= size;
+            wanted.push(digest);
+        }
+    }
+    let rows: Vec<(String, Vec<u8>)> = query_all_each!(
+        session,
+        (String, Vec<u8>),
+        "SELECT digest, payload FROM manifests
+         WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2))",
+        "SELECT digest, payload FROM manifests
+         WHERE repository_id = $1 AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        serde_json::to_string(&wanted).unwrap_or_default(),
+    )?;
+    Ok(rows.into_iter().collect())
 }

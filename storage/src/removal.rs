@@ -335,6 +335,16 @@ async fn empty_repository(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
     if !links.is_empty() {
         return Ok(false);
     }
+    let pulls = execute!(
+        tx,
+        "DELETE FROM last_pulls WHERE repository_id = $1
+         AND digest IN (SELECT digest FROM last_pulls WHERE repository_id = $1 ORDER BY digest LIMIT $2)",
+        id,
+        BATCH,
+    )?;
+    if pulls > 0 {
+        return Ok(false);
+    }
     execute!(tx, "DELETE FROM gc_links WHERE repository_id = $1", id)?;
     Ok(execute!(tx, "DELETE FROM repositories WHERE id = $1", id)? > 0)
 }

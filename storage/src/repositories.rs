@@ -1,10 +1,13 @@
 //! Repositories: rows made by the first push. Lists are keyset pages in byte order of the canonical name.
 
+use std::collections::HashMap;
+
 use crate::db::{Session, Tx};
 use crate::error::Result;
+use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{RepoName, new_id};
 use crate::removal::FIRST;
-use crate::{execute, query_all, query_one, query_opt};
+use crate::{execute, query_all, query_all_each, query_one, query_opt};
 
 /// A repository.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -130,5 +133,180 @@ pub async fn list(
             after,
             limit,
         ),
+    }
+}
+
+/// In which order a list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// By name.
+    #[default]
+    Name,
+    /// What was pushed last comes first.
+    Pushed,
+}
+
+/// Which repositories of an organization, and from where on.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Id of the organization.
+    pub org_id: &'a str,
+    /// Its slug, which every name begins with and none is searched in.
+    pub org: &'a str,
+    /// Only of this project.
+    pub project_id: Option<&'a str>,
+    /// Only those whose name behind the organization holds this.
+    pub search: &'a str,
+    /// In which order.
+    pub order: Order,
+    /// The [`Repository::cursor`] to go on after.
+    pub after: &'a str,
+}
+
+impl Repository {
+    /// What to go on after, where this is the last of a page.
+    #[must_use]
+    pub fn cursor(&self, order: Order) -> String {
+        match order {
+            Order::Name => self.name.clone(),
+            Order::Pushed => cursor_of(self.pushed_at, &self.name),
+        }
+    }
+}
+
+/// A pattern for `LIKE … ESCAPE '!'`: begins with one text and holds another behind it.
+pub(crate) fn contains(begin: &str, text: &str) -> String {
+    let mut pattern = String::new();
+    for (part, joker) in [(begin, ""), ("", "%"), (&text.to_lowercase(), "%")] {
+        for c in part.chars() {
+            if matches!(c, '!' | '%' | '_') {
+                pattern.push('!');
+            }
+            pattern.push(c);
+        }
+        pattern.push_str(joker);
+    }
+    pattern
+}
+
+/// At most `limit` repositories.
+///
+/// # Errors
+/// Those of the database.
+pub async fn page(session: &mut Session, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Repository>> {
+    let pattern = contains(&format!("{}/", wanted.org), wanted.search);
+    let (at, name) = read_cursor(wanted.after);
+    match (wanted.order, wanted.project_id) {
+        (Order::Name, Some(project)) => query_all!(
+            session,
+            Repository,
+            "SELECT * FROM repositories WHERE project_id = $1 AND name > $2 AND name LIKE $3 ESCAPE '!'
+             ORDER BY name LIMIT $4",
+            project,
+            wanted.after.max(FIRST),
+            pattern,
+            limit,
+        ),
+        (Order::Name, None) => query_all!(
+            session,
+            Repository,
+            "SELECT * FROM repositories WHERE org_id = $1 AND name > $2 AND name LIKE $3 ESCAPE '!'
+             ORDER BY name LIMIT $4",
+            wanted.org_id,
+            wanted.after.max(FIRST),
+            pattern,
+            limit,
+        ),
+        (Order::Pushed, Some(project)) => query_all!(
+            session,
+            Repository,
+            "SELECT * FROM repositories WHERE project_id = $1 AND (pushed_at, name) < ($2, $3)
+             AND name > $4 AND name LIKE $5 ESCAPE '!' ORDER BY pushed_at DESC, name DESC LIMIT $6",
+            project,
+            at,
+            name,
+            FIRST,
+            pattern,
+            limit,
+        ),
+        (Order::Pushed, None) => query_all!(
+            session,
+            Repository,
+            "SELECT * FROM repositories WHERE org_id = $1 AND (pushed_at, name) < ($2, $3)
+             AND name > $4 AND name LIKE $5 ESCAPE '!' ORDER BY pushed_at DESC, name DESC LIMIT $6",
+            wanted.org_id,
+            at,
+            name,
+            FIRST,
+            pattern,
+            limit,
+        ),
+    }
+}
+
+/// What a list says of a repository beside its row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Summary {
+    /// How many tags it has.
+    pub tags: i64,
+    /// Bytes of the blobs that can be read in it; one that it shares with others counts in each.
+    pub size: i64,
+    /// When anything of it was last pulled (unix seconds).
+    pub pulled_at: Option<i64>,
+    /// Name of who did.
+    pub pulled_by: Option<String>,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct OfRepository {
+    id: String,
+    #[sqlx(flatten)]
+    summary: Summary,
+}
+
+macro_rules! summaries {
+    ($set:literal) => {
+        concat!(
+            "SELECT r.id, p.pulled_at, p.pulled_by,
+                    (SELECT COUNT(*) FROM tags t WHERE t.repository_id = r.id) AS tags,
+                    (SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM blob_links l
+                     JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+                     WHERE l.repository_id = r.id) AS size
+             FROM repositories r LEFT JOIN last_pulls p ON p.repository_id = r.id AND p.digest = ''
+             WHERE r.id IN (",
+            $set,
+            ")"
+        )
+    };
+}
+
+/// What a list says of some repositories, by their ids: a page of them, not more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn summaries<'a>(
+    session: &mut Session,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Summary>> {
+    let ids: Vec<&str> = ids.collect();
+    let rows = query_all_each!(
+        session,
+        OfRepository,
+        summaries!("SELECT value FROM json_each($1)"),
+        summaries!("SELECT jsonb_array_elements_text(CAST($1 AS JSONB))"),
+        serde_json::to_string(&ids).unwrap_or_default(),
+    )?;
+    Ok(rows.into_iter().map(|row| (row.id, row.summary)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contains;
+
+    #[test]
+    fn what_is_searched_is_text_and_no_pattern() {
+        assert_eq!(contains("main/", ""), "main/%%");
+        assert_eq!(contains("a_b/", "50%_!"), "a!_b/%50!%!_!!%");
+        assert_eq!(contains("", "V1"), "%v1%");
     }
 }

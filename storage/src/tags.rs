@@ -2,8 +2,10 @@
 
 use crate::db::{Session, Tx};
 use crate::error::Result;
+use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{Digest, RepoName, Tag};
-use crate::{execute, query_all, query_opt};
+use crate::repositories::{Order, contains};
+use crate::{execute, query_all, query_one, query_opt};
 
 /// A tag and what it points at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -16,19 +18,32 @@ pub struct TagRow {
     pub updated_at: i64,
 }
 
+/// Where a tag goes.
+#[derive(Debug)]
+pub struct Moved<'a> {
+    /// Digest of the manifest that it points at from now on.
+    pub digest: &'a Digest,
+    /// Name of who moves it.
+    pub by: &'a str,
+    /// When (unix seconds).
+    pub at: i64,
+}
+
 /// Points a tag at a manifest that is in the repository.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn set(tx: &mut Tx, repository_id: &str, tag: &Tag, digest: &Digest, now: i64) -> Result<()> {
+pub async fn set(tx: &mut Tx, repository_id: &str, tag: &Tag, moved: &Moved<'_>) -> Result<()> {
     execute!(
         tx,
-        "INSERT INTO tags (repository_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at",
+        "INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at,
+             pushed_by = excluded.pushed_by",
         repository_id,
         tag.as_str(),
-        digest.as_str(),
-        now,
+        moved.digest.as_str(),
+        moved.at,
+        moved.by,
     )?;
     Ok(())
 }
@@ -93,4 +108,114 @@ pub async fn list(session: &mut Session, repo: &RepoName, after: &str, limit: i6
         after,
         limit,
     )
+}
+
+/// A tag with what it points at.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Listed {
+    /// The tag.
+    pub name: String,
+    /// When it last moved (unix seconds).
+    pub updated_at: i64,
+    /// Name of who moved it.
+    pub pushed_by: String,
+    /// Digest of the manifest that it points at.
+    pub digest: String,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// The manifest's length in bytes.
+    pub size: i64,
+    /// The manifest's artifact type, or its config's media type.
+    pub artifact_type: Option<String>,
+    /// Bytes of the manifest's config and layers, or of its entries that are here.
+    pub content_size: i64,
+    /// When the manifest was last pulled, by any name (unix seconds).
+    pub pulled_at: Option<i64>,
+    /// Name of who did.
+    pub pulled_by: Option<String>,
+}
+
+/// Which tags of a repository, and from where on.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Only those whose name holds this, in letters of either case.
+    pub search: &'a str,
+    /// Whether tags that only tell a tool which image their manifest is about (`sha256-….sig`) are left out.
+    pub without_schemes: bool,
+    /// In which order.
+    pub order: Order,
+    /// The [`Listed::cursor`] to go on after.
+    pub after: &'a str,
+}
+
+impl Listed {
+    /// What to go on after, where this is the last of a page.
+    #[must_use]
+    pub fn cursor(&self, order: Order) -> String {
+        match order {
+            Order::Name => self.name.clone(),
+            Order::Pushed => cursor_of(self.updated_at, &self.name),
+        }
+    }
+}
+
+macro_rules! page {
+    ($where:literal) => {
+        concat!(
+            "SELECT t.name, t.updated_at, t.pushed_by, t.digest, m.media_type, m.size, m.artifact_type,
+                    p.pulled_at, p.pulled_by,
+                    m.content_size + COALESCE((
+                        SELECT CAST(SUM(c.content_size) AS BIGINT) FROM manifest_references x
+                        JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
+                        WHERE x.repository_id = t.repository_id AND x.manifest = t.digest), 0) AS content_size
+             FROM tags t JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest
+             LEFT JOIN last_pulls p ON p.repository_id = t.repository_id AND p.digest = t.digest
+             WHERE t.repository_id = $1 AND LOWER(t.name) LIKE $2 ESCAPE '!'
+             AND ($3 = FALSE OR LENGTH(t.name) < 71 OR SUBSTR(t.name, 1, 7) NOT IN ('sha256-', 'sha512-')) AND ",
+            $where
+        )
+    };
+}
+
+/// At most `limit` tags of a repository.
+///
+/// # Errors
+/// Those of the database.
+pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Listed>> {
+    let pattern = contains("", wanted.search);
+    match wanted.order {
+        Order::Name => query_all!(
+            session,
+            Listed,
+            page!("t.name > $4 ORDER BY t.name LIMIT $5"),
+            repository_id,
+            pattern,
+            wanted.without_schemes,
+            wanted.after,
+            limit,
+        ),
+        Order::Pushed => {
+            let (at, name) = read_cursor(wanted.after);
+            query_all!(
+                session,
+                Listed,
+                page!("(t.updated_at, t.name) < ($4, $5) ORDER BY t.updated_at DESC, t.name DESC LIMIT $6"),
+                repository_id,
+                pattern,
+                wanted.without_schemes,
+                at,
+                name,
+                limit,
+            )
+        }
+    }
+}
+
+/// How many tags a repository has.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(session: &mut Session, repository_id: &str) -> Result<i64> {
+    let (count,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM tags WHERE repository_id = $1", repository_id)?;
+    Ok(count)
 }

@@ -1,0 +1,202 @@
+//! What a deletion would take away, and what it would leave: counted before anybody is asked whether they mean it.
+//!
+//! Bytes are those of blobs that garbage collection takes afterwards: no manifest of the repository that stays refers to
+//! them, and no other repository of the organization has them. What other organizations have is neither read nor counted.
+
+use crate::db::Session;
+use crate::error::Result;
+use crate::manifests::set_of;
+use crate::names::{Digest, Tag};
+use crate::removal::FIRST;
+use crate::repositories::Repository;
+use crate::{query_all, query_all_each, query_one};
+
+/// Most names that a preview tells; the rest is counted.
+pub const MOST_NAMED: i64 = 50;
+
+/// What goes and what stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// The first tags that go, by name.
+    pub tags: Vec<String>,
+    /// How many tags go.
+    pub tag_count: i64,
+    /// How many manifests go.
+    pub manifests: i64,
+    /// How many blobs go.
+    pub blobs: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// How many blobs stay that what goes refers to: others do so too.
+    pub shared_blobs: i64,
+    /// Their bytes.
+    pub shared_bytes: i64,
+    /// The first tags that stay at the manifests that the tags which go point at.
+    pub tags_left: Vec<String>,
+    /// Digests of the manifests that stay and have no tag any more.
+    pub untagged: Vec<String>,
+    /// How many manifests stay that are entries of an index that goes.
+    pub entries_left: i64,
+    /// How many manifests stay that are about one that goes: its signatures, attestations and SBOMs.
+    pub referrers_left: i64,
+    /// How many indexes stay that list a manifest that goes: who pulls them misses a part.
+    pub broken_indexes: i64,
+}
+
+/// A statement with the set of names or digests `$2` between its parts.
+macro_rules! with_set {
+    ($session:expr, $row:ty, $first:literal $(, $rest:literal)+ ; $($arg:expr),+) => {
+        query_all_each!(
+            $session,
+            $row,
+            concat!($first $(, "(SELECT value FROM json_each($2))", $rest)+),
+            concat!($first $(, "(SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))", $rest)+),
+            $($arg),+
+        )
+    };
+}
+
+/// The deletion of tags alone: their manifests stay. Tags that are not there are passed over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_tags(session: &mut Session, repository_id: &str, tags: &[Tag]) -> Result<Preview> {
+    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    let names = serde_json::to_string(&names).unwrap_or_default();
+    let gone: Vec<(String, String)> = with_set!(
+        session, (String, String),
+        "SELECT name, digest FROM tags WHERE repository_id = $1 AND name IN ", " ORDER BY name";
+        repository_id, names.as_str()
+    )?;
+    let left: Vec<(String,)> = with_set!(
+        session, (String,),
+        "SELECT t.name FROM tags t WHERE t.repository_id = $1 AND t.name NOT IN ",
+        " AND t.digest IN (SELECT g.digest FROM tags g WHERE g.repository_id = $1 AND g.name IN ",
+        ") ORDER BY t.name LIMIT $3";
+        repository_id, names.as_str(), MOST_NAMED
+    )?;
+    let untagged: Vec<(String,)> = with_set!(
+        session, (String,),
+        "SELECT DISTINCT g.digest FROM tags g WHERE g.repository_id = $1 AND g.name IN ",
+        " AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = g.digest AND t.name NOT IN ",
+        ") ORDER BY g.digest";
+        repository_id, names.as_str()
+    )?;
+    Ok(Preview {
+        tag_count: i64::try_from(gone.len()).unwrap_or(i64::MAX),
+        tags: gone.into_iter().map(|(name, _)| name).collect(),
+        tags_left: left.into_iter().map(|(name,)| name).collect(),
+        untagged: untagged.into_iter().map(|(digest,)| digest).collect(),
+        ..Preview::default()
+    })
+}
+
+/// The deletion of manifests, with every tag that points at them. Those that are not there are passed over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_manifests(session: &mut Session, repository_id: &str, digests: &[Digest]) -> Result<Preview> {
+    let set = set_of(digests.iter());
+    let counts: Vec<(i64, i64, i64, i64, i64)> = with_set!(
+        session, (i64, i64, i64, i64, i64),
+        "SELECT
+             (SELECT COUNT(*) FROM manifests m WHERE m.repository_id = $1 AND m.digest IN ",
+        "),
+             (SELECT COUNT(*) FROM tags t WHERE t.repository_id = $1 AND t.digest IN ",
+        "),
+             (SELECT COUNT(DISTINCT x.target) FROM manifest_references x
+              JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
+              WHERE x.repository_id = $1 AND x.manifest IN ", " AND x.target NOT IN ",
+        "),
+             (SELECT COUNT(*) FROM manifests m WHERE m.repository_id = $1 AND m.subject IN ", " AND m.digest NOT IN ",
+        "),
+             (SELECT COUNT(DISTINCT x.manifest) FROM manifest_references x
+              WHERE x.repository_id = $1 AND x.target IN ", " AND x.manifest NOT IN ", ")";
+        repository_id, set.as_str()
+    )?;
+    let (manifests, tag_count, entries_left, referrers_left, broken_indexes) =
+        counts.first().copied().unwrap_or_default();
+    let tags: Vec<(String,)> = with_set!(
+        session, (String,),
+        "SELECT name FROM tags WHERE repository_id = $1 AND digest IN ", " ORDER BY name LIMIT $3";
+        repository_id, set.as_str(), MOST_NAMED
+    )?;
+    // One row for each blob that what goes refers to: its length, and whether something that stays has it too.
+    let bytes: Vec<(i64, i64, i64, i64)> = with_set!(
+        session, (i64, i64, i64, i64),
+        "SELECT CAST(COALESCE(SUM(1 - used), 0) AS BIGINT), CAST(COALESCE(SUM((1 - used) * size), 0) AS BIGINT),
+                CAST(COALESCE(SUM(used), 0) AS BIGINT), CAST(COALESCE(SUM(used * size), 0) AS BIGINT)
+         FROM (SELECT b.size AS size, CASE WHEN
+                   EXISTS (SELECT 1 FROM manifest_references o
+                           WHERE o.repository_id = $1 AND o.target = l.digest AND o.manifest NOT IN ",
+        ")
+                   OR EXISTS (SELECT 1 FROM blob_links e JOIN repositories r ON r.id = e.repository_id AND r.name > $3
+                              WHERE e.org_id = l.org_id AND e.digest = l.digest AND e.repository_id <> $1)
+                   THEN 1 ELSE 0 END AS used
+               FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+               WHERE l.repository_id = $1 AND l.digest IN (
+                   SELECT x.target FROM manifest_references x WHERE x.repository_id = $1 AND x.manifest IN ",
+        ")) u";
+        repository_id, set.as_str(), FIRST
+    )?;
+    let (blobs, bytes, shared_blobs, shared_bytes) = bytes.first().copied().unwrap_or_default();
+    Ok(Preview {
+        tags: tags.into_iter().map(|(name,)| name).collect(),
+        tag_count,
+        manifests,
+        blobs,
+        bytes,
+        shared_blobs,
+        shared_bytes,
+        entries_left,
+        referrers_left,
+        broken_indexes,
+        ..Preview::default()
+    })
+}
+
+/// The deletion of a repository with all that is in it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_repository(session: &mut Session, repository: &Repository) -> Result<Preview> {
+    let id = repository.id.as_str();
+    let (manifests, tag_count): (i64, i64) = query_one!(
+        session,
+        (i64, i64),
+        "SELECT (SELECT COUNT(*) FROM manifests WHERE repository_id = $1),
+                (SELECT COUNT(*) FROM tags WHERE repository_id = $1)",
+        id,
+    )?;
+    let tags = query_all!(
+        session,
+        (String,),
+        "SELECT name FROM tags WHERE repository_id = $1 ORDER BY name LIMIT $2",
+        id,
+        MOST_NAMED,
+    )?;
+    let (blobs, bytes, shared_blobs, shared_bytes): (i64, i64, i64, i64) = query_one!(
+        session,
+        (i64, i64, i64, i64),
+        "SELECT CAST(COALESCE(SUM(1 - used), 0) AS BIGINT), CAST(COALESCE(SUM((1 - used) * size), 0) AS BIGINT),
+                CAST(COALESCE(SUM(used), 0) AS BIGINT), CAST(COALESCE(SUM(used * size), 0) AS BIGINT)
+         FROM (SELECT b.size AS size, CASE WHEN
+                   EXISTS (SELECT 1 FROM blob_links e JOIN repositories r ON r.id = e.repository_id AND r.name > $2
+                           WHERE e.org_id = l.org_id AND e.digest = l.digest AND e.repository_id <> $1)
+                   THEN 1 ELSE 0 END AS used
+               FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+               WHERE l.repository_id = $1) u",
+        id,
+        FIRST,
+    )?;
+    Ok(Preview {
+        tags: tags.into_iter().map(|(name,)| name).collect(),
+        tag_count,
+        manifests,
+        blobs,
+        bytes,
+        shared_blobs,
+        shared_bytes,
+        ..Preview::default()
+    })
+}
