@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use storage::audit::{NewEvent, append_all};
-use storage::{Db, orgs};
+use storage::pulls::Pull;
+use storage::{Db, orgs, pulls};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -27,6 +28,9 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Denials of strangers that a process records one by one in a minute; the rest is counted.
 const STRANGERS: u64 = if cfg!(test) { 5 } else { 600 };
+
+/// The action of a pull.
+const PULL: &str = "image.pull";
 
 /// What goes through the queue.
 enum Note {
@@ -237,8 +241,23 @@ async fn write_one(db: &Db, event: NewEvent) {
     }
 }
 
+/// The pull that an event tells of, where it does.
+fn pull_of(event: &NewEvent) -> Option<Pull> {
+    if event.action != PULL || event.outcome != Outcome::Ok.as_str() {
+        return None;
+    }
+    let detail: serde_json::Value = serde_json::from_str(&event.detail).ok()?;
+    // A name has neither of these; what follows is the tag or digest that was asked for.
+    let repository = event.target.split(['@', ':']).next()?.to_owned();
+    let digest = detail.get("digest")?.as_str()?.to_owned();
+    Some(Pull { repository, digest, at: event.at_ms / 1000, by: event.actor.clone() })
+}
+
 async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage::Result<()> {
     let mut tx = db.begin().await?;
+    // Before the chains, which come last in every transaction.
+    let pulled: Vec<Pull> = batch.values().flatten().filter_map(pull_of).collect();
+    pulls::note(&mut tx, &pulled).await?;
     for (org_id, events) in batch {
         append_all(&mut tx, org_id, events.clone()).await?;
     }
@@ -251,9 +270,10 @@ mod tests {
     use std::time::Duration;
 
     use storage::audit::{self, Direction, Event, Filter};
+    use storage::repositories;
 
     use super::{BATCH, QUEUE, STRANGERS};
-    use crate::audit::{Caller, Entry};
+    use crate::audit::{Caller, Entry, Outcome};
     use crate::core::testing::{self, Testing};
 
     async fn events(t: &Testing, org_id: &str, action: &str) -> Vec<Event> {
@@ -275,6 +295,37 @@ mod tests {
         }
         let checked = audit::check::check(&t.db, &org).await.unwrap();
         assert!(checked.flaw.is_none() && checked.events > 0);
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_the_last_of_its_image_and_repository() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        let name = "main/app".parse().unwrap();
+        let mut tx = t.db.begin().await.unwrap();
+        let project = storage::projects::find_by_slug(&mut tx, &org, "defaultproject").await.unwrap().unwrap();
+        let repository = repositories::ensure(&mut tx, &org, &project.id, &name, 1).await.unwrap();
+        tx.commit().await.unwrap();
+        for (target, digest) in [("main/app:v1", "sha256:a"), ("main/app@sha256:b", "sha256:b"), ("main/gone:v1", "x")]
+        {
+            let detail = serde_json::json!({ "digest": digest });
+            let entry = Entry { org_id: &org, action: "image.pull", target, detail, ..Entry::default() };
+            t.identity.note(&Caller::server(), &entry).await;
+        }
+        let refused = Entry {
+            org_id: &org,
+            action: "image.pull",
+            target: "main/app:v1",
+            outcome: Outcome::Denied,
+            detail: serde_json::json!({"digest": "sha256:c"}),
+            ..Entry::default()
+        };
+        t.identity.note(&Caller::server(), &refused).await;
+        t.identity.settle().await;
+        let mut session = t.db.read().await.unwrap();
+        let of = [repository.id.as_str()];
+        let summary = repositories::summaries(&mut session, of.into_iter()).await.unwrap().remove(of[0]).unwrap();
+        assert_eq!((summary.pulled_at, summary.pulled_by.as_deref()), (Some(t.identity.now()), Some("server")));
     }
 
     #[tokio::test]
