@@ -189,7 +189,11 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
         Service::Authsvc => authsvc::router(authsvc::State::new(identity)),
         Service::Controller => {
             let plain = config.tls == Tls::Off && config.external_url(service).starts_with("http://");
-            let settings = controller::Settings { secure_cookies: !plain };
+            let settings = controller::Settings {
+                secure_cookies: !plain,
+                registry_host: config.registry_host(),
+                grace: stores.content.lifetimes.grace,
+            };
             controller::router(controller::State::new(db, identity, settings))
         }
     }

@@ -53,6 +53,10 @@ use crate::error::Error;
 pub struct Settings {
     /// Whether the session cookie is for HTTPS alone: always, but where users reach the controller over plain HTTP.
     pub secure_cookies: bool,
+    /// Where registry clients find the registry: host, and port where it is not 443.
+    pub registry_host: String,
+    /// How long garbage collection leaves alone what was deleted, in seconds.
+    pub grace: i64,
 }
 
 /// What a request of the controller needs; cheap to clone.

@@ -101,7 +101,8 @@ impl Controller {
         };
         // Nothing where it was done already.
         identity.bootstrap(&wanted).await.unwrap();
-        let router = crate::router(State::new(db.clone(), identity.clone(), Settings { secure_cookies: true }));
+        let settings = Settings { secure_cookies: true, registry_host: "localhost:6000".into(), grace: 86_400 };
+        let router = crate::router(State::new(db.clone(), identity.clone(), settings));
         Self { router, clock, db, identity, _dir: dir }
     }
 
