@@ -194,7 +194,7 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
                 registry_host: config.registry_host(),
                 grace: stores.content.lifetimes.grace,
             };
-            controller::router(controller::State::new(db, identity, settings))
+            controller::router(controller::State::new(db, objects, identity, settings))
         }
     }
 }

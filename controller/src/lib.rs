@@ -18,6 +18,7 @@ mod extract;
 mod groups;
 mod idempotency;
 mod issuers;
+mod manifests;
 mod mfa;
 pub mod openapi;
 mod orgs;
@@ -45,8 +46,10 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
 use identity::Identity;
 use storage::Db;
+use storage::objects::Objects;
 
 use crate::error::Error;
+use crate::manifests::config::Configs;
 
 /// What the controller is told at start.
 #[derive(Debug, Clone)]
@@ -66,19 +69,29 @@ pub struct State(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     db: Db,
+    objects: Objects,
     identity: Identity,
     settings: Settings,
+    configs: Configs,
 }
 
 impl State {
     /// Puts the controller's parts together.
     #[must_use]
-    pub fn new(db: Db, identity: Identity, settings: Settings) -> Self {
-        Self(Arc::new(Inner { db, identity, settings }))
+    pub fn new(db: Db, objects: Objects, identity: Identity, settings: Settings) -> Self {
+        Self(Arc::new(Inner { db, objects, identity, settings, configs: Configs::default() }))
     }
 
     fn db(&self) -> &Db {
         &self.0.db
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.0.objects
+    }
+
+    fn configs(&self) -> &Configs {
+        &self.0.configs
     }
 
     fn identity(&self) -> &Identity {

@@ -175,7 +175,7 @@ routes! {
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;
     delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::api::delete_repository;
     delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
-    get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => repositories::api::get_manifest;
+    get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => manifests::api::get_manifest;
 
     get    "/orgs/{org}/audit"                    Needs(Permission::AuditRead) => audit::api::list_events;
     get    "/orgs/{org}/audit/{seq}"              Needs(Permission::AuditRead) => audit::api::get_event;

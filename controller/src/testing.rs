@@ -11,10 +11,12 @@ use identity::mail::Letter;
 use identity::password::Cost;
 use identity::{Identity, MasterKey, Options, Secret};
 use serde_json::{Value, json};
+use storage::blobs::{self, NewBlob};
 use storage::db::testing::{fresh, fresh_sqlite};
 use storage::digest::digest_of;
 use storage::manifests::{self, NewManifest};
 use storage::names::{Algorithm, RepoName};
+use storage::objects::Objects;
 use storage::{Clock, Db, orgs, projects, repositories};
 use tower::ServiceExt;
 
@@ -30,7 +32,8 @@ pub(crate) struct Controller {
     pub(crate) clock: Clock,
     pub(crate) db: Db,
     pub(crate) identity: Identity,
-    _dir: tempfile::TempDir,
+    objects: Objects,
+    dir: tempfile::TempDir,
 }
 
 /// An answer.
@@ -101,9 +104,10 @@ impl Controller {
         };
         // Nothing where it was done already.
         identity.bootstrap(&wanted).await.unwrap();
+        let objects = laid_out(dir.path());
         let settings = Settings { secure_cookies: true, registry_host: "localhost:6000".into(), grace: 86_400 };
-        let router = crate::router(State::new(db.clone(), identity.clone(), settings));
-        Self { router, clock, db, identity, _dir: dir }
+        let router = crate::router(State::new(db.clone(), objects.clone(), identity.clone(), settings));
+        Self { router, clock, db, identity, objects, dir }
     }
 
     /// Sends a request as it is.
@@ -193,26 +197,112 @@ impl Controller {
 
     /// A repository, as if somebody had pushed to it: with a manifest that the tag `v1` points at.
     pub(crate) async fn push(&self, name: &str) {
+        let image = "application/vnd.oci.image.manifest.v1+json";
+        self.push_bytes(name, Some("v1"), image, br#"{"schemaVersion":2}"#, None, &[]).await;
+    }
+
+    /// As somebody pushed it: a manifest with the blobs that it refers to, which are there. Its digest is returned.
+    pub(crate) async fn push_bytes(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+        media_type: &str,
+        payload: &[u8],
+        subject: Option<&str>,
+        blobs: &[&str],
+    ) -> String {
         let name: RepoName = name.parse().unwrap();
         let mut tx = self.db.begin().await.unwrap();
         let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
         let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
         let repository = repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
-        let payload = br#"{"schemaVersion":2}"#;
+        let (digest, subject) = (digest_of(Algorithm::Sha256, payload), subject.map(|s| s.parse().unwrap()));
         let new = NewManifest {
-            digest: &digest_of(Algorithm::Sha256, payload),
-            media_type: "application/vnd.oci.image.manifest.v1+json",
+            digest: &digest,
+            media_type,
             payload,
-            blobs: Vec::new(),
+            blobs: blobs.iter().map(|digest| digest.parse().unwrap()).collect(),
             children: Vec::new(),
-            subject: None,
+            subject: subject.as_ref(),
             artifact_type: None,
             annotations: None,
             pushed_by: ADMIN,
-            tags: &["v1".parse().unwrap()],
+            tags: &tag.iter().map(|tag| tag.parse().unwrap()).collect::<Vec<_>>(),
         };
-        manifests::put(&mut tx, &repository, &new, 1, 1).await.unwrap();
+        assert_eq!(manifests::put(&mut tx, &repository, &new, 1, 1).await.unwrap(), manifests::Put::Stored);
         tx.commit().await.unwrap();
+        digest.to_string()
+    }
+
+    /// As [`Controller::push_bytes`], of JSON whose `mediaType` and `subject` are what it says.
+    pub(crate) async fn push_manifest(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+        manifest: &Value,
+        blobs: &[&str],
+    ) -> String {
+        let media_type = manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
+        let subject = manifest["subject"]["digest"].as_str();
+        self.push_bytes(name, tag, media_type, manifest.to_string().as_bytes(), subject, blobs).await
+    }
+
+    /// A blob that a repository may read; its digest is returned.
+    pub(crate) async fn push_blob(&self, name: &str, bytes: &[u8]) -> String {
+        let name: RepoName = name.parse().unwrap();
+        let (digest, key) = (digest_of(Algorithm::Sha256, bytes), storage::names::new_id());
+        std::fs::create_dir_all(self.dir.path().join("objects").join(&key[24..])).unwrap();
+        let mut writer = self.objects.append(&key, 0).unwrap();
+        writer.write(bytes).unwrap();
+        let mut tx = self.db.begin().await.unwrap();
+        let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
+        let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
+        let repository = repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
+        let size = i64::try_from(bytes.len()).unwrap();
+        let new = NewBlob { org_id: &org.id, digest: &digest, size, object_key: &key };
+        blobs::create(&mut tx, &new, 1, 1).await.unwrap();
+        blobs::link(&mut tx, &repository.id, &org.id, &digest, 1).await.unwrap();
+        tx.commit().await.unwrap();
+        digest.to_string()
+    }
+
+    /// An image with a config and layers that are there; its digest is returned.
+    pub(crate) async fn push_image(&self, name: &str, tag: &str, config: &Value, layers: &[&[u8]]) -> String {
+        let text = config.to_string();
+        let mut all = vec![self.push_blob(name, text.as_bytes()).await];
+        let mut described = Vec::new();
+        for layer in layers {
+            let digest = self.push_blob(name, layer).await;
+            described.push(json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": layer.len()}));
+            all.push(digest);
+        }
+        let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": described,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": all[0], "size": text.len()}});
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        self.push_manifest(name, Some(tag), &manifest, &all).await
+    }
+
+    /// Writes other bytes over those of a blob.
+    pub(crate) async fn damage(&self, name: &str, digest: &str) {
+        let mut session = self.db.read().await.unwrap();
+        let (name, digest) = (name.parse().unwrap(), digest.parse().unwrap());
+        let blob = blobs::find(&mut session, &name, &digest).await.unwrap().unwrap();
+        let path = self.dir.path().join("objects").join(&blob.object_key[24..]).join(&blob.object_key);
+        std::fs::write(&path, vec![b' '; usize::try_from(blob.size).unwrap()]).unwrap();
+    }
+
+    /// Another process over the same rows and bytes: what this one remembers, that one does not.
+    pub(crate) fn afresh(&self) -> Self {
+        let settings = Settings { secure_cookies: true, registry_host: "localhost:6000".into(), grace: 86_400 };
+        let state = State::new(self.db.clone(), self.objects.clone(), self.identity.clone(), settings);
+        Self {
+            router: crate::router(state),
+            clock: self.clock.clone(),
+            db: self.db.clone(),
+            identity: self.identity.clone(),
+            objects: self.objects.clone(),
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// The organization `other` with an admin of its own, who is returned.
@@ -264,6 +354,12 @@ impl Controller {
         }
         panic!("no mail to {name}");
     }
+}
+
+/// A byte store that says it is laid out, without the thousand folders of one that is: they are made as they are needed.
+fn laid_out(dir: &std::path::Path) -> Objects {
+    std::fs::write(dir.join("LAYOUT"), "1\n").unwrap();
+    Objects::open(dir.to_str().unwrap()).unwrap()
 }
 
 /// The temporary password that a mail tells.

@@ -5,9 +5,12 @@
 //! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
 
 use crate::db::{Session, Tx};
+use crate::digest::digest_of;
 use crate::error::{Error, Result};
+use crate::manifests::set_of;
 use crate::names::{Digest, RepoName};
-use crate::{execute, query_opt};
+use crate::objects::Objects;
+use crate::{execute, query_all_each, query_opt};
 
 /// A blob as it is read through a repository.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -39,6 +42,43 @@ pub async fn find(session: &mut Session, repo: &RepoName, digest: &Digest) -> Re
         repo.canonical(),
         digest.as_str(),
     )
+}
+
+/// Those of the digests that are blobs which the repository may read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_all<'a>(
+    session: &mut Session,
+    repository_id: &str,
+    digests: impl Iterator<Item = &'a Digest>,
+) -> Result<Vec<Blob>> {
+    query_all_each!(
+        session,
+        Blob,
+        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM blob_links l
+         JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+         WHERE l.repository_id = $1 AND l.digest IN (SELECT value FROM json_each($2))",
+        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM blob_links l
+         JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+         WHERE l.repository_id = $1 AND l.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        set_of(digests),
+    )
+}
+
+/// All bytes of a blob, proved against its digest: for small ones. Blocks.
+///
+/// # Errors
+/// [`Error::Damaged`] where they are missing or others; else [`Error::Io`].
+pub fn read(objects: &Objects, blob: &Blob) -> Result<Vec<u8>> {
+    let digest: Digest = blob.digest.parse().map_err(|_| Error::Damaged("a blob's digest is none".into()))?;
+    let mut bytes = vec![0; usize::try_from(blob.size).unwrap_or_default()];
+    objects.open_object(&blob.object_key)?.read_at(&mut bytes, 0)?;
+    if digest_of(digest.algorithm(), &bytes) != digest {
+        return Err(Error::Damaged(format!("a blob's bytes are not those of {digest}")));
+    }
+    Ok(bytes)
 }
 
 /// A sealed object that becomes a blob.

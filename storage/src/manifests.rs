@@ -205,6 +205,52 @@ pub async fn find(session: &mut Session, repo: &RepoName, reference: &Reference)
     }
 }
 
+/// A manifest as it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Stored {
+    /// Its digest.
+    pub digest: String,
+    /// The media type it was pushed with.
+    pub media_type: String,
+    /// Length in bytes.
+    pub size: i64,
+    /// Digest of the manifest that it is about.
+    pub subject: Option<String>,
+    /// Its artifact type, or its config's media type.
+    pub artifact_type: Option<String>,
+    /// When it was first pushed (unix seconds).
+    pub created_at: i64,
+    /// Name of who pushed it first.
+    pub pushed_by: String,
+    /// The exact bytes, where they are not more than was asked for.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Those of the digests that are manifests of the repository, with the bytes of those that have at most `most`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stored<'a>(
+    session: &mut Session,
+    repository_id: &str,
+    digests: impl Iterator<Item = &'a Digest>,
+    most: i64,
+) -> Result<Vec<Stored>> {
+    query_all_each!(
+        session,
+        Stored,
+        "SELECT digest, media_type, size, subject, artifact_type, created_at, pushed_by,
+                CASE WHEN size <= $3 THEN payload END AS payload
+         FROM manifests WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2))",
+        "SELECT digest, media_type, size, subject, artifact_type, created_at, pushed_by,
+                CASE WHEN size <= $3 THEN payload END AS payload
+         FROM manifests WHERE repository_id = $1 AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        set_of(digests),
+        most,
+    )
+}
+
 /// Takes a manifest and every tag that points at it away, and puts what it referred to up for review. Returns whether it
 /// was there.
 ///

@@ -2,8 +2,9 @@
 
 use crate::db::Session;
 use crate::error::Result;
+use crate::manifests::{Stored, set_of};
 use crate::names::{Digest, RepoName};
-use crate::query_all;
+use crate::{query_all, query_all_each};
 
 /// What the referrers API says of one manifest.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -44,6 +45,36 @@ pub async fn list(
         subject.as_str(),
         after,
         artifact_type.unwrap_or(""),
+        limit,
+    )
+}
+
+/// At most `limit` manifests of the repository that are about one of the subjects, in byte order of subject and digest, with
+/// the bytes of those that have at most `most`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of<'a>(
+    session: &mut Session,
+    repository_id: &str,
+    subjects: impl Iterator<Item = &'a Digest>,
+    most: i64,
+    limit: i64,
+) -> Result<Vec<Stored>> {
+    query_all_each!(
+        session,
+        Stored,
+        "SELECT digest, media_type, size, subject, artifact_type, created_at, pushed_by,
+                CASE WHEN size <= $3 THEN payload END AS payload
+         FROM manifests WHERE repository_id = $1 AND subject IN (SELECT value FROM json_each($2))
+         ORDER BY subject, digest LIMIT $4",
+        "SELECT digest, media_type, size, subject, artifact_type, created_at, pushed_by,
+                CASE WHEN size <= $3 THEN payload END AS payload
+         FROM manifests WHERE repository_id = $1 AND subject IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))
+         ORDER BY subject, digest LIMIT $4",
+        repository_id,
+        set_of(subjects),
+        most,
         limit,
     )
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{Digest, RepoName, Tag};
 use crate::repositories::{Order, contains};
-use crate::{execute, query_all, query_one, query_opt};
+use crate::{execute, query_all, query_all_each, query_one, query_opt};
 
 /// A tag and what it points at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -218,4 +218,27 @@ pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_
 pub async fn count(session: &mut Session, repository_id: &str) -> Result<i64> {
     let (count,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM tags WHERE repository_id = $1", repository_id)?;
     Ok(count)
+}
+
+/// Those of the tags that are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn named<'a>(
+    session: &mut Session,
+    repository_id: &str,
+    tags: impl Iterator<Item = &'a Tag>,
+) -> Result<Vec<TagRow>> {
+    // Tags need no escaping.
+    let quoted: Vec<String> = tags.map(|tag| format!("\"{}\"", tag.as_str())).collect();
+    query_all_each!(
+        session,
+        TagRow,
+        "SELECT name, digest, updated_at FROM tags
+         WHERE repository_id = $1 AND name IN (SELECT value FROM json_each($2)) ORDER BY name",
+        "SELECT name, digest, updated_at FROM tags
+         WHERE repository_id = $1 AND name IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB))) ORDER BY name",
+        repository_id,
+        format!("[{}]", quoted.join(",")),
+    )
 }

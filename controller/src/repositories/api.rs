@@ -8,8 +8,7 @@ use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::Session;
-use storage::manifests;
-use storage::names::{Reference, RepoName, Tag};
+use storage::names::{RepoName, Tag};
 use storage::orgs::Org;
 use storage::projects::{self, Project};
 use storage::repositories::{self, Repository, RepositoryFilter};
@@ -79,18 +78,6 @@ pub(crate) struct TagsQuery {
     pub(crate) after: Option<String>,
 }
 
-/// Which manifest.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ManifestQuery {
-    /// Full name of the repository.
-    #[param(example = "acme/web/shop")]
-    pub(crate) repository: String,
-    /// A tag or a digest.
-    #[param(example = "v1")]
-    pub(crate) reference: String,
-}
-
 /// Which tag.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -110,22 +97,6 @@ pub(crate) struct RepositoryQuery {
     /// Full name of the repository.
     #[param(example = "acme/web/shop")]
     pub(crate) repository: String,
-}
-
-/// A manifest.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ManifestView {
-    /// Full name of its repository.
-    pub(crate) repository: String,
-    /// Its digest.
-    pub(crate) digest: String,
-    /// Its media type.
-    pub(crate) media_type: String,
-    /// Length in bytes.
-    pub(crate) size: i64,
-    /// Its content. The exact bytes are what the registry serves.
-    #[schema(value_type = Object)]
-    pub(crate) manifest: serde_json::Value,
 }
 
 /// Repositories that the caller may pull from
@@ -264,18 +235,22 @@ pub(crate) async fn list_tags(
 }
 
 /// What is asked of a repository.
-struct Wish<'a> {
-    permission: Permission,
+pub(crate) struct Wish<'a> {
+    pub(crate) permission: Permission,
     /// The tag that it is about, if it is about one.
-    tag: Option<&'a str>,
+    pub(crate) tag: Option<&'a str>,
 }
 
 impl Wish<'_> {
-    const PULL: Self = Self { permission: Permission::RegistryPull, tag: None };
+    /// Pulling from it.
+    pub(crate) const PULL: Self = Self { permission: Permission::RegistryPull, tag: None };
 }
 
 /// The repository of that name in an organization, pulling from it, and a permission on it.
-async fn repository(
+///
+/// # Errors
+/// 404 for what the caller may not see, 403 for what they may see and not do.
+pub(crate) async fn repository(
     actor: &Actor,
     state: &State,
     slug: &str,
@@ -294,31 +269,6 @@ async fn repository(
     actor.can_named(wish.permission, &of(wish.tag), &org, Some(&project.slug))?;
     let found = repositories::find(&mut session, &name).await?.ok_or(Error::NotFound("repository"))?;
     Ok((name, found))
-}
-
-/// A manifest of a repository
-///
-/// What a tag points at, or what has that digest.
-#[utoipa::path(get, path = "/orgs/{org}/manifest", tag = "repositories",
-    params(("org", description = "Slug of the organization"), ManifestQuery),
-    responses((status = 200, description = "The manifest", body = ManifestView)))]
-pub(crate) async fn get_manifest(
-    actor: Actor,
-    Shared(state): Shared<State>,
-    Path(slug): Path<String>,
-    Query(query): Query<ManifestQuery>,
-) -> Result<Json<ManifestView>> {
-    let (name, _) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
-    let reference: Reference = query.reference.parse().map_err(|error| Error::invalid("reference", &error))?;
-    let found = manifests::find(&mut state.db().read().await?, &name, &reference).await?;
-    let found = found.ok_or(Error::NotFound("manifest"))?;
-    Ok(Json(ManifestView {
-        repository: name.canonical().to_owned(),
-        digest: found.digest,
-        media_type: found.media_type,
-        size: found.size,
-        manifest: serde_json::from_slice(&found.payload).map_err(Error::internal)?,
-    }))
 }
 
 /// Delete a tag

@@ -1,0 +1,197 @@
+//! Reading what others wrote: the JSON of manifests and configs, whatever it holds.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+/// Longest text that is told of a name, a media type, a value.
+pub(crate) const MAX_TEXT: usize = 2_048;
+/// Longest name: of a label, a media type, a platform.
+pub(crate) const MAX_NAME: usize = 255;
+/// Most entries of a list of values: labels, variables, annotations.
+pub(crate) const MAX_ENTRIES: usize = 300;
+
+/// Text of theirs, so long at most, without characters that change how its surroundings are shown.
+pub(crate) fn clip(text: &str, most: usize) -> String {
+    let mut clipped = String::with_capacity(text.len().min(most) + 3);
+    for character in text.chars() {
+        if clipped.len() + character.len_utf8() > most {
+            clipped.push('…');
+            break;
+        }
+        clipped.push(if deceives(character) { '\u{fffd}' } else { character });
+    }
+    clipped
+}
+
+/// Control characters, and those that turn the direction of what follows.
+fn deceives(character: char) -> bool {
+    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (character.is_control() && character != '\n' && character != '\t')
+}
+
+/// Whether it is a JSON object.
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+/// A field that is text, and not empty.
+pub(crate) fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// A field that is an object.
+pub(crate) fn fields<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+    fields.get(name)?.as_object()
+}
+
+/// The elements of a field that is a list; none where it is not.
+pub(crate) fn items<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a [Value] {
+    fields.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The texts of a field that is a list of them.
+pub(crate) fn texts(fields: &Map<String, Value>, name: &str) -> Vec<String> {
+    items(fields, name).iter().filter_map(Value::as_str).take(MAX_ENTRIES).map(|text| clip(text, MAX_TEXT)).collect()
+}
+
+/// The entries of a field that is a map of texts, by name.
+pub(crate) fn pairs(of: &Map<String, Value>, name: &str) -> Vec<(String, String)> {
+    let entries = fields(of, name).into_iter().flatten();
+    let pairs = entries.filter_map(|(name, value)| Some((name, value.as_str()?)));
+    let mut pairs: Vec<_> =
+        pairs.take(MAX_ENTRIES).map(|(name, value)| (clip(name, MAX_NAME), clip(value, MAX_TEXT))).collect();
+    pairs.sort();
+    pairs
+}
+
+/// A manifest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Document(Map<String, Value>);
+
+/// What a descriptor says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Descriptor<'a>(&'a Map<String, Value>);
+
+impl Document {
+    /// Reads one; empty where it is not a JSON object.
+    pub(crate) fn read(payload: &[u8]) -> Self {
+        Self(object(payload).unwrap_or_default())
+    }
+
+    /// The descriptor of the config.
+    pub(crate) fn config(&self) -> Option<Descriptor<'_>> {
+        fields(&self.0, "config").map(Descriptor)
+    }
+
+    /// The layers (of the artifact manifest that a release candidate of image-spec 1.1 had: the blobs).
+    pub(crate) fn layers(&self) -> impl Iterator<Item = Descriptor<'_>> {
+        let named = if self.0.contains_key("layers") { "layers" } else { "blobs" };
+        items(&self.0, named).iter().filter_map(Value::as_object).map(Descriptor)
+    }
+
+    /// Whether it is an index.
+    pub(crate) fn is_index(&self) -> bool {
+        self.0.get("manifests").is_some_and(Value::is_array)
+    }
+
+    /// The entries of an index.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Descriptor<'_>> {
+        items(&self.0, "manifests").iter().filter_map(Value::as_object).map(Descriptor)
+    }
+
+    /// The artifact type that it says itself.
+    pub(crate) fn artifact_type(&self) -> Option<&str> {
+        text(&self.0, "artifactType")
+    }
+
+    /// An annotation.
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        text(fields(&self.0, "annotations")?, name)
+    }
+
+    /// Its annotations, by name.
+    pub(crate) fn annotations(&self) -> Vec<(String, String)> {
+        pairs(&self.0, "annotations")
+    }
+
+    /// Digests and sizes of the blobs that it is made of: its config and layers, each once.
+    pub(crate) fn blobs(&self) -> HashMap<&str, i64> {
+        self.config().into_iter().chain(self.layers()).filter_map(|d| Some((d.digest()?, d.size()))).collect()
+    }
+}
+
+impl<'a> Descriptor<'a> {
+    /// Media type of the content.
+    pub(crate) fn media_type(self) -> &'a str {
+        text(self.0, "mediaType").unwrap_or_default()
+    }
+
+    /// Digest of the content, as it is written there.
+    pub(crate) fn digest(self) -> Option<&'a str> {
+        text(self.0, "digest").filter(|digest| digest.len() <= MAX_NAME)
+    }
+
+    /// Length of the content; 0 where it is none.
+    pub(crate) fn size(self) -> i64 {
+        self.0.get("size").and_then(Value::as_i64).unwrap_or_default().max(0)
+    }
+
+    /// Artifact type of the content.
+    pub(crate) fn artifact_type(self) -> Option<&'a str> {
+        text(self.0, "artifactType")
+    }
+
+    /// An annotation.
+    pub(crate) fn annotation(self, name: &str) -> Option<&'a str> {
+        text(fields(self.0, "annotations")?, name)
+    }
+
+    /// What it runs on, as `linux/arm64/v8`; `None` where it says none, or `unknown/unknown` as attestations do.
+    pub(crate) fn platform(self) -> Option<String> {
+        platform(fields(self.0, "platform")?)
+    }
+}
+
+/// A platform, of fields as those of a descriptor or of an image's config.
+pub(crate) fn platform(of: &Map<String, Value>) -> Option<String> {
+    let (os, architecture) = (text(of, "os")?, text(of, "architecture")?);
+    if os == "unknown" && architecture == "unknown" {
+        return None;
+    }
+    let parts = [Some(os), Some(architecture), text(of, "variant")];
+    Some(clip(&parts.into_iter().flatten().collect::<Vec<_>>().join("/"), 100))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_clipped_between_characters_and_cannot_turn_what_surrounds_it() {
+        assert_eq!(clip("héllo", 2), "h…");
+        assert_eq!(clip("hello", 5), "hello");
+        assert_eq!(clip("a\u{202e}b\u{0}c\nd\u{1b}", 100), "a\u{fffd}b\u{fffd}c\nd\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_not_there() {
+        for odd in
+            ["", "null", "[]", "7", "\"x\"", "{", "{\"layers\":7,\"config\":[],\"annotations\":\"x\",\"manifests\":{}}"]
+        {
+            let document = Document::read(odd.as_bytes());
+            assert!(document.config().is_none() && !document.is_index(), "{odd}");
+            assert_eq!(document.layers().count() + document.annotations().len() + document.blobs().len(), 0, "{odd}");
+        }
+        let odd = br#"{"layers":[null,7,{"digest":5,"size":"9"},{"digest":"sha256:x","size":-4,"mediaType":null}],
+                      "annotations":{"a":1,"b":null,"c":"text"}}"#;
+        let document = Document::read(odd);
+        assert_eq!(document.layers().map(Descriptor::size).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(document.annotations(), [("c".to_owned(), "text".to_owned())]);
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(Document::read(deep.as_bytes()).layers().count(), 0);
+    }
+}
