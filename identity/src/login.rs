@@ -548,6 +548,18 @@ impl Identity {
         tx.commit().await
     }
 
+    /// Until when failed log-ins lock these names, in their order; `None` for those that they do not.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn locked_until(&self, names: &[&str]) -> storage::Result<Vec<Option<i64>>> {
+        let keys: Vec<String> = names.iter().map(|name| self.name_key(name).hex).collect();
+        let asked: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let locked = login_failures::locked(&mut self.db().read().await?, &asked, self.now()).await?;
+        let until = |key: &String| locked.iter().find(|(hash, _)| hash == key).map(|(_, until)| *until);
+        Ok(keys.iter().map(until).collect())
+    }
+
     /// Lifts the lock of a name for whoever runs the machine.
     pub(crate) async fn lift_lock(&self, name: &str) -> storage::Result<()> {
         let mut tx = self.db().begin().await?;

@@ -84,6 +84,21 @@ pub struct Held {
     pub org: String,
 }
 
+/// A role of a member, by themselves or through a group, as a list of members tells it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct MemberRole {
+    /// The member.
+    pub user_id: String,
+    /// The role: the token of a base role, or the name of a custom one.
+    pub role: String,
+    /// The slug of the project; `None` for the whole organization.
+    pub project: Option<String>,
+    /// The name of the group that holds it; `None` where the member does.
+    pub group_name: Option<String>,
+    /// How many there are of the member, those that were left out counted too.
+    pub total: i64,
+}
+
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -215,6 +230,64 @@ pub async fn list_of_member(
     .into_iter()
     .map(Row::held)
     .collect()
+}
+
+/// A list that a parameter holds as JSON, in the words of the engine.
+macro_rules! roles_of_members {
+    ($users:literal, $projects:literal) => {
+        concat!(
+            "SELECT h.user_id, COALESCE(c.name, h.role) AS role, p.slug AS project, g.name AS group_name, h.total
+             FROM (SELECT x.*, COUNT(*) OVER (PARTITION BY x.user_id) AS total,
+                          ROW_NUMBER() OVER (PARTITION BY x.user_id ORDER BY COALESCE(x.project_id, ''), x.id) AS place
+                   FROM (SELECT b.user_id, b.id, b.role, b.project_id, b.group_id FROM bindings b
+                         WHERE b.org_id = $1 AND b.user_id IN (",
+            $users,
+            ")
+                         UNION ALL
+                         SELECT m.user_id, b.id, b.role, b.project_id, b.group_id
+                         FROM group_members m JOIN bindings b ON b.group_id = m.group_id AND b.org_id = m.org_id
+                         WHERE m.org_id = $1 AND m.user_id IN (",
+            $users,
+            ")) x
+                   WHERE CAST($3 AS TEXT) IS NULL OR x.project_id IN (",
+            $projects,
+            ")) h
+             LEFT JOIN custom_roles c ON c.id = h.role AND c.org_id = $1
+             LEFT JOIN projects p ON p.id = h.project_id
+             LEFT JOIN groups g ON g.id = h.group_id
+             WHERE h.place <= $4 ORDER BY h.user_id, h.place"
+        )
+    };
+}
+
+/// At most `most` roles of each of these members of an organization, those on the whole of it first; only those on some
+/// projects where `within` names them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list_of_members(
+    session: &mut Session,
+    org_id: &str,
+    user_ids: &[&str],
+    within: Option<&[String]>,
+    most: i64,
+) -> Result<Vec<MemberRole>> {
+    let damaged = |e: serde_json::Error| Error::Damaged(e.to_string());
+    let users = serde_json::to_string(user_ids).map_err(damaged)?;
+    let within = within.map(serde_json::to_string).transpose().map_err(damaged)?;
+    crate::query_all_each!(
+        session,
+        MemberRole,
+        roles_of_members!("SELECT value FROM json_each($2)", "SELECT value FROM json_each($3)"),
+        roles_of_members!(
+            "SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON))",
+            "SELECT json_array_elements_text(CAST(CAST($3 AS TEXT) AS JSON))"
+        ),
+        org_id,
+        users.as_str(),
+        within.as_deref(),
+        most,
+    )
 }
 
 /// Creates a binding.
@@ -370,6 +443,18 @@ mod tests {
             (BindingFilter { within: Some(&[]), ..BindingFilter::default() }, 0),
         ] {
             assert_eq!(list(&mut tx, &org.id, &filter, "", 9).await.unwrap().len(), found, "{filter:?}");
+        }
+        let told = list_of_members(&mut tx, &org.id, &[&user.id, "nobody"], None, 9).await.unwrap();
+        let texts: Vec<_> = told.iter().map(|r| (r.role.as_str(), r.project.as_deref(), r.total)).collect();
+        assert_eq!(texts, [("ADMIN", None, 2), ("NAMESPACE_ADMIN", Some("acme"), 2)]);
+        for (org, within, most, found) in [
+            (org.id.as_str(), None, 1, 1),
+            (org.id.as_str(), Some(&within[..1]), 9, 1),
+            (org.id.as_str(), Some(&[][..]), 9, 0),
+            ("other", None, 9, 0),
+        ] {
+            let told = list_of_members(&mut tx, org, &[&user.id], within, most).await.unwrap();
+            assert_eq!(told.len(), found, "{within:?}, {most}");
         }
         let shut = "UPDATE orgs SET status = $1 WHERE id = $2";
         execute!(tx, shut, "suspended", org.id.as_str()).unwrap();

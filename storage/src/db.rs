@@ -266,6 +266,19 @@ impl DerefMut for Tx {
     }
 }
 
+/// What `LIKE` finds a text by, anywhere and in lower case.
+pub(crate) fn like(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars().flat_map(char::to_lowercase) {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// Runs a query on either engine and returns `Result<Option<Row>>`: `query_opt!(session, RowType, "SELECT …", arg, …)`.
 #[macro_export]
 macro_rules! query_opt {

@@ -67,6 +67,17 @@ pub struct GroupMember {
     pub created_at: i64,
 }
 
+/// What a group is made of, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct GroupCounts {
+    /// The group.
+    pub id: String,
+    /// How many were put into it.
+    pub members: i64,
+    /// How many roles it was given.
+    pub roles: i64,
+}
+
 /// Finds a group of an organization by its id.
 ///
 /// # Errors
@@ -91,8 +102,8 @@ pub async fn find_builtin(session: &mut Session, org_id: &str, builtin: &str) ->
     query_opt!(session, Group, "SELECT * FROM groups WHERE org_id = $1 AND builtin = $2", org_id, builtin)
 }
 
-/// At most `limit` groups of an organization after the name `after`, in byte order of the name; of one member alone where
-/// that is asked for.
+/// At most `limit` groups of an organization after the name `after`, in byte order of the name; of one member alone, or with
+/// a text in name or description, where that is asked for.
 ///
 /// # Errors
 /// Those of the database.
@@ -100,6 +111,7 @@ pub async fn list(
     session: &mut Session,
     org_id: &str,
     member: Option<&str>,
+    search: Option<&str>,
     after: &str,
     limit: i64,
 ) -> Result<Vec<Group>> {
@@ -112,11 +124,34 @@ pub async fn list(
               OR (builtin = 'local-users' AND EXISTS
                   (SELECT 1 FROM memberships m JOIN users u ON u.id = m.user_id
                    WHERE m.org_id = $1 AND m.user_id = $3 AND u.kind = 'local')))
-         ORDER BY name LIMIT $4",
+         AND (CAST($4 AS TEXT) IS NULL OR LOWER(name) LIKE $4 ESCAPE '!' OR LOWER(description) LIKE $4 ESCAPE '!')
+         ORDER BY name LIMIT $5",
         org_id,
         after,
         member,
+        search.map(crate::db::like),
         limit,
+    )
+}
+
+/// How many members and roles these groups of an organization have.
+///
+/// # Errors
+/// Those of the database.
+pub async fn counts(session: &mut Session, org_id: &str, ids: &[&str]) -> Result<Vec<GroupCounts>> {
+    let ids = serde_json::to_string(ids).map_err(|e| Error::Damaged(e.to_string()))?;
+    crate::query_all_each!(
+        session,
+        GroupCounts,
+        "SELECT g.id, (SELECT COUNT(*) FROM group_members x WHERE x.group_id = g.id) AS members,
+                (SELECT COUNT(*) FROM bindings b WHERE b.group_id = g.id AND b.org_id = g.org_id) AS roles
+         FROM groups g WHERE g.org_id = $1 AND g.id IN (SELECT value FROM json_each($2))",
+        "SELECT g.id, (SELECT COUNT(*) FROM group_members x WHERE x.group_id = g.id) AS members,
+                (SELECT COUNT(*) FROM bindings b WHERE b.group_id = g.id AND b.org_id = g.org_id) AS roles
+         FROM groups g
+         WHERE g.org_id = $1 AND g.id IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)))",
+        org_id,
+        ids.as_str(),
     )
 }
 
@@ -278,20 +313,32 @@ pub async fn remove_member(tx: &mut Tx, group: &Group, user_id: &str) -> Result<
     Ok(execute!(tx, sql, group.id.as_str(), user_id)? > 0)
 }
 
-/// At most `limit` members of a group after the name `after`, in byte order of the name.
+/// At most `limit` members of a group after the name `after`, in byte order of the name; with a text in their name or first
+/// and last name where that is asked for.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn members(session: &mut Session, group: &Group, after: &str, limit: i64) -> Result<Vec<GroupMember>> {
+pub async fn members(
+    session: &mut Session,
+    group: &Group,
+    search: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<GroupMember>> {
+    let search = search.map(crate::db::like);
     if group.builtin.as_deref() == Some(LOCAL_USERS) {
         return query_all!(
             session,
             GroupMember,
             "SELECT m.user_id, u.name, u.kind, m.active, m.created_at
              FROM memberships m JOIN users u ON u.id = m.user_id
-             WHERE m.org_id = $1 AND u.kind = 'local' AND u.name > $2 ORDER BY u.name LIMIT $3",
+             WHERE m.org_id = $1 AND u.kind = 'local' AND u.name > $2
+             AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
+                  OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
+             ORDER BY u.name LIMIT $4",
             group.org_id.as_str(),
             after,
+            search.as_deref(),
             limit,
         );
     }
@@ -301,9 +348,13 @@ pub async fn members(session: &mut Session, group: &Group, after: &str, limit: i
         "SELECT x.user_id, u.name, u.kind, m.active, x.created_at
          FROM group_members x JOIN users u ON u.id = x.user_id
          JOIN memberships m ON m.org_id = x.org_id AND m.user_id = x.user_id
-         WHERE x.group_id = $1 AND u.name > $2 ORDER BY u.name LIMIT $3",
+         WHERE x.group_id = $1 AND u.name > $2
+         AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
+              OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
+         ORDER BY u.name LIMIT $4",
         group.id.as_str(),
         after,
+        search.as_deref(),
         limit,
     )
 }
@@ -335,21 +386,34 @@ mod tests {
         let dev = create(&mut tx, &new, 3).await.unwrap();
         assert!(create(&mut tx, &new, 3).await.unwrap_err().is_conflict());
         let names = |groups: Vec<Group>| groups.into_iter().map(|group| group.name).collect::<Vec<_>>();
-        let all = list(&mut tx, &org.id, None, "", 9).await.unwrap();
+        let all = list(&mut tx, &org.id, None, None, "", 9).await.unwrap();
         assert_eq!(names(all), ["All Local Users", "Organization Admins", "dev"]);
-        assert_eq!(names(list(&mut tx, &org.id, None, "Organization Admins", 9).await.unwrap()), ["dev"]);
+        assert_eq!(names(list(&mut tx, &org.id, None, None, "Organization Admins", 9).await.unwrap()), ["dev"]);
         assert_eq!(count(&mut tx, &org.id).await.unwrap(), 3);
 
         add_member(&mut tx, &dev, &ids[0], 4).await.unwrap();
         add_member(&mut tx, &dev, &ids[1], 4).await.unwrap();
         assert!(add_member(&mut tx, &dev, &ids[0], 4).await.unwrap_err().is_conflict());
-        assert_eq!(names(list(&mut tx, &org.id, Some(&ids[0]), "", 9).await.unwrap()), ["All Local Users", "dev"]);
-        assert_eq!(names(list(&mut tx, &org.id, Some(&ids[1]), "", 9).await.unwrap()), ["dev"]);
-        let people = members(&mut tx, &dev, "", 9).await.unwrap();
+        assert_eq!(
+            names(list(&mut tx, &org.id, Some(&ids[0]), None, "", 9).await.unwrap()),
+            ["All Local Users", "dev"]
+        );
+        assert_eq!(names(list(&mut tx, &org.id, Some(&ids[1]), None, "", 9).await.unwrap()), ["dev"]);
+        let people = members(&mut tx, &dev, None, "", 9).await.unwrap();
         assert_eq!(people.iter().map(|m| m.kind.as_str()).collect::<Vec<_>>(), ["local", "machine"]);
-        assert_eq!(members(&mut tx, &dev, "bob@a.example", 9).await.unwrap().len(), 1);
+        assert_eq!(members(&mut tx, &dev, None, "bob@a.example", 9).await.unwrap().len(), 1);
         let local = find_builtin(&mut tx, &org.id, LOCAL_USERS).await.unwrap().unwrap();
-        assert_eq!(members(&mut tx, &local, "", 9).await.unwrap()[0].name, "bob@a.example");
+        assert_eq!(members(&mut tx, &local, None, "", 9).await.unwrap()[0].name, "bob@a.example");
+        assert_eq!(
+            names(list(&mut tx, &org.id, None, Some("ADMINISTERS"), "", 9).await.unwrap()),
+            ["Organization Admins"]
+        );
+        assert_eq!(members(&mut tx, &dev, Some("BOB@"), "", 9).await.unwrap().len(), 1);
+        assert_eq!(members(&mut tx, &local, Some("b_b"), "", 9).await.unwrap(), []);
+        let counted = counts(&mut tx, &org.id, &[&dev.id, &admins.id]).await.unwrap();
+        let of = |id: &str| counted.iter().find(|c| c.id == id).map(|c| (c.members, c.roles)).unwrap();
+        assert_eq!((of(&dev.id), of(&admins.id)), ((2, 0), (0, 1)));
+        assert_eq!(counts(&mut tx, "other", &[&dev.id]).await.unwrap(), []);
         bump_members(&mut tx, &dev.id).await.unwrap();
         assert_eq!(users::find(&mut tx, &ids[1]).await.unwrap().unwrap().grants_epoch, 2);
 

@@ -1,8 +1,8 @@
 //! Failed password log-ins, by a hash of the name that was typed, whether or not somebody goes by it.
 
 use crate::db::{Session, Tx};
-use crate::error::Result;
-use crate::{execute, query_one, query_opt};
+use crate::error::{Error, Result};
+use crate::{execute, query_all_each, query_one, query_opt};
 
 /// How often a name failed in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -34,6 +34,24 @@ pub async fn find(session: &mut Session, name_hash: &str) -> Result<Option<Login
         LoginFailures,
         "SELECT failures, first_at, locked_until FROM login_failures WHERE name_hash = $1",
         name_hash,
+    )
+}
+
+/// Which of these names are locked, and until when.
+///
+/// # Errors
+/// Those of the database.
+pub async fn locked(session: &mut Session, name_hashes: &[&str], now: i64) -> Result<Vec<(String, i64)>> {
+    let hashes = serde_json::to_string(name_hashes).map_err(|e| Error::Damaged(e.to_string()))?;
+    query_all_each!(
+        session,
+        (String, i64),
+        "SELECT name_hash, locked_until FROM login_failures
+         WHERE locked_until > $2 AND name_hash IN (SELECT value FROM json_each($1))",
+        "SELECT name_hash, locked_until FROM login_failures
+         WHERE locked_until > $2 AND name_hash IN (SELECT json_array_elements_text(CAST(CAST($1 AS TEXT) AS JSON)))",
+        hashes.as_str(),
+        now,
     )
 }
 
@@ -100,6 +118,9 @@ mod tests {
         let locked = record(&mut tx, "h", RULE, 1102).await.unwrap();
         assert_eq!((locked.failures, locked.locked_until), (3, 1202));
         assert_eq!(find(&mut tx, "h").await.unwrap(), Some(locked));
+        let locked_at = async |tx: &mut Tx, now| locked(tx, &["h", "i"], now).await.unwrap();
+        assert_eq!(locked_at(&mut tx, 1201).await, [("h".to_owned(), 1202)]);
+        assert_eq!(locked_at(&mut tx, 1202).await, []);
         assert_eq!(purge(&mut tx, RULE, 1201).await.unwrap(), 0);
         clear(&mut tx, "h").await.unwrap();
         assert_eq!(find(&mut tx, "h").await.unwrap(), None);

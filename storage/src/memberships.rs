@@ -1,6 +1,6 @@
 //! Memberships: which users belong to which organization, and whether they are active there.
 
-use crate::db::{Session, Tx};
+use crate::db::{Session, Tx, like};
 use crate::error::{Error, Result};
 use crate::users::row_name;
 use crate::{execute, query_all, query_one, query_opt};
@@ -144,7 +144,7 @@ pub async fn list(
         ),
         org_id,
         after.as_str(),
-        filter.search.map(pattern),
+        filter.search.map(like),
         filter.kind,
         filter.status,
         filter.group,
@@ -152,19 +152,6 @@ pub async fn list(
         filter.role,
         limit,
     )
-}
-
-/// What `LIKE` finds a text by, anywhere and in lower case.
-fn pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in text.chars().flat_map(char::to_lowercase) {
-        if matches!(c, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
 }
 
 /// Ids of the living organizations in which the user is active.

@@ -5,6 +5,7 @@ use axum::routing::{get, post};
 
 use super::{assets, form, front};
 use crate::State;
+use crate::users::console as users;
 use crate::{groups, platform};
 
 /// The console's routes.
@@ -15,7 +16,20 @@ pub(crate) fn router() -> Router<State> {
         .route("/organization", get(front::choose).post(front::switch))
         // Home
         // Registry
-        // System
+        // System: people
+        .route("/orgs/{org}/users", get(users::list::list).post(users::invite::invite))
+        .route("/orgs/{org}/users/new", get(users::invite::new))
+        .route("/orgs/{org}/users/{name}", get(users::profile::show).post(users::profile::save))
+        .route("/orgs/{org}/users/{name}/access", get(users::access::show))
+        .route("/orgs/{org}/users/{name}/groups", post(users::access::join))
+        .route("/orgs/{org}/users/{name}/groups/leave", post(users::access::leave))
+        .route("/orgs/{org}/users/{name}/roles", post(users::access::give_role))
+        .route("/orgs/{org}/users/{name}/roles/take", post(users::access::take_role))
+        .route("/orgs/{org}/users/{name}/rights", get(users::rights::show))
+        .route("/orgs/{org}/users/{name}/keys", get(users::keys::show).post(users::keys::make))
+        .route("/orgs/{org}/users/{name}/keys/{id}/revoke", get(users::keys::ask).post(users::keys::revoke))
+        .route("/orgs/{org}/users/{name}/sessions", get(users::sessions::show))
+        .route("/orgs/{org}/users/{name}/{deed}", get(users::profile::ask).post(users::profile::act))
         .route("/orgs/{org}/groups", get(groups::console::list).post(groups::console::create))
         .route("/orgs/{org}/groups/new", get(groups::console::new))
         // My account

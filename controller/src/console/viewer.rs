@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 const MOST_ORGS: i64 = 100;
 
 /// The holder of a browser's session who may do more than repair their own access.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Viewer {
     /// Them, as the API's handlers know callers.
     pub(crate) actor: Actor,

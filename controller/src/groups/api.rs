@@ -5,9 +5,9 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
-use storage::groups::{self, Group, GroupMember, NewGroup, UpdateGroup};
+use storage::groups::{self, Group, GroupCounts, GroupMember, NewGroup, UpdateGroup};
 use storage::orgs::Org;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
 use crate::actor::{Actor, in_org};
@@ -27,21 +27,58 @@ pub(crate) struct GroupView {
     pub(crate) description: String,
     /// Whether it is part of the organization, and so cannot be changed or deleted.
     pub(crate) builtin: bool,
+    /// How many are in it; null for "All Local Users", where every local user is.
+    pub(crate) members: Option<i64>,
+    /// How many roles it was given.
+    pub(crate) roles: i64,
     /// When it was made.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
 }
 
-impl From<Group> for GroupView {
-    fn from(group: Group) -> Self {
+impl GroupView {
+    fn of(group: Group, counts: Option<&GroupCounts>) -> Self {
+        let everybody = group.builtin.as_deref() == Some(groups::LOCAL_USERS);
         Self {
             name: group.name,
             description: group.description,
             builtin: group.builtin.is_some(),
+            members: (!everybody).then(|| counts.map_or(0, |counts| counts.members)),
+            roles: counts.map_or(0, |counts| counts.roles),
             created_at: group.created_at,
         }
     }
+}
+
+/// Which groups. All that is given has to hold.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GroupQuery {
+    /// Text that is part of name or description, in any case.
+    pub(crate) search: Option<String>,
+    /// Only those that this user is in; takes `user.read`.
+    pub(crate) user: Option<String>,
+}
+
+/// Which members.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GroupMemberQuery {
+    /// Text that is part of the name, or of first and last name, in any case.
+    pub(crate) search: Option<String>,
+}
+
+/// Longest text that is searched for, in characters.
+const MAX_SEARCH: usize = 254;
+
+/// A text to be searched for.
+fn search_text(text: Option<&String>) -> Result<Option<&str>> {
+    let text = text.map(|text| text.trim()).filter(|text| !text.is_empty());
+    if text.is_some_and(|text| text.chars().count() > MAX_SEARCH || text.contains('\0')) {
+        return Err(Error::invalid("search", &format!("use at most {MAX_SEARCH} characters")));
+    }
+    Ok(text)
 }
 
 /// A group to be.
@@ -118,18 +155,38 @@ pub(crate) async fn group_of(actor: &Actor, state: &State, org: &Org, name: &str
 ///
 /// By name.
 #[utoipa::path(get, path = "/orgs/{org}/groups", tag = "groups",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), GroupQuery, PageQuery),
     responses((status = 200, description = "A page of groups", body = Page<GroupView>)))]
 pub(crate) async fn list_groups(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
+    Query(which): Query<GroupQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<GroupView>>> {
     let org = actor.can_in_org(Permission::GroupRead, &state, &org).await?;
-    let bounds = query.bounds()?;
-    let rows = groups::list(&mut state.db().read().await?, &org.id, None, &bounds.after, bounds.fetch()).await?;
-    Ok(Json(bounds.page(rows, |group| &group.name, Into::into)))
+    let (search, bounds) = (search_text(which.search.as_ref())?, query.bounds()?);
+    let user_id = match &which.user {
+        Some(name) => Some(user_of(&actor, &state, &org, name).await?.user_id),
+        None => None,
+    };
+    let mut session = state.db().read().await?;
+    let of = user_id.as_deref();
+    let rows = groups::list(&mut session, &org.id, of, search, &bounds.after, bounds.fetch()).await?;
+    let page = bounds.page(rows, |group| &group.name, |group| group);
+    let ids: Vec<&str> = page.items.iter().map(|group| group.id.as_str()).collect();
+    let counts = groups::counts(&mut session, &org.id, &ids).await?;
+    let view = |group: Group| {
+        let counts = counts.iter().find(|counts| counts.id == group.id);
+        GroupView::of(group, counts)
+    };
+    Ok(Json(Page { items: page.items.into_iter().map(view).collect(), next: page.next }))
+}
+
+/// A group as it is shown.
+async fn versioned(state: &State, group: Group) -> Result<Versioned<GroupView>> {
+    let counts = groups::counts(&mut state.db().read().await?, &group.org_id, &[&group.id]).await?;
+    Ok(Versioned(Tag::new(&group.id, group.version), GroupView::of(group, counts.first())))
 }
 
 /// Make a group
@@ -146,7 +203,8 @@ pub(crate) async fn create_group(
     let new = NewGroup { org_id: &org.id, name: &new.name, description: &new.description };
     let group = state.identity().create_group(&actor.caller, &new).await?;
     let at = format!("/orgs/{}/groups/{}", org.slug, segment(&group.name));
-    Ok(Created { at, tag: Some(Tag::new(&group.id, group.version)), body: group.into() })
+    let tag = Some(Tag::new(&group.id, group.version));
+    Ok(Created { at, tag, body: GroupView::of(group, None) })
 }
 
 /// A group
@@ -160,7 +218,7 @@ pub(crate) async fn get_group(
 ) -> Result<Versioned<GroupView>> {
     let org = actor.can_in_org(Permission::GroupRead, &state, &org).await?;
     let group = group_of(&actor, &state, &org, &group).await?;
-    Ok(Versioned(Tag::new(&group.id, group.version), group.into()))
+    versioned(&state, group).await
 }
 
 /// Change a group
@@ -181,7 +239,7 @@ pub(crate) async fn update_group(
     let expected = if_match.expected(&group.id);
     let change = UpdateGroup { name: change.name.as_deref(), description: change.description.as_deref(), expected };
     let group = state.identity().update_group(&actor.caller, &org.id, &group.id, &change).await?;
-    Ok(Versioned(Tag::new(&group.id, group.version), group.into()))
+    versioned(&state, group).await
 }
 
 /// Delete a group
@@ -206,23 +264,25 @@ pub(crate) async fn delete_group(
 ///
 /// By name. In "All Local Users" is every local user, whoever put them there or not.
 #[utoipa::path(get, path = "/orgs/{org}/groups/{group}/members", tag = "groups",
-    params(("org", description = "Slug of the organization"), ("group", description = "Name of the group"), PageQuery),
+    params(("org", description = "Slug of the organization"), ("group", description = "Name of the group"),
+           GroupMemberQuery, PageQuery),
     responses((status = 200, description = "A page of members", body = Page<GroupMemberView>)))]
 pub(crate) async fn list_group_members(
     actor: Actor,
     Shared(state): Shared<State>,
     Path((org, group)): Path<(String, String)>,
+    Query(which): Query<GroupMemberQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<GroupMemberView>>> {
     let org = actor.can_in_org(Permission::GroupRead, &state, &org).await?;
     let group = group_of(&actor, &state, &org, &group).await?;
-    let bounds = query.bounds()?;
+    let (search, bounds) = (search_text(which.search.as_ref())?, query.bounds()?);
     // A machine's row has a longer name than people see.
     let after = match bounds.after.as_str() {
         machine if !machine.is_empty() && !machine.contains('@') => format!("{machine}:{}", org.id),
         other => other.to_owned(),
     };
-    let rows = groups::members(&mut state.db().read().await?, &group, &after, bounds.fetch()).await?;
+    let rows = groups::members(&mut state.db().read().await?, &group, search, &after, bounds.fetch()).await?;
     Ok(Json(bounds.page(rows, |row| shown(&row.name), Into::into)))
 }
 

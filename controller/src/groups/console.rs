@@ -52,7 +52,9 @@ pub(crate) async fn list(
 ) -> Result<Response> {
     let here = format!("/orgs/{}/groups", segment(&org));
     let first = if query.after.is_some() { here.clone() } else { String::new() };
-    let Json(page) = api::list_groups(viewer.actor(), Shared(state), Path(org), Query(query)).await?;
+    let Json(page) =
+        api::list_groups(viewer.actor(), Shared(state), Path(org), Query(api::GroupQuery::default()), Query(query))
+            .await?;
     let next = page.next.map(|after| format!("{here}?after={}", segment(&after)));
     let frame = viewer.frame(Section::Groups);
     let may_write = viewer.may(Permission::GroupWrite);

@@ -1,5 +1,7 @@
 //! `/orgs/{org}/users`
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
@@ -9,6 +11,7 @@ use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
 use storage::memberships::{self, Member, MemberFilter, UpdateMember};
 use storage::orgs::Org;
+use storage::{Session, bindings};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
@@ -50,10 +53,33 @@ pub(crate) struct UserView {
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) invited_at: Option<i64>,
+    /// Until when failed log-ins keep their password from letting them in; null where they do not.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) locked_until: Option<i64>,
     /// Since when they are a member.
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
+    /// The first of the roles that they hold, by themselves or through a group, those on the whole organization before those
+    /// on projects; at most 10. Only with `include=roles`, and only where the caller may see who holds which role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) roles: Option<Vec<UserRole>>,
+    /// How many roles that would be in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) roles_total: Option<i64>,
+}
+
+/// A role that a user holds.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct UserRole {
+    /// The role: a base role's token, or a custom role's name.
+    #[schema(example = "PROJECT_ADMIN")]
+    pub(crate) role: String,
+    /// Slug of the project; null for the whole organization.
+    pub(crate) project: Option<String>,
+    /// Name of the group that it was given to; null where it was given to the user.
+    pub(crate) group: Option<String>,
 }
 
 impl From<Member> for UserView {
@@ -77,7 +103,10 @@ impl From<Member> for UserView {
             last_access_at: member.last_access_at,
             last_access_door: member.last_access_door,
             invited_at: member.invited_at,
+            locked_until: None,
             created_at: member.created_at,
+            roles: None,
+            roles_total: None,
         }
     }
 }
@@ -146,6 +175,16 @@ pub(crate) struct UserQuery {
     /// Only those who hold this role, themselves or by a group.
     #[param(example = "PROJECT_ADMIN")]
     pub(crate) role: Option<String>,
+    /// What to tell of each besides.
+    pub(crate) include: Option<Include>,
+}
+
+/// What a list of users tells of each besides.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Include {
+    /// The first of their roles. Whoever may see those of some projects alone is told those.
+    Roles,
 }
 
 impl UserQuery {
@@ -229,7 +268,66 @@ pub(crate) async fn list_users(
     let (filter, bounds) = (which.filter()?, query.bounds()?);
     let mut session = state.db().read().await?;
     let rows = memberships::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
-    Ok(Json(bounds.page(rows, |member| &member.name, UserView::from)))
+    let page = bounds.page(rows, |member| &member.name, |member| member);
+    let told = match which.include {
+        Some(Include::Roles) => roles_of(&actor, &mut session, &org, &page.items).await?,
+        None => None,
+    };
+    drop(session);
+    let mut items = views(&state, page.items).await?;
+    for (view, (roles, total)) in items.iter_mut().zip(told.into_iter().flatten()) {
+        (view.roles, view.roles_total) = (Some(roles), Some(total));
+    }
+    Ok(Json(Page { items, next: page.next }))
+}
+
+/// Most roles that a list tells of a user.
+const MOST_ROLES: i64 = 10;
+
+/// The first roles of each of these members as far as the caller may see them, and how many there are; nothing where they may
+/// not.
+async fn roles_of(
+    actor: &Actor,
+    session: &mut Session,
+    org: &Org,
+    members: &[Member],
+) -> Result<Option<Vec<(Vec<UserRole>, i64)>>> {
+    let within = match actor.may(Permission::MemberRead, &in_org(org)) {
+        true => None,
+        false => Some(actor.principal().reach(Permission::MemberRead).projects),
+    };
+    if within.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    let ids: Vec<&str> = members.iter().map(|member| member.user_id.as_str()).collect();
+    let rows = bindings::list_of_members(session, &org.id, &ids, within.as_deref(), MOST_ROLES).await?;
+    let mut by_user: HashMap<String, (Vec<UserRole>, i64)> = HashMap::new();
+    for row in rows {
+        let (roles, total) = by_user.entry(row.user_id).or_default();
+        roles.push(UserRole { role: row.role, project: row.project, group: row.group_name });
+        *total = row.total;
+    }
+    Ok(Some(members.iter().map(|member| by_user.remove(&member.user_id).unwrap_or_default()).collect()))
+}
+
+/// Members as they are shown, with who is locked out.
+async fn views(state: &State, members: Vec<Member>) -> Result<Vec<UserView>> {
+    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    let locked = state.identity().locked_until(&names).await?;
+    let mut views: Vec<UserView> = members.into_iter().map(UserView::from).collect();
+    for (view, locked_until) in views.iter_mut().zip(locked) {
+        // As with the second factor: of whoever has not been here it would tell that they are somebody elsewhere.
+        let shown = view.mfa.is_some() && matches!(view.kind, Kind::Local);
+        view.locked_until = locked_until.filter(|_| shown);
+    }
+    Ok(views)
+}
+
+/// A member as they are shown.
+async fn shown(state: &State, org: &Org, member: Member) -> Result<Versioned<UserView>> {
+    let tag = tag(org, &member);
+    let view = views(state, vec![member]).await?.pop().ok_or(Error::NotFound("user"))?;
+    Ok(Versioned(tag, view))
 }
 
 /// Invite a user to an organization
@@ -291,7 +389,7 @@ pub(crate) async fn get_user(
 ) -> Result<Versioned<UserView>> {
     let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
     let member = member(&state, &org, &name).await?;
-    Ok(Versioned(tag(&org, &member), member.into()))
+    shown(&state, &org, member).await
 }
 
 /// Change what an organization knows of a user
@@ -314,7 +412,7 @@ pub(crate) async fn update_user(
     };
     let expected = if_match.expected(&identity_of(&org, &member));
     let member = state.identity().update_member(&actor.caller, &org.id, &member.user_id, &change, expected).await?;
-    Ok(Versioned(tag(&org, &member), member.into()))
+    shown(&state, &org, member).await
 }
 
 /// Delete a user from an organization
