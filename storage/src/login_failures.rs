@@ -118,7 +118,7 @@ mod tests {
         let locked = record(&mut tx, "h", RULE, 1102).await.unwrap();
         assert_eq!((locked.failures, locked.locked_until), (3, 1202));
         assert_eq!(find(&mut tx, "h").await.unwrap(), Some(locked));
-        let locked_at = async |tx: &mut Tx, now| locked(tx, &["h", "i"], now).await.unwrap();
+        let locked_at = async |tx: &mut Tx, now| super::locked(tx, &["h", "i"], now).await.unwrap();
         assert_eq!(locked_at(&mut tx, 1201).await, [("h".to_owned(), 1202)]);
         assert_eq!(locked_at(&mut tx, 1202).await, []);
         assert_eq!(purge(&mut tx, RULE, 1201).await.unwrap(), 0);

@@ -32,6 +32,22 @@ pub(crate) fn router() -> Router<State> {
         .route("/orgs/{org}/users/{name}/{deed}", get(users::profile::ask).post(users::profile::act))
         .route("/orgs/{org}/groups", get(groups::console::list).post(groups::console::create))
         .route("/orgs/{org}/groups/new", get(groups::console::new))
+        .route("/orgs/{org}/groups/{group}", get(groups::console::page::members))
+        .route("/orgs/{org}/groups/{group}/members", post(groups::console::page::add))
+        .route("/orgs/{org}/groups/{group}/members/remove", post(groups::console::page::remove))
+        .route(
+            "/orgs/{org}/groups/{group}/roles",
+            get(groups::console::page::roles).post(groups::console::page::give_role),
+        )
+        .route("/orgs/{org}/groups/{group}/roles/take", post(groups::console::page::take_role))
+        .route(
+            "/orgs/{org}/groups/{group}/edit",
+            get(groups::console::page::edit).post(groups::console::page::save),
+        )
+        .route(
+            "/orgs/{org}/groups/{group}/delete",
+            get(groups::console::page::ask).post(groups::console::page::delete),
+        )
         // My account
         // Audit
         // Platform

@@ -1,5 +1,7 @@
 //! Groups, as pages.
 
+pub(crate) mod page;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::State as Shared;
@@ -7,13 +9,12 @@ use axum::response::Response;
 use identity::rbac::Permission;
 use serde::Deserialize;
 
-use super::api::{self, GroupToCreate, GroupView};
+use super::api::{self, GroupQuery, GroupToCreate, GroupView};
 use crate::State;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice};
 use crate::error::Result;
-use crate::etag::segment;
 use crate::extract::{self, Path, Query};
-use crate::page::PageQuery;
+use crate::users::console::{given, rows, segment, url};
 
 /// `/orgs/{org}/groups`
 #[derive(Template)]
@@ -21,6 +22,7 @@ use crate::page::PageQuery;
 struct ListPage {
     frame: Frame,
     groups: Vec<GroupView>,
+    search: String,
     may_write: bool,
     first: String,
     next: Option<String>,
@@ -33,6 +35,14 @@ struct NewPage {
     frame: Frame,
     given: NewForm,
     problem: Option<FormProblem>,
+}
+
+/// Which groups.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Which {
+    search: String,
+    after: String,
 }
 
 /// The fields of a group to be.
@@ -48,17 +58,18 @@ pub(crate) async fn list(
     viewer: Viewer,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(asked): Query<Which>,
 ) -> Result<Response> {
     let here = format!("/orgs/{}/groups", segment(&org));
-    let first = if query.after.is_some() { here.clone() } else { String::new() };
-    let Json(page) =
-        api::list_groups(viewer.actor(), Shared(state), Path(org), Query(api::GroupQuery::default()), Query(query))
-            .await?;
-    let next = page.next.map(|after| format!("{here}?after={}", segment(&after)));
+    let at = |after: &str| url(&here, &[("search", &asked.search), ("after", after)]);
+    let which = Query(GroupQuery { search: given(&asked.search), user: None });
+    let query = Query(rows(given(&asked.after)));
+    let Json(page) = api::list_groups(viewer.actor(), Shared(state), Path(org), which, query).await?;
+    let first = if asked.after.is_empty() { String::new() } else { at("") };
+    let next = page.next.map(|after| at(&after));
     let frame = viewer.frame(Section::Groups);
     let may_write = viewer.may(Permission::GroupWrite);
-    console::page(&ListPage { frame, groups: page.items, may_write, first, next })
+    console::page(&ListPage { frame, groups: page.items, search: asked.search, may_write, first, next })
 }
 
 /// The form of a new one.
@@ -78,7 +89,7 @@ pub(crate) async fn create(
     let made = api::create_group(viewer.actor(), Shared(state.clone()), Path(org.clone()), extract::Json(new)).await;
     match made {
         Ok(made) => {
-            let to = format!("/orgs/{}/groups", segment(&org));
+            let to = format!("/orgs/{}/groups/{}", segment(&org), segment(&made.body.name));
             Ok(notice::done(&state, &to, &format!("Created the group {}.", made.body.name)))
         }
         Err(error) => {
@@ -90,36 +101,4 @@ pub(crate) async fn create(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use crate::testing::{ADMIN, Caller, Controller};
-
-    #[tokio::test]
-    async fn a_group_is_made_in_the_browser_and_mistakes_are_shown_where_they_are() {
-        let controller = Controller::start().await;
-        let admin = controller.login(ADMIN).await;
-        let new = controller.page(&admin, "/orgs/main/groups/new").await.expect(200);
-        assert!(new.raw.contains("<label for=\"name\">Name</label>"), "{}", new.raw);
-        let path = "/orgs/main/groups";
-        let refused =
-            controller.submit(&admin, path, &[("name", ""), ("description", "<b>kept</b>")]).await.expect(422);
-        assert!(refused.raw.contains("aria-invalid=\"true\""), "{}", refused.raw);
-        assert!(refused.raw.contains("&#60;b&#62;kept"), "what was typed stays, as text: {}", refused.raw);
-        let made = controller.submit(&admin, path, &[("name", "crew"), ("description", "")]).await.expect(303);
-        assert_eq!(made.headers["location"], path);
-        let list = controller.page(&admin, path).await.expect(200);
-        assert!(list.raw.contains(">crew</a>") && list.raw.contains("New group"));
-        controller.submit(&admin, path, &[("name", "crew")]).await.expect(409);
-    }
-
-    #[tokio::test]
-    async fn whoever_may_not_write_is_offered_nothing_and_refused() {
-        let controller = Controller::start().await;
-        let reader = controller.member("reader@example.com", Some(("ADMINISTRATOR_READ_ONLY", None))).await;
-        let list = controller.page(&reader, "/orgs/main/groups").await.expect(200);
-        assert!(!list.raw.contains("New group"));
-        controller.page(&reader, "/orgs/main/groups/new").await.expect(403);
-        controller.submit(&reader, "/orgs/main/groups", &[("name", "x")]).await.expect(403);
-        controller.page(&Caller::Nobody, "/orgs/main/groups").await.expect(303);
-    }
-}
+mod tests;

@@ -159,7 +159,7 @@ async fn a_profile_is_saved_unless_somebody_was_faster() {
     let page = controller.page(&admin, AT).await.expect(200);
     let (first, later) = (version(&page), version(&page).replacen('1', "2", 1));
     let fields =
-        |days, version| [("first_name", "Ann"), ("last_name", "S."), ("key_valid_days", days), ("version", version)] };
+        |days, version| [("first_name", "Ann"), ("last_name", "S."), ("key_valid_days", days), ("version", version)];
     let saved = controller.submit(&admin, AT, &fields("30", &first)).await.expect(303);
     assert!(notice(&controller, &admin, &saved).await.contains("Saved the profile."));
     assert_eq!(controller.get(&admin, AT).await.body["key_valid_days"], 30);
