@@ -40,14 +40,8 @@ pub(crate) fn router() -> Router<State> {
             get(groups::console::page::roles).post(groups::console::page::give_role),
         )
         .route("/orgs/{org}/groups/{group}/roles/take", post(groups::console::page::take_role))
-        .route(
-            "/orgs/{org}/groups/{group}/edit",
-            get(groups::console::page::edit).post(groups::console::page::save),
-        )
-        .route(
-            "/orgs/{org}/groups/{group}/delete",
-            get(groups::console::page::ask).post(groups::console::page::delete),
-        )
+        .route("/orgs/{org}/groups/{group}/edit", get(groups::console::page::edit).post(groups::console::page::save))
+        .route("/orgs/{org}/groups/{group}/delete", get(groups::console::page::ask).post(groups::console::page::delete))
         // My account
         // Audit
         // Platform
