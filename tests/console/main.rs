@@ -37,3 +37,11 @@ fn pages_are_used_as_people_do() {
     let seeds = world::fill(&server);
     stage::play(&server, "ways.mjs", &seeds);
 }
+
+/// Every way in: log-in, lock, invitation, second factors, passkeys, lost passwords, command lines.
+#[test]
+fn every_door_opens_as_it_should() {
+    let server = Setup::plain().start();
+    let seeds = world::fill(&server);
+    stage::play(&server, "doors.mjs", &seeds);
+}
