@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use storage::Clock;
 use storage::gc::Collector;
 use storage::removal::Remover;
+use storage::{Clock, orgs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,8 @@ use crate::tls::Certificate;
 const IDENTITY: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
 const MAIL: Duration = Duration::from_millis(500);
+/// How often it is counted what large organizations use.
+const USAGE: Duration = Duration::from_secs(60);
 /// How often audit events are looked at that are older than their organization keeps them.
 const AUDIT: Duration = Duration::from_secs(600);
 /// How often the private CA's certificate is looked at.
@@ -73,6 +75,13 @@ impl Background {
             this.every("mail", MAIL, move || {
                 let (postman, identity) = (Arc::clone(&postman), identity.clone());
                 async move { postman.round(&identity).await }
+            });
+        }
+        if services.contains(&Service::Controller) {
+            let Content { db, clock, .. } = stores.content.clone();
+            this.every("usage", USAGE, move || {
+                let (db, now) = (db.clone(), clock.now());
+                async move { Ok(orgs::count_usage(&db, now).await?) }
             });
         }
         let identity = stores.identity.clone();

@@ -8,6 +8,15 @@ CREATE TABLE processes (
     seen_at     BIGINT NOT NULL
 );
 
+-- What large organizations used when it was last counted; small ones are counted whenever somebody asks.
+CREATE TABLE org_usage (
+    org_id       TEXT   NOT NULL PRIMARY KEY,
+    users        BIGINT NOT NULL,
+    repositories BIGINT NOT NULL,
+    bytes        BIGINT NOT NULL,
+    counted_at   BIGINT NOT NULL
+);
+
 -- What the console's lists need without walking.
 
 -- When a manifest was last pulled, whatever name it was asked for by, and (where `digest` is empty) anything of the

@@ -1,6 +1,7 @@
 //! Organizations: the tenants. A slug is unique for ever and never changes.
 
 mod settings;
+mod usage;
 
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use crate::names::{Slug, new_id};
 use crate::{execute, query_all, query_one, query_opt};
 
 pub use settings::{OrgSettings, settings, settings_of_user, update_settings};
+pub use usage::{Usage, count_usage, usage};
 
 /// [`Org::status`] of one that lives.
 pub const ACTIVE: &str = "active";
@@ -180,32 +182,6 @@ pub async fn list_due(session: &mut Session, now: i64) -> Result<Vec<Org>> {
         Org,
         "SELECT * FROM orgs WHERE status = 'deleting' AND delete_after <= $1 ORDER BY id LIMIT 100",
         now
-    )
-}
-
-/// How much of the platform an organization uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct Usage {
-    /// Members, active or not.
-    pub users: i64,
-    /// Repositories.
-    pub repositories: i64,
-    /// Bytes of blobs, each counted once however many repositories share it.
-    pub bytes: i64,
-}
-
-/// What an organization uses.
-///
-/// # Errors
-/// Those of the database.
-pub async fn usage(session: &mut Session, org_id: &str) -> Result<Usage> {
-    query_one!(
-        session,
-        Usage,
-        "SELECT (SELECT COUNT(*) FROM memberships WHERE org_id = $1) AS users,
-                (SELECT COUNT(*) FROM repositories WHERE org_id = $1 AND name > '/') AS repositories,
-                (SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs WHERE org_id = $1) AS bytes",
-        org_id,
     )
 }
 

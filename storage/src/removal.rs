@@ -284,6 +284,7 @@ impl Remover {
         }
         execute!(tx, "DELETE FROM audit_spans WHERE org_id = $1", org_id)?;
         execute!(tx, "DELETE FROM audit_heads WHERE org_id = $1", org_id)?;
+        execute!(tx, "DELETE FROM org_usage WHERE org_id = $1", org_id)?;
         let done = execute!(
             tx,
             "UPDATE orgs SET status = $2, name = '', version = version + 1 WHERE id = $1 AND status = $3",

@@ -76,7 +76,7 @@ pub(crate) struct OrgQuery {
     pub(crate) after: Option<String>,
 }
 
-/// What an organization uses.
+/// What an organization uses; of a large one, as it was counted within the last minutes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageView {
     /// Members, active or not.

@@ -166,7 +166,7 @@ pub(crate) struct CertificateView {
 /// A task in the background.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskView {
-    /// `gc`, `mail`, `identity`, `audit` or `certificate`.
+    /// `gc`, `mail`, `identity`, `usage`, `audit` or `certificate`.
     pub(crate) name: String,
     /// When it last ended well.
     #[serde(serialize_with = "time::maybe")]
