@@ -5,10 +5,10 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench-audit
+.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench-audit bench-console
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binaries
 	$(CARGO) build --release -p wharfinger -p rctl
@@ -63,6 +63,9 @@ crash: tools build ## kill -9, power cuts, full disks, memory (as root)
 
 bench-audit: ## How long pages of an audit log of a million events take, printed
 	$(CARGO) run -q -p storage --example bench_audit
+
+bench-console: build ## How long each page of the console takes with 100,000 users and repositories, printed
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger tests/tools/bench-console.py
 
 fuzz: ## A minute on every fuzz target
 	tests/tools/install.sh fuzz

@@ -27,6 +27,7 @@ const PLATFORM: &[Column] = &[
 
 /// Lines of the platform's health.
 const HEALTH: &[Column] = &[
+    col("Problems", &["problems"]),
     col("Version", &["version"]),
     col("Time", &["now"]),
     col("Database", &["database"]),
