@@ -1,6 +1,8 @@
 //! The audit log: what the API shows of it ([`api`]), and what was denied at the API on its way there.
 
 pub(crate) mod api;
+pub(crate) mod console;
+pub(crate) mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -180,6 +180,10 @@ routes! {
     get    "/orgs/{org}/audit"                    Needs(Permission::AuditRead) => audit::api::list_events;
     get    "/orgs/{org}/audit/{seq}"              Needs(Permission::AuditRead) => audit::api::get_event;
     get    "/orgs/{org}/audit/export"             Needs(Permission::AuditRead) => audit::api::export_events;
+    get    "/orgs/{org}/audit/chain"              Needs(Permission::AuditRead) => audit::api::get_chain;
     post   "/orgs/{org}/audit/confirm"            Needs(Permission::AuditRead) => audit::api::confirm_event;
     get    "/platform/audit"                      Needs(Permission::PlatformAudit) => audit::api::list_platform_events;
+    get    "/platform/audit/{seq}"                Needs(Permission::PlatformAudit) => audit::api::get_platform_event;
+    get    "/platform/audit/export"               Needs(Permission::PlatformAudit) => audit::api::export_platform_events;
+    get    "/platform/audit/chain"                Needs(Permission::PlatformAudit) => audit::api::get_platform_chain;
 }

@@ -112,8 +112,12 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("get /orgs/{org}/audit", "?outcome=ok&action=login.*", ""),
     ("get /orgs/{org}/audit/{seq}", "", ""),
     ("get /orgs/{org}/audit/export", "?format=csv", ""),
+    ("get /orgs/{org}/audit/chain", "", ""),
     ("post /orgs/{org}/audit/confirm", "", r#"{"seq": 1, "hash": "none"}"#),
     ("get /platform/audit", "", ""),
+    ("get /platform/audit/{seq}", "", ""),
+    ("get /platform/audit/export", "?format=csv", ""),
+    ("get /platform/audit/chain", "", ""),
 ];
 
 fn find(route: &Route) -> (&'static str, &'static str) {

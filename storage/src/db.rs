@@ -386,6 +386,13 @@ pub mod testing {
         }
     }
 
+    /// Runs a statement as somebody would who has the database in hand.
+    pub async fn run(db: &Db, sql: &'static str) {
+        let mut tx = db.begin().await.unwrap();
+        crate::execute!(tx, sql).unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// A fresh, migrated `SQLite` database in `dir`.
     pub async fn fresh_sqlite(dir: &std::path::Path) -> Db {
         let db = Db::connect(&format!("sqlite://{}", dir.join("test.db").display())).await.unwrap();

@@ -10,9 +10,9 @@ use http::{HeaderValue, header};
 use identity::audit::export::{Format, Query as Wanted, rfc3339_ms};
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
-use storage::audit::{self, Direction, Event, Within};
+use storage::audit::{self, Direction, Event, Within, check};
 use storage::clock::parse_rfc3339_ms;
-use storage::orgs::Org;
+use storage::orgs::{self, Org};
 use storage::projects;
 use utoipa::{IntoParams, ToSchema};
 
@@ -21,9 +21,12 @@ use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
 use crate::extract::{self, Path, Query};
 use crate::page::{Page, PageQuery};
+use crate::time;
 
 /// Longest text of a filter.
 const MAX_TEXT: usize = 256;
+/// Events that are proven for one look at a chain.
+const PROVEN: i64 = 1_000;
 /// Most projects that one caller's events are looked up for.
 const MAX_PROJECTS: usize = 500;
 
@@ -94,7 +97,7 @@ impl From<Event> for EventView {
 }
 
 /// Which events.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FilterQuery {
     /// Not before this time (RFC 3339, or unix milliseconds).
@@ -113,6 +116,8 @@ pub(crate) struct FilterQuery {
     pub(crate) client: Option<String>,
     /// From this address.
     pub(crate) address: Option<String>,
+    /// Done to exactly this. Give an action, or all of a kind, with it: the search looks at those.
+    pub(crate) target: Option<String>,
     /// Of lists: most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<i64>,
@@ -145,11 +150,58 @@ pub(crate) struct Confirmed {
     pub(crate) genuine: bool,
 }
 
+/// A chain of events, and what its newest events prove.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChainView {
+    /// Place of the oldest event that is kept.
+    #[schema(minimum = 0)]
+    pub(crate) first_seq: i64,
+    /// When it happened; null where there is no event.
+    #[schema(format = DateTime)]
+    pub(crate) first_at: Option<String>,
+    /// Place of the youngest event; 0 where there is none.
+    #[schema(minimum = 0)]
+    pub(crate) last_seq: i64,
+    /// When it happened; null where there is no event.
+    #[schema(format = DateTime)]
+    pub(crate) last_at: Option<String>,
+    /// How many events are kept.
+    #[schema(minimum = 0)]
+    pub(crate) events: i64,
+    /// Hash of the youngest event.
+    pub(crate) last_hash: String,
+    /// Hash of the event before the oldest that is kept; zeros where nothing was ever taken away.
+    pub(crate) anchor: String,
+    /// For how many days events are kept; null: for ever.
+    pub(crate) keep_days: Option<i64>,
+    /// What was proven for this answer.
+    pub(crate) proof: ProofView,
+}
+
+/// What the newest events of a chain prove.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProofView {
+    /// When they were checked.
+    #[serde(serialize_with = "time::text")]
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) at: i64,
+    /// The first event that was checked; the last one is the chain's.
+    #[schema(minimum = 0)]
+    pub(crate) from_seq: i64,
+    /// How many were good: all of them, or those before the flaw.
+    #[schema(minimum = 0)]
+    pub(crate) events: u64,
+    /// Whether every one is as it was written, in its place, and the last one the chain's end.
+    pub(crate) whole: bool,
+    /// What is wrong, where something is.
+    pub(crate) flaw: Option<String>,
+}
+
 impl FilterQuery {
     fn wanted(&self, projects: Option<Vec<Within>>) -> Result<Wanted> {
         Ok(Wanted {
-            since: time("since", self.since.as_deref())?,
-            until: time("until", self.until.as_deref())?,
+            since: moment("since", self.since.as_deref())?,
+            until: moment("until", self.until.as_deref())?,
             actor: text("user", self.user.as_deref())?.to_lowercase(),
             action: text("action", self.action.as_deref())?,
             project: text("project", self.project.as_deref())?,
@@ -157,6 +209,7 @@ impl FilterQuery {
             outcome: one_of("outcome", self.outcome.as_deref(), &["ok", "denied", "error"])?,
             client: one_of("client", self.client.as_deref(), &["browser", "cli", "api", "docker", "server"])?,
             address: text("address", self.address.as_deref())?,
+            target: text("target", self.target.as_deref())?,
         })
     }
 
@@ -193,7 +246,7 @@ fn one_of(field: &'static str, value: Option<&str>, known: &[&str]) -> Result<St
     }
 }
 
-fn time(field: &'static str, value: Option<&str>) -> Result<Option<i64>> {
+fn moment(field: &'static str, value: Option<&str>) -> Result<Option<i64>> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let read = value.parse().ok().or_else(|| parse_rfc3339_ms(value));
     read.map(Some).ok_or_else(|| Error::invalid(field, "use RFC 3339, such as 2026-11-24T10:00:00Z"))
@@ -266,6 +319,21 @@ pub(crate) async fn get_event(
     seen.map(|event| Json(event.into())).ok_or(Error::NotFound("event"))
 }
 
+/// One event of the platform
+#[utoipa::path(get, path = "/platform/audit/{seq}", tag = "audit",
+    params(("seq" = i64, Path, description = "Place of the event")),
+    responses((status = 200, description = "The event", body = EventView)))]
+pub(crate) async fn get_platform_event(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(seq): Path<String>,
+) -> Result<Json<EventView>> {
+    actor.can(Permission::PlatformAudit, &Resource::Platform)?;
+    let seq = seq.parse().map_err(|_| Error::NotFound("event"))?;
+    let found = audit::find(&mut state.db().read().await?, "", seq).await?;
+    found.map(|event| Json(event.into())).ok_or(Error::NotFound("event"))
+}
+
 /// Export events, oldest first
 ///
 /// NDJSON begins with a header and ends with a sealed trailer: `wharfinger audit verify` and `rctl audit verify` find
@@ -281,13 +349,38 @@ pub(crate) async fn export_events(
     Query(query): Query<FilterQuery>,
 ) -> Result<Response> {
     let (org, projects) = readable(&actor, &state, &org).await?;
+    export(&actor, &state, Some(&org), query, projects).await
+}
+
+/// Export what happened on the platform, oldest first
+///
+/// As that of an organization.
+#[utoipa::path(get, path = "/platform/audit/export", tag = "audit", params(FilterQuery),
+    responses((status = 200, description = "The events, as a stream",
+               content((String = "application/x-ndjson"), (String = "text/csv")))))]
+pub(crate) async fn export_platform_events(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Query(query): Query<FilterQuery>,
+) -> Result<Response> {
+    actor.can(Permission::PlatformAudit, &Resource::Platform)?;
+    export(&actor, &state, None, query, None).await
+}
+
+async fn export(
+    actor: &Actor,
+    state: &State,
+    org: Option<&Org>,
+    query: FilterQuery,
+    projects: Option<Vec<Within>>,
+) -> Result<Response> {
     let wanted = query.wanted(projects)?;
     let (format, kind, ending) = match query.format.as_deref() {
         None | Some("" | "ndjson") => (Format::Ndjson, "application/x-ndjson", "ndjson"),
         Some("csv") => (Format::Csv, "text/csv; charset=utf-8", "csv"),
         Some(_) => return Err(Error::invalid("format", "use ndjson or csv")),
     };
-    let export = state.identity().begin_export(&actor.caller, Some(&org), wanted, format).await?;
+    let export = state.identity().begin_export(&actor.caller, org, wanted, format).await?;
     let pieces = stream::try_unfold(export, async |mut export| {
         let piece = export.next().await.inspect_err(|error| tracing::error!(%error, "an audit export broke off"))?;
         Ok::<_, storage::Error>(piece.map(|piece| (piece, export)))
@@ -296,9 +389,60 @@ pub(crate) async fn export_events(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     // A slug is safe in a header.
-    let name = format!("attachment; filename=\"audit-{}.{ending}\"", org.slug);
+    let whose = org.map_or("platform", |org| org.slug.as_str());
+    let name = format!("attachment; filename=\"audit-{whose}.{ending}\"");
     headers.insert(header::CONTENT_DISPOSITION, HeaderValue::try_from(name).map_err(Error::internal)?);
     Ok(response)
+}
+
+/// A chain's ends, and whether its newest events prove themselves
+///
+/// The newest 1,000 events are checked against their hashes for this answer. An export proves all of them.
+#[utoipa::path(get, path = "/orgs/{org}/audit/chain", tag = "audit",
+    params(("org" = String, Path, description = "Slug of the organization")),
+    responses((status = 200, description = "The chain", body = ChainView)))]
+pub(crate) async fn get_chain(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(org): Path<String>,
+) -> Result<Json<ChainView>> {
+    let org = actor.can_in_org(Permission::AuditRead, &state, &org).await?;
+    chain(&state, &org.id).await
+}
+
+/// The ends of the platform's chain, and whether its newest events prove themselves
+#[utoipa::path(get, path = "/platform/audit/chain", tag = "audit",
+    responses((status = 200, description = "The chain", body = ChainView)))]
+pub(crate) async fn get_platform_chain(actor: Actor, Shared(state): Shared<State>) -> Result<Json<ChainView>> {
+    actor.can(Permission::PlatformAudit, &Resource::Platform)?;
+    chain(&state, "").await
+}
+
+async fn chain(state: &State, org_id: &str) -> Result<Json<ChainView>> {
+    let mut session = state.db().read().await?;
+    let keep_days = match org_id {
+        "" => None,
+        id => orgs::settings(&mut session, id).await?.audit_days,
+    };
+    let found = check::newest(&mut session, org_id, PROVEN).await?;
+    let flaw = found.checked.flaw.map(|flaw| flaw.to_string());
+    Ok(Json(ChainView {
+        first_seq: found.head.first_seq,
+        first_at: found.first_ms.map(rfc3339_ms),
+        last_seq: found.head.seq,
+        last_at: found.last_ms.map(rfc3339_ms),
+        events: found.head.seq - found.head.first_seq + 1,
+        last_hash: found.head.hash,
+        anchor: found.head.anchor,
+        keep_days,
+        proof: ProofView {
+            at: state.identity().now(),
+            from_seq: found.from_seq,
+            events: found.checked.events,
+            whole: flaw.is_none(),
+            flaw,
+        },
+    }))
 }
 
 /// Whether an event, and an export's seal, are the server's

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use super::{assets, form, front};
 use crate::State;
 use crate::users::console as users;
-use crate::{groups, platform};
+use crate::{audit, groups, platform};
 
 /// The console's routes.
 pub(crate) fn router() -> Router<State> {
@@ -44,6 +44,12 @@ pub(crate) fn router() -> Router<State> {
         .route("/orgs/{org}/groups/{group}/delete", get(groups::console::page::ask).post(groups::console::page::delete))
         // My account
         // Audit
+        .route("/orgs/{org}/audit", get(audit::console::list))
+        .route("/orgs/{org}/audit/chain", get(audit::console::chain))
+        .route("/orgs/{org}/audit/{seq}", get(audit::console::show))
+        .route("/platform/audit", get(audit::console::list_platform))
+        .route("/platform/audit/chain", get(audit::console::platform_chain))
+        .route("/platform/audit/{seq}", get(audit::console::show_platform))
         // Platform
         .route("/platform", get(platform::console::health))
         .route("/platform/orgs", get(platform::console::list).post(platform::console::create))

@@ -40,6 +40,8 @@ pub struct Query {
     pub client: String,
     /// The client's address.
     pub address: String,
+    /// What it was done to.
+    pub target: String,
 }
 
 impl Query {
@@ -56,6 +58,7 @@ impl Query {
             outcome: &self.outcome,
             client: &self.client,
             address: &self.address,
+            target: &self.target,
         }
     }
 
@@ -77,6 +80,7 @@ impl Query {
             ("outcome", self.outcome.clone()),
             ("client", self.client.clone()),
             ("address", self.address.clone()),
+            ("target", self.target.clone()),
         ];
         let given = parts.into_iter().filter(|(_, value)| !value.is_empty());
         given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")

@@ -77,6 +77,9 @@ pub(crate) struct Filter {
     /// From this address
     #[arg(long)]
     address: Option<String>,
+    /// Done to exactly this; give --action with it where events are many
+    #[arg(long)]
+    target: Option<String>,
 }
 
 impl Filter {
@@ -90,6 +93,7 @@ impl Filter {
             .maybe("outcome", self.outcome.as_deref())
             .maybe("client", self.client.as_deref())
             .maybe("address", self.address.as_deref())
+            .maybe("target", self.target.as_deref())
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Filter<'a> {
     pub client: &'a str,
     /// The client's address.
     pub address: &'a str,
+    /// What it was done to. Leads nothing: to be given with an action, or the noun of one, where events are many.
+    pub target: &'a str,
 }
 
 /// A project as an event knows it: its slug, which another may have had before it.
@@ -104,6 +106,7 @@ macro_rules! page {
                 AND ($9 = '' OR project = $9) AND ($10 = '' OR outcome = $10) AND ($11 = '' OR client = $11)
                 AND ($12 = '' OR address = $12) AND at_ms >= $13 AND at_ms < $14
                 AND ($15 = '' OR replace($15, '/' || project || '/', '') <> $15)
+                AND ($17 = '' OR target = $17)
              ORDER BY place ",
             $order,
             " LIMIT $16"
@@ -183,6 +186,7 @@ pub async fn list(
         filter.until.unwrap_or(i64::MAX),
         wanted.projects.as_str(),
         limit,
+        filter.target,
     )?;
     let mut events: Vec<Event> = rows.into_iter().map(Event::from).collect();
     let full = i64::try_from(events.len()).is_ok_and(|found| found >= limit);

@@ -1,7 +1,7 @@
 //! The audit log on both databases.
 #![allow(clippy::unwrap_used)]
 
-use super::check::{Checked, check};
+use super::check::{Checked, check, newest};
 use super::retention::{Cut, cut};
 use super::*;
 use crate::db::Db;
@@ -21,6 +21,7 @@ fn event(org: &str, n: i64) -> NewEvent {
         project: ["", "a", "b", "a_"][usize::try_from(n % 4).unwrap()].into(),
         outcome: if n % 10 == 0 { "denied" } else { "ok" }.into(),
         address: format!("10.0.0.{}", n % 5),
+        target: format!("t{}", n % 7),
         detail: "{\"é\":\"\\u0000\"}".into(),
         ..NewEvent::default()
     }
@@ -59,6 +60,11 @@ async fn every_filter_finds_what_it_says_in_both_directions_and_any_page() {
     let cases: Vec<Case<'_>> = vec![
         (all.clone(), Box::new(|_| true)),
         (Filter { actor: "u1", ..all.clone() }, Box::new(|e| e.actor == "u1")),
+        (Filter { target: "t3", ..all.clone() }, Box::new(|e| e.target == "t3")),
+        (
+            Filter { target: "t3", action: "image.*", ..all.clone() },
+            Box::new(|e| e.target == "t3" && e.action.starts_with("image.")),
+        ),
         (Filter { action: "image.pull", ..all.clone() }, Box::new(|e| e.action == "image.pull")),
         (Filter { action: "image.*", ..all.clone() }, Box::new(|e| e.action.starts_with("image."))),
         (Filter { action: "login.*", ..all.clone() }, Box::new(|e| e.action == "login")),
@@ -170,6 +176,42 @@ async fn a_stored_chain_is_proven_and_what_was_done_to_it_is_found() {
         tx.commit().await.unwrap();
     }
     assert_eq!(check(&db, "o").await.unwrap().flaw, None);
+}
+
+#[tokio::test]
+async fn the_newest_events_prove_themselves_up_to_the_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    filled(&db, "o", 50).await;
+    let of = async |org: &str, count| newest(&mut db.read().await.unwrap(), org, count).await.unwrap();
+    for (count, from, events) in [(10, 41, 10), (50, 1, 50), (1000, 1, 50)] {
+        let found = of("o", count).await;
+        assert_eq!((found.from_seq, found.checked), (from, Checked { events, flaw: None }));
+        assert_eq!((found.first_ms, found.last_ms), (Some(1000), Some(50_000)));
+    }
+    let none = of("nothing", 10).await;
+    assert_eq!((none.head, none.first_ms, none.checked), (Head::default(), None, Checked { events: 0, flaw: None }));
+    for (damage, repair, seen) in [
+        (
+            "UPDATE audit_events SET actor = 'someone' WHERE seq = 45",
+            "UPDATE audit_events SET actor = 'u0' WHERE seq = 45",
+            true,
+        ),
+        (
+            "UPDATE audit_events SET actor = 'someone' WHERE seq = 5",
+            "UPDATE audit_events SET actor = 'u2' WHERE seq = 5",
+            false,
+        ),
+        ("UPDATE audit_events SET seq = 90 WHERE seq = 50", "UPDATE audit_events SET seq = 50 WHERE seq = 90", true),
+        ("UPDATE audit_heads SET seq = 51", "UPDATE audit_heads SET seq = 50", true),
+    ] {
+        for (sql, flawed) in [(damage, seen), (repair, false)] {
+            let mut tx = db.begin().await.unwrap();
+            execute!(tx, sql).unwrap();
+            tx.commit().await.unwrap();
+            assert_eq!(of("o", 10).await.checked.flaw.is_some(), flawed, "{sql}");
+        }
+    }
 }
 
 #[tokio::test]
