@@ -66,6 +66,14 @@ pub(crate) fn role_label(name: &str) -> &str {
     Role::find(name).map_or(name, |role| role.label())
 }
 
+/// A reason of the API, with what people call the roles in it.
+pub(crate) fn reason(text: &str) -> String {
+    let named = Role::all().fold(text.to_owned(), |text, role| {
+        text.replace(&format!("role {} on", role.token()), &format!("role {} on", role.label()))
+    });
+    console::form::sentence(&named)
+}
+
 /// The door of somebody's last access.
 pub(crate) fn door(door: &str) -> &'static str {
     match door {

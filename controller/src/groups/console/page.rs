@@ -375,13 +375,15 @@ async fn question(
         let path = Path(org.to_owned());
         let Json(page) = list_bindings(viewer.actor(), Shared(state.clone()), path, Query(query)).await?;
         let lost = page.items.iter().map(|binding| role_words(&binding.role, binding.project.as_deref()));
-        lines.extend(lost.map(|role| format!("They lose {role}, unless they hold it in another way.")));
+        let mut lost: Vec<String> = lost.collect();
         if page.next.is_some() {
-            lines
-                .push(format!("They lose {} more roles.", head.group.roles - i64::try_from(NAMED).unwrap_or_default()));
+            lost.push(format!("{} more", head.group.roles - i64::try_from(NAMED).unwrap_or_default()));
+        }
+        if !lost.is_empty() {
+            lines.push(format!("They lose what they do not hold in another way: {}.", lost.join("; ")));
+            lines.push("Access tokens that were had with that end at once.".to_owned());
         }
     }
-    lines.push("Access tokens that were had with these roles end at once.".to_owned());
     let (problem, refused) = split(refusal);
     let page = ConfirmPage {
         frame: viewer.frame(Section::Groups),

@@ -112,7 +112,7 @@ async fn a_group_is_renamed_by_version_and_deleted_by_name() {
 
     let delete = "/orgs/main/groups/hands/delete";
     let asked = controller.page(&admin, delete).await.expect(200);
-    assert!(asked.raw.contains("They lose Project Admin on project web"), "{}", asked.raw);
+    assert!(asked.raw.contains("in another way: Project Admin on project web."), "{}", asked.raw);
     controller.submit(&admin, delete, &[("confirm", "Hands")]).await.expect(422);
     let gone = [("confirm", "hands"), ("version", "\"7-00000000\"")];
     controller.submit(&admin, delete, &gone).await.expect(412);

@@ -72,10 +72,23 @@ struct Invitee {
     last_name: String,
 }
 
+impl Invitee {
+    /// As it can be read again.
+    fn typed(&self) -> String {
+        match (self.first_name.as_str(), self.last_name.as_str()) {
+            ("", "") => self.address.clone(),
+            (first, "") => format!("{first} <{}>", self.address),
+            (first, last) => format!("\"{last}, {first}\" <{}>", self.address),
+        }
+    }
+}
+
 /// What became of one.
 #[derive(Debug)]
 struct Invited {
     address: String,
+    /// The address with the name that was written beside it.
+    typed: String,
     /// Their page, where there is one.
     at: Option<String>,
     outcome: Outcome,
@@ -155,7 +168,7 @@ pub(crate) async fn invite(
     });
     let results = work.await.map_err(Error::internal)?;
     let again = results.iter().filter(|result| matches!(result.outcome, Outcome::Refused(_)));
-    let addresses = again.map(|result| result.address.clone()).collect::<Vec<_>>().join("\n");
+    let addresses = again.map(|result| result.typed.as_str()).collect::<Vec<_>>().join("\n");
     let groups = joinable(&viewer, &state, &org).await?;
     let choices = RoleChoices::of(&viewer, &state, &org).await?;
     let frame = viewer.frame(Section::Users);
@@ -181,7 +194,7 @@ fn mistake(invitees: &[Invitee], form: &InviteForm) -> Option<Refusal> {
 async fn invite_one(viewer: &Viewer, state: &State, org: &str, invitee: &Invitee, form: &InviteForm) -> Invited {
     if !invitee.address.contains('@') {
         let outcome = Outcome::Refused(NO_ADDRESS.to_owned());
-        return Invited { address: invitee.address.clone(), at: None, outcome };
+        return Invited { address: invitee.address.clone(), typed: invitee.typed(), at: None, outcome };
     }
     let new = UserToCreate {
         name: invitee.address.clone(),
@@ -200,7 +213,7 @@ async fn invite_one(viewer: &Viewer, state: &State, org: &str, invitee: &Invitee
         }
         Err(error) => not_invited(viewer, state, org, invitee, error).await,
     };
-    Invited { address: invitee.address.clone(), at, outcome }
+    Invited { address: invitee.address.clone(), typed: invitee.typed(), at, outcome }
 }
 
 /// Why somebody was not invited.
@@ -329,5 +342,15 @@ mod tests {
             "not an address||",
         ];
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn who_was_refused_is_written_so_that_it_reads_the_same_again() {
+        for text in
+            ["a@a.example", "Ann <a@a.example>", "\"Jones Smith, Ann Mary\" <a@a.example>", "Bob Jones <b@a.example>"]
+        {
+            let once = read(text);
+            assert_eq!(read(&once[0].typed()), once, "{text}");
+        }
     }
 }

@@ -237,19 +237,27 @@ async fn deleted(viewer: &Viewer, state: &State, org: &str, whom: &str, machine:
             after: None,
         };
         let Json(own) = list_bindings(actor(), Shared(state.clone()), path(), Query(query)).await?;
-        lines.push(format!("{} of their own end.", counted(&own, "role")));
+        if !own.items.is_empty() {
+            let are = if own.items.len() == 1 { "is" } else { "are" };
+            lines.push(format!("They lose the {} that {are} their own.", counted(&own, "role")));
+        }
     }
     if viewer.may(Permission::GroupRead) {
         let which = GroupQuery { search: None, user: Some(whom.to_owned()) };
         let Json(mut groups) =
             list_groups(actor(), Shared(state.clone()), path(), Query(which), Query(whole())).await?;
         groups.items.retain(|group| group.members.is_some());
-        lines.push(format!("They leave {}.", counted(&groups, "group")));
+        if !groups.items.is_empty() {
+            lines.push(format!("They leave {}, and lose the roles that come with it.", counted(&groups, "group")));
+        }
     }
     if viewer.may(Permission::ApikeyManage) {
         let which = ApiKeyQuery { user: Some(whom.to_owned()) };
         let Json(keys) = list_api_keys(actor(), Shared(state.clone()), path(), Query(which), Query(whole())).await?;
-        lines.push(format!("{} of theirs stop working at once, on every channel.", counted(&keys, "API key")));
+        if !keys.items.is_empty() {
+            let ends = if keys.items.len() == 1 { "stops" } else { "stop" };
+            lines.push(format!("{} of theirs {ends} working at once, on every channel.", counted(&keys, "API key")));
+        }
     }
     if machine {
         lines.push("Issuers whose tokens stand for it are no longer trusted.".to_owned());
@@ -265,7 +273,7 @@ async fn deleted(viewer: &Viewer, state: &State, org: &str, whom: &str, machine:
 fn counted<T>(page: &Page<T>, what: &str) -> String {
     let count = page.items.len();
     let plural = if count == 1 { "" } else { "s" };
-    if page.next.is_some() { format!("More than {count} {what}s") } else { format!("{count} {what}{plural}") }
+    if page.next.is_some() { format!("more than {count} {what}s") } else { format!("{count} {what}{plural}") }
 }
 
 /// Does it.
