@@ -189,9 +189,15 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
         Service::Authsvc => authsvc::router(authsvc::State::new(identity)),
         Service::Controller => {
             let plain = config.tls == Tls::Off && config.external_url(service).starts_with("http://");
+            let private = config.tls == Tls::Private;
             let settings = controller::Settings {
                 secure_cookies: !plain,
                 registry_host: config.registry_host(),
+                registry_secure: config.external_url(Service::Registry).starts_with("https://"),
+                // Pages show it to whoever wants to trust it; without it they leave that step out.
+                private_ca: private
+                    .then(|| std::fs::read_to_string(Pki::in_dir(&config.pki_dir()).ca_cert).ok())
+                    .flatten(),
                 grace: stores.content.lifetimes.grace,
             };
             controller::router(controller::State::new(db, objects, identity, settings))

@@ -1,3 +1,4 @@
 //! API keys: how programs get in.
 
 pub(crate) mod api;
+pub(crate) mod console;

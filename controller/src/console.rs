@@ -33,6 +33,9 @@ pub(crate) use viewer::Viewer;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// Rows of a list's page.
+pub(crate) const PAGE: i64 = 50;
+
 /// A page.
 ///
 /// # Errors

@@ -24,7 +24,6 @@ pub mod openapi;
 mod orgs;
 mod origin;
 pub mod page;
-mod pages;
 mod passwords;
 mod platform;
 mod projects;
@@ -58,6 +57,10 @@ pub struct Settings {
     pub secure_cookies: bool,
     /// Where registry clients find the registry: host, and port where it is not 443.
     pub registry_host: String,
+    /// Whether it speaks TLS there.
+    pub registry_secure: bool,
+    /// Certificate of the private CA, in PEM, that the services' certificates are of.
+    pub private_ca: Option<String>,
     /// How long garbage collection leaves alone what was deleted, in seconds.
     pub grace: i64,
 }
@@ -107,7 +110,6 @@ impl State {
 pub fn router(state: State) -> Router {
     Router::new()
         .nest("/api/v1", routes::router(&state))
-        .merge(pages::router())
         .merge(console::router())
         .route("/docs", axum::routing::get(docs::get_page))
         .route("/docs/style.css", axum::routing::get(docs::get_style))

@@ -1,3 +1,4 @@
 //! Passwords that were forgotten.
 
 pub(crate) mod api;
+pub(crate) mod console;

@@ -1,6 +1,7 @@
 //! Sessions of people: the cookie, and what the API says about one.
 
 pub(crate) mod api;
+pub(crate) mod console;
 pub(crate) mod list;
 
 use http::{HeaderMap, HeaderValue, header};

@@ -105,7 +105,13 @@ impl Controller {
         // Nothing where it was done already.
         identity.bootstrap(&wanted).await.unwrap();
         let objects = laid_out(dir.path());
-        let settings = Settings { secure_cookies: true, registry_host: "localhost:6000".into(), grace: 86_400 };
+        let settings = Settings {
+            secure_cookies: true,
+            registry_host: "localhost:6000".into(),
+            registry_secure: true,
+            private_ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+            grace: 86_400,
+        };
         let router = crate::router(State::new(db.clone(), objects.clone(), identity.clone(), settings));
         Self { router, clock, db, identity, objects, dir }
     }

@@ -395,7 +395,19 @@ impl Identity {
     /// A session that was stolen, or left open, must not plant a factor that outlives it: changes to factors are for those
     /// who logged in a moment ago.
     fn must_be_fresh(&self, session: &LiveSession) -> Result<(), MfaError> {
-        if session.created_at() + FRESH > self.now() { Ok(()) } else { Err(MfaError::Stale) }
+        if self.may_change_factors(session) { Ok(()) } else { Err(MfaError::Stale) }
+    }
+
+    /// Whether the session's holder logged in a moment ago, as changes to factors ask for.
+    #[must_use]
+    pub fn may_change_factors(&self, session: &LiveSession) -> bool {
+        session.created_at() + FRESH > self.now()
+    }
+
+    /// Whether there can be passkeys: they are bound to a name, and an address is none.
+    #[must_use]
+    pub fn has_passkeys(&self) -> bool {
+        self.0.webauthn.is_some()
     }
 
     async fn has_factor(&self, tx: &mut Tx, user_id: &str) -> storage::Result<bool> {

@@ -48,14 +48,23 @@ fn the_pages_lead_from_the_invitation_to_a_passkey_and_let_a_command_line_in() {
     stranger.post("/password/forgot", &json!({"email": other})).expect(202);
     let reset = server.spool().next(other, RESET, seen).link("password-reset");
     let new = "a new and different one";
-    let seen = browse("pages.mjs", &[&server.controller().url(), DEV, &temporary, PASSWORD, &device, &reset, new]);
-    assert_eq!((&seen["who"], &seen["whoByPasskey"]), (&DEV.into(), &DEV.into()));
+    let url = server.controller().url();
+    let seen = browse("pages.mjs", &[&url, DEV, &temporary, PASSWORD, &device, &reset, other, new]);
+    assert_eq!((&seen["named"], &seen["whoByPasskey"]), (&DEV.into(), &DEV.into()));
+    assert_eq!(seen["landed"], format!("{url}/account/mfa"), "what was wanted before the log-in");
     assert_eq!(seen["codes"], 10);
+    for (what, words) in [("told", "logged out"), ("resetTold", "password is set"), ("usedUp", "used or has ended")] {
+        assert!(seen[what].to_string().contains(words), "{what}: {seen}");
+    }
+    assert!(seen["back"].to_string().contains("/login"), "the page from before the log-out is not shown: {seen}");
+    assert_eq!(seen["secondAddress"], format!("{url}/login"), "the waiting log-in is not told to the address");
+    assert_eq!(seen["passkeyOffered"], false, "without a script there are no passkeys");
+    assert_eq!(seen["quietAddress"], format!("{url}/account/keys"));
     assert!(seen["client"].to_string().contains("headless"), "{seen}");
     assert!(!seen["address"].to_string().contains("token="), "the token does not stay in the address: {seen}");
-    // Nothing broke the pages' policy, and nothing came from elsewhere. (A 401 is how a page learns that nobody is logged in.)
+    // Nothing broke the pages' policy, and nothing came from elsewhere. (A form with a mistake is answered with 422.)
     let complaints = seen["complaints"].as_array().expect("a list");
-    let odd: Vec<&Value> = complaints.iter().filter(|line| !line.to_string().contains("status of 401")).collect();
+    let odd: Vec<&Value> = complaints.iter().filter(|line| !line.to_string().contains("status of 422")).collect();
     assert!(odd.is_empty(), "{odd:?}");
     let reply = stranger.post("/device/token", &json!({"device_code": begun["device_code"]})).expect(200).json();
     let cli = Api::bearer(server.controller(), reply["access_token"].as_str().expect("a token"));

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State as Shared;
 use serde::{Deserialize, Serialize};
 use storage::memberships::{self, Member, UpdateMember};
-use storage::orgs::{self, Org};
+use storage::orgs::{self, Org, OrgSettings};
 use utoipa::ToSchema;
 
 use crate::State;
@@ -41,6 +41,8 @@ pub(crate) struct ProfileView {
     pub(crate) mfa: bool,
     /// Longest validity of new API keys, in days; null: what the organization says.
     pub(crate) key_valid_days: Option<i64>,
+    /// Longest validity of one's new API keys here, in days, by oneself or by the organization; null: without bound.
+    pub(crate) longest_key_days: Option<i64>,
     /// When one last came to this organization by any door, to the minute.
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -53,9 +55,10 @@ pub(crate) struct ProfileView {
     pub(crate) created_at: i64,
 }
 
-impl From<Member> for ProfileView {
-    fn from(member: Member) -> Self {
+impl ProfileView {
+    fn of(member: Member, settings: &OrgSettings) -> Self {
         Self {
+            longest_key_days: member.key_valid_days.or(settings.key_valid_days),
             first_name: member.first_name,
             last_name: member.last_name,
             mfa: member.mfa,
@@ -84,7 +87,7 @@ pub(crate) struct AccountChange {
 #[utoipa::path(get, path = "/account", tag = "account",
     responses((status = 200, description = "Oneself", body = AccountView)))]
 pub(crate) async fn get_account(actor: Actor, Shared(state): Shared<State>) -> Result<Json<AccountView>> {
-    Ok(Json(view(&actor, chosen(&actor, &state).await?)))
+    view(&actor, &state, chosen(&actor, &state).await?).await
 }
 
 /// Change what the chosen organization knows of oneself
@@ -106,7 +109,7 @@ pub(crate) async fn update_account(
         key_valid_days: None,
     };
     let member = state.identity().update_member(&actor.caller, &org.id, &member.user_id, &change, None).await?;
-    Ok(Json(view(&actor, Some((org, member)))))
+    view(&actor, &state, Some((org, member))).await
 }
 
 /// The organization that the session chose, or that the API key belongs to, and the caller in it.
@@ -118,16 +121,22 @@ async fn chosen(actor: &Actor, state: &State) -> Result<Option<(Org, Member)>> {
     Ok(org.zip(member))
 }
 
-fn view(actor: &Actor, chosen: Option<(Org, Member)>) -> AccountView {
+async fn view(actor: &Actor, state: &State, chosen: Option<(Org, Member)>) -> Result<Json<AccountView>> {
     let principal = actor.principal();
-    let (org, profile) = chosen.map(|(org, member)| (org.slug, member.into())).unzip();
-    AccountView {
+    let (org, profile) = match chosen {
+        Some((org, member)) => {
+            let settings = orgs::settings(&mut state.db().read().await?, &org.id).await?;
+            (Some(org.slug), Some(ProfileView::of(member, &settings)))
+        }
+        None => (None, None),
+    };
+    Ok(Json(AccountView {
         name: principal.name.clone(),
         kind: if principal.machine { "machine" } else { "local" },
         operator: principal.operator,
         org,
         profile,
-    }
+    }))
 }
 
 #[cfg(test)]
@@ -147,6 +156,11 @@ mod tests {
         assert_eq!((&changed.body["org"], &changed.body["last_name"]), (&json!("main"), &json!("Smith")));
         let seen = controller.get(&admin, "/account").await.expect(200).body;
         assert_eq!((&seen["first_name"], &seen["last_access_door"]), (&json!("Ann"), &json!("console")));
+        assert_eq!(seen["longest_key_days"], json!(null));
+        let bound = json!({"key_valid_days": 30});
+        controller.call(&admin, Method::PATCH, "/orgs/main/settings", &bound).await.expect(200);
+        let seen = controller.get(&admin, "/account").await.expect(200).body;
+        assert_eq!((&seen["longest_key_days"], &seen["key_valid_days"]), (&json!(30), &json!(null)));
         for other in [json!({"operator": true}), json!({"name": "x@example.com"}), json!({"key_valid_days": 9})] {
             controller.call(&admin, Method::PATCH, "/account", &other).await.expect(400);
         }

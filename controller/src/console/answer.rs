@@ -13,7 +13,7 @@ use http::{Method, StatusCode, header};
 use super::form::sentence;
 use super::frame::{Frame, Section};
 use super::viewer::Viewer;
-use super::{notice, page_as, see};
+use super::{front, notice, page_as, see};
 use crate::State;
 use crate::audit::Refused;
 use crate::error::Problem;
@@ -65,9 +65,9 @@ async fn failed(state: &State, mut asked: Parts, problem: Arc<Problem>, response
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
     let here = asked.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     match problem.which() {
-        "unauthenticated" if reads => return see(&format!("/login?next={}", crate::etag::segment(&here))),
-        "password-change-required" => return see("/password"),
-        "mfa-enrolment-required" => return see("/second-factor/enrol"),
+        "unauthenticated" if reads => return see(&front::then("/login", &here)),
+        "password-change-required" => return see(&front::then("/password", if reads { &here } else { "" })),
+        "mfa-enrolment-required" => return see(&front::then("/second-factor/enrol", if reads { &here } else { "" })),
         _ => {}
     }
     let (detail, advice) = words(&problem);

@@ -13,6 +13,13 @@ use crate::error::Result;
 use crate::etag::segment;
 use crate::sessions;
 
+/// A member of an organization whom nobody gave a role.
+#[derive(Template)]
+#[template(path = "console/waiting.html")]
+struct WaitingPage {
+    frame: Frame,
+}
+
 #[derive(Template)]
 #[template(path = "console/choose.html")]
 struct ChoosePage {
@@ -35,9 +42,12 @@ pub(crate) struct Switch {
     next: String,
 }
 
-/// `/`: the home of the chosen organization, or of the platform.
+/// `/`: the home of the chosen organization, or of the platform; for whom nothing is open yet, a page that says why.
 pub(crate) async fn front(viewer: Viewer) -> Result<Response> {
     if let Some(org) = viewer.org() {
+        if viewer.actor.principal().grants.is_empty() {
+            return page(&WaitingPage { frame: viewer.frame(Section::None) });
+        }
         return Ok(see(&format!("/orgs/{}", segment(&org.slug))));
     }
     if viewer.actor.principal().operator {
@@ -75,6 +85,16 @@ pub(crate) fn own_path(path: &str) -> Option<&str> {
     (plain && !rest.starts_with('/') && path != "/").then_some(path)
 }
 
+/// The address of a page of ours that leads on to another of ours when it is done.
+pub(crate) fn then(page: &str, next: &str) -> String {
+    own_path(next).map_or_else(|| page.to_owned(), |next| format!("{page}?next={}", query(next)))
+}
+
+/// A text as the value in an address's query.
+pub(crate) fn query(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -95,14 +115,24 @@ mod tests {
     #[tokio::test]
     async fn everybody_is_led_where_they_work_and_strangers_to_the_log_in() {
         let controller = Controller::start().await;
-        let front = controller.page(&Caller::Nobody, "/orgs/main/groups?after=x").await.expect(303);
-        assert_eq!(front.headers["location"], "/login?next=%2Forgs%2Fmain%2Fgroups%3Fafter=x");
+        let front = controller.page(&Caller::Nobody, "/orgs/main/groups?after=x&limit=9").await.expect(303);
+        assert_eq!(front.headers["location"], "/login?next=%2Forgs%2Fmain%2Fgroups%3Fafter%3Dx%26limit%3D9");
         let admin = controller.login(ADMIN).await;
         assert_eq!(controller.page(&admin, "/").await.expect(303).headers["location"], "/orgs/main");
         let operator = controller.login(OPERATOR).await;
         assert_eq!(controller.page(&operator, "/").await.expect(303).headers["location"], "/platform");
         let lost = controller.page(&admin, "/nothing/here").await.expect(404);
         assert!(lost.raw.contains("no page at this address"), "{}", lost.raw);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_no_role_is_told_so_and_whom_to_ask() {
+        let controller = Controller::start().await;
+        let new = controller.member("new@example.com", None).await;
+        let waiting = controller.page(&new, "/").await.expect(200);
+        assert!(waiting.raw.contains("nobody gave you a role") && waiting.raw.contains("new@example.com"));
+        let dev = controller.member("dev@example.com", Some(("PROJECT_ADMIN", Some("defaultproject")))).await;
+        assert_eq!(controller.page(&dev, "/").await.expect(303).headers["location"], "/orgs/main");
     }
 
     #[tokio::test]

@@ -47,7 +47,7 @@ fn set(response: &mut Response, value: &str, seconds: i64, secure: bool) {
 }
 
 /// The notice that a request carries.
-pub(super) fn read(headers: &HeaderMap, secure: bool) -> Option<Notice> {
+pub(crate) fn read(headers: &HeaderMap, secure: bool) -> Option<Notice> {
     let pairs = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let value = pairs.flat_map(|value| value.split(';')).find_map(|pair| {
         let (found, value) = pair.trim().split_once('=')?;

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use super::{assets, form, front};
 use crate::State;
 use crate::users::console as users;
-use crate::{audit, groups, platform};
+use crate::{account, api_keys, audit, devices, groups, mfa, passwords, platform, sessions};
 
 /// The console's routes.
 pub(crate) fn router() -> Router<State> {
@@ -14,6 +14,21 @@ pub(crate) fn router() -> Router<State> {
         // Door
         .route("/", get(front::front))
         .route("/organization", get(front::choose).post(front::switch))
+        .route("/login", get(sessions::console::login).post(sessions::console::log_in))
+        .route(
+            "/login/second-factor",
+            get(sessions::console::no_factor).post(sessions::console::show_second_factor),
+        )
+        .route("/login/passkey", get(sessions::console::no_factor).post(sessions::console::log_in_by_passkey))
+        .route("/logout", get(sessions::console::no_factor).post(sessions::console::log_out))
+        .route("/password", get(passwords::console::forced).post(passwords::console::change_forced))
+        .route("/password-reset", get(passwords::console::forgotten).post(passwords::console::ask))
+        .route("/password-reset/choose", get(passwords::console::forgotten).post(passwords::console::reset))
+        .route("/second-factor/enrol", get(mfa::console::enrol))
+        .route("/second-factor/enrol/app", get(mfa::console::no_app).post(mfa::console::propose_app))
+        .route("/second-factor/enrol/app/confirm", get(mfa::console::no_app).post(mfa::console::confirm_app))
+        .route("/second-factor/enrol/passkey", get(mfa::console::no_app).post(mfa::console::add_passkey))
+        .route("/device", get(devices::console::show).post(devices::console::decide))
         // Home
         // Registry
         // System: people
@@ -42,7 +57,37 @@ pub(crate) fn router() -> Router<State> {
         .route("/orgs/{org}/groups/{group}/roles/take", post(groups::console::page::take_role))
         .route("/orgs/{org}/groups/{group}/edit", get(groups::console::page::edit).post(groups::console::page::save))
         .route("/orgs/{org}/groups/{group}/delete", get(groups::console::page::ask).post(groups::console::page::delete))
+        .route("/orgs/{org}/keys", get(api_keys::console::all_list).post(api_keys::console::all_create))
+        .route("/orgs/{org}/keys/new", get(api_keys::console::all_new))
+        .route(
+            "/orgs/{org}/keys/{id}/revoke",
+            get(api_keys::console::all_ask_revoke).post(api_keys::console::all_revoke),
+        )
         // My account
+        .route("/account", get(account::console::profile).post(account::console::rename))
+        .route("/account/password", get(passwords::console::own).post(passwords::console::change_own))
+        .route("/account/mfa", get(mfa::console::show))
+        .route("/account/mfa/totp/remove", get(mfa::console::ask_remove_app).post(mfa::console::remove_app))
+        .route(
+            "/account/mfa/passkeys/{id}/remove",
+            get(mfa::console::ask_remove_passkey).post(mfa::console::remove_passkey),
+        )
+        .route("/account/mfa/recovery-codes", get(mfa::console::no_codes).post(mfa::console::renew_codes))
+        .route("/account/mfa/recovery-codes/file", post(mfa::console::codes_file))
+        .route("/account/sessions", get(sessions::console::list))
+        .route("/account/sessions/{id}/end", post(sessions::console::end))
+        .route(
+            "/account/sessions/end-others",
+            get(sessions::console::ask_end_others).post(sessions::console::end_others),
+        )
+        .route("/account/keys", get(api_keys::console::own_list).post(api_keys::console::own_create))
+        .route("/account/keys/new", get(api_keys::console::own_new))
+        .route("/account/keys/file", post(api_keys::console::file))
+        .route(
+            "/account/keys/{id}/revoke",
+            get(api_keys::console::own_ask_revoke).post(api_keys::console::own_revoke),
+        )
+        .route("/account/terminal", get(account::console::terminal))
         // Audit
         .route("/orgs/{org}/audit", get(audit::console::list))
         .route("/orgs/{org}/audit/chain", get(audit::console::chain))

@@ -67,6 +67,11 @@ impl Viewer {
         self.actor.clone()
     }
 
+    /// The session's holder, for a call of one of the API's handlers that takes sessions alone.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder { session: self.session.clone(), caller: self.actor.caller.clone() }
+    }
+
     /// The chosen organization.
     pub(crate) fn org(&self) -> Option<&Org> {
         self.orgs.iter().find(|org| self.session.org_id.as_ref() == Some(&org.id))

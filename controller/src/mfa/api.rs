@@ -177,9 +177,17 @@ pub(crate) async fn confirm_totp(
     Shared(state): Shared<State>,
     extract::Json(given): extract::Json<TotpCode>,
 ) -> Result<Response> {
-    may_enrol(&holder)?;
-    let changed = state.identity().confirm_totp(&holder.caller, &holder.session, &given.code).await?;
+    let changed = totp_confirmed(&state, &holder, &given).await?;
     show(&state, &holder, changed).await
+}
+
+/// Turns the authenticator app on.
+///
+/// # Errors
+/// 422 for a wrong code, 409 where there is one, or none to confirm.
+pub(crate) async fn totp_confirmed(state: &State, holder: &Holder, given: &TotpCode) -> Result<Changed> {
+    may_enrol(holder)?;
+    Ok(state.identity().confirm_totp(&holder.caller, &holder.session, &given.code).await?)
 }
 
 /// Remove the authenticator app
@@ -190,14 +198,22 @@ pub(crate) async fn remove_totp(
     Shared(state): Shared<State>,
     extract::Json(given): extract::Json<TotpRemoval>,
 ) -> Result<Response> {
+    let changed = totp_removed(&state, &holder, given).await?;
+    show(&state, &holder, changed).await
+}
+
+/// Takes the authenticator app away.
+///
+/// # Errors
+/// 401 for a wrong password, 422 for a wrong code, 409 where there is no app.
+pub(crate) async fn totp_removed(state: &State, holder: &Holder, given: TotpRemoval) -> Result<Changed> {
     holder.full()?;
     let proof = match (given.password, given.code) {
         (Some(password), None) => Proof::Password(password),
         (None, Some(code)) => Proof::Code(code),
         _ => return Err(Error::Unacceptable("send exactly one of password and code".into())),
     };
-    let changed = state.identity().remove_totp(&holder.caller, &holder.session, &proof).await?;
-    show(&state, &holder, changed).await
+    Ok(state.identity().remove_totp(&holder.caller, &holder.session, &proof).await?)
 }
 
 /// Make new recovery codes
@@ -230,12 +246,20 @@ pub(crate) async fn add_passkey(
     Shared(state): Shared<State>,
     extract::Json(given): extract::Json<PasskeyToAdd>,
 ) -> Result<Response> {
-    may_enrol(&holder)?;
-    let (caller, session) = (&holder.caller, &holder.session);
-    let changed = state.identity().add_passkey(caller, session, &given.token, &given.name, &given.credential).await?;
+    let changed = passkey_added(&state, &holder, &given).await?;
     let mut response = show(&state, &holder, changed).await?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
+}
+
+/// Adds a passkey.
+///
+/// # Errors
+/// 422 where it is none, or its name cannot be.
+pub(crate) async fn passkey_added(state: &State, holder: &Holder, given: &PasskeyToAdd) -> Result<Changed> {
+    may_enrol(holder)?;
+    let (caller, session) = (&holder.caller, &holder.session);
+    Ok(state.identity().add_passkey(caller, session, &given.token, &given.name, &given.credential).await?)
 }
 
 /// One's passkeys
@@ -255,9 +279,17 @@ pub(crate) async fn remove_passkey(
     Shared(state): Shared<State>,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Response> {
-    holder.full()?;
-    let changed = state.identity().remove_passkey(&holder.caller, &holder.session, &id).await?;
+    let changed = passkey_removed(&state, &holder, &id).await?;
     show(&state, &holder, changed).await
+}
+
+/// Takes a passkey away.
+///
+/// # Errors
+/// 404 where there is none of that id, 403 long after the log-in.
+pub(crate) async fn passkey_removed(state: &State, holder: &Holder, id: &str) -> Result<Changed> {
+    holder.full()?;
+    Ok(state.identity().remove_passkey(&holder.caller, &holder.session, id).await?)
 }
 
 /// Take a member's second factors away
@@ -278,11 +310,11 @@ pub(crate) async fn reset_mfa(
 }
 
 /// Whoever must enrol may; whoever has a temporary password chooses another first.
-fn may_enrol(holder: &Holder) -> Result<()> {
+pub(crate) fn may_enrol(holder: &Holder) -> Result<()> {
     if holder.session.must_change_password { Err(Error::PasswordChangeRequired) } else { Ok(()) }
 }
 
-fn texts(codes: &[Secret]) -> Vec<String> {
+pub(crate) fn texts(codes: &[Secret]) -> Vec<String> {
     codes.iter().map(|code| code.expose().to_owned()).collect()
 }
 

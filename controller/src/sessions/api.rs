@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
 use identity::Secret;
-use identity::audit::Client;
+use identity::audit::{Client, Origin};
 use identity::login::{Door, Factor, LoggedIn, LoginError, Method, Pending};
 use identity::rbac::Principal;
 use identity::session::{LiveSession, NewSession, SessionKind};
@@ -184,17 +184,42 @@ pub(crate) async fn log_in(
     parts: Parts,
     extract::Json(given): extract::Json<Credentials>,
 ) -> Result<Response> {
-    let from = origin(&parts, Client::Browser);
-    match state.identity().login_from(&from, &given.username, &given.password, Door::Console).await {
-        Ok(login) => {
+    match first_step(&state, &origin(&parts, Client::Browser), &given).await? {
+        FirstStep::Session(session) => {
             let kind = SessionKind::Browser;
-            let session = state.identity().begin_session(&login, &from, kind).await?;
             let cookie = new_cookie(&state, &session, kind).map(|cookie| [(header::SET_COOKIE, cookie)]);
             let view = renewed(&state, &session, kind).await?;
             Ok((cookie, Json(LoginAnswer::Session(Box::new(view)))).into_response())
         }
-        Err(LoginError::SecondFactor(pending)) => Ok(Json(LoginAnswer::Pending(waiting(*pending))).into_response()),
-        Err(error) => Err(error.into()),
+        FirstStep::SecondFactor(pending) => Ok(Json(LoginAnswer::Pending(waiting(*pending))).into_response()),
+    }
+}
+
+/// What a right password leads to.
+#[derive(Debug)]
+pub(crate) enum FirstStep {
+    /// A browser's session.
+    Session(NewSession),
+    /// One more step.
+    SecondFactor(Box<Pending>),
+}
+
+/// The first step of a log-in, for a browser: the API's and the page's.
+///
+/// # Errors
+/// [`LoginError`].
+pub(crate) async fn first_step(
+    state: &State,
+    from: &Origin,
+    given: &Credentials,
+) -> std::result::Result<FirstStep, LoginError> {
+    match state.identity().login_from(from, &given.username, &given.password, Door::Console).await {
+        Ok(login) => {
+            let session = state.identity().begin_session(&login, from, SessionKind::Browser).await?;
+            Ok(FirstStep::Session(session))
+        }
+        Err(LoginError::SecondFactor(pending)) => Ok(FirstStep::SecondFactor(pending)),
+        Err(error) => Err(error),
     }
 }
 
@@ -285,10 +310,18 @@ pub(crate) async fn change_password(
     Shared(state): Shared<State>,
     extract::Json(change): extract::Json<PasswordChange>,
 ) -> Result<Response> {
+    let session = password_changed(&state, &holder, &change).await?;
+    shown(&state, session, holder.session.kind, None).await
+}
+
+/// Changes the password, and gives the session that goes on.
+///
+/// # Errors
+/// 401 for a wrong password, 422 for one that cannot be, 429.
+pub(crate) async fn password_changed(state: &State, holder: &Holder, change: &PasswordChange) -> Result<NewSession> {
     let name = &holder.session.principal.name;
     let epoch = state.identity().change_password(&holder.caller, name, &change.current, &change.new).await?;
-    let session = state.identity().continue_session(&holder.session, epoch).await?;
-    shown(&state, session, holder.session.kind, None).await
+    Ok(state.identity().continue_session(&holder.session, epoch).await?)
 }
 
 fn waiting(pending: Pending) -> PendingView {

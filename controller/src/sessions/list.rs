@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use identity::name::normalise;
 use identity::rbac::Permission;
+use identity::session::NewSession;
 use serde::Serialize;
 use storage::memberships::{self, Member};
 use storage::sessions;
@@ -99,9 +100,17 @@ pub(crate) async fn end_own_session(
 #[utoipa::path(delete, path = "/account/sessions", tag = "account",
     responses((status = 200, description = "Ended", body = SessionView)))]
 pub(crate) async fn end_other_sessions(holder: Holder, Shared(state): Shared<State>) -> Result<Response> {
-    holder.full()?;
-    let session = state.identity().end_other_sessions(&holder.caller, &holder.session).await?;
+    let session = others_ended(&state, &holder).await?;
     shown(&state, session, holder.session.kind, None).await
+}
+
+/// Ends everything else, and gives the session that goes on.
+///
+/// # Errors
+/// As [`Holder::full`], and those of the database.
+pub(crate) async fn others_ended(state: &State, holder: &Holder) -> Result<NewSession> {
+    holder.full()?;
+    Ok(state.identity().end_other_sessions(&holder.caller, &holder.session).await?)
 }
 
 /// Sessions of a member

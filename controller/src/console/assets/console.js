@@ -5,8 +5,8 @@
 const csrf = () => document.querySelector("meta[name=csrf]")?.content ?? "";
 
 /** Asks the public API; the answer, or an Error in the server's words. */
-async function ask(method, path, body) {
-  const headers = { "X-CSRF-Token": csrf() };
+async function ask(method, path, body, token = csrf()) {
+  const headers = { "X-CSRF-Token": token };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
@@ -36,6 +36,97 @@ function closer(box) {
   button.textContent = "Close";
   button.addEventListener("click", () => box.remove());
   return button;
+}
+
+// Passkeys: a form that a script shows, fills with what the browser's authenticator says, and sends as any other. Its options
+// are in the page, or the API gives them. Bytes are base64url in JSON.
+const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+const text64 = (buffer) =>
+  btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+const ids = (list) => (list || []).map((known) => ({ ...known, id: bytes(known.id) }));
+
+async function getPasskey({ publicKey }) {
+  const { id, rawId, type, response } = await navigator.credentials.get({
+    publicKey: { ...publicKey, challenge: bytes(publicKey.challenge), allowCredentials: ids(publicKey.allowCredentials) },
+  });
+  const { authenticatorData, clientDataJSON, signature, userHandle } = response;
+  return {
+    id, rawId: text64(rawId), type, extensions: {},
+    response: {
+      authenticatorData: text64(authenticatorData), clientDataJSON: text64(clientDataJSON), signature: text64(signature),
+      userHandle: userHandle ? text64(userHandle) : null,
+    },
+  };
+}
+
+async function createPasskey({ publicKey }) {
+  const { id, rawId, type, response } = await navigator.credentials.create({
+    publicKey: {
+      ...publicKey, challenge: bytes(publicKey.challenge), user: { ...publicKey.user, id: bytes(publicKey.user.id) },
+      excludeCredentials: ids(publicKey.excludeCredentials),
+    },
+  });
+  return {
+    id, rawId: text64(rawId), type, extensions: {},
+    response: {
+      attestationObject: text64(response.attestationObject), clientDataJSON: text64(response.clientDataJSON),
+      transports: response.getTransports ? response.getTransports() : [],
+    },
+  };
+}
+
+const PASSKEY_TROUBLE = {
+  NotAllowedError: "The passkey was not used: it was cancelled, or took too long.",
+  InvalidStateError: "This device has a passkey for this account already.",
+  SecurityError: "Passkeys belong to this server's name: open it by the address that its mails use.",
+  NotSupportedError: "This browser or device cannot use passkeys here.",
+};
+
+for (const form of document.querySelectorAll("form[data-passkey]")) {
+  form.hidden = !window.PublicKeyCredential;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const [button, wrong] = [form.querySelector("button"), form.querySelector(".wrong")];
+    button.disabled = true;
+    wrong.hidden = true;
+    try {
+      let options = form.dataset.options && JSON.parse(form.dataset.options);
+      if (!options) {
+        const begun = await ask("POST", form.dataset.begin, undefined, form.dataset.csrf);
+        form.elements.token.value = begun.token;
+        options = begun.options;
+      }
+      const credential = await (form.dataset.passkey === "create" ? createPasskey : getPasskey)(options);
+      form.elements.credential.value = JSON.stringify(credential);
+      form.submit();
+    } catch (error) {
+      wrong.textContent = PASSKEY_TROUBLE[error.name] || error.message;
+      wrong.hidden = false;
+      button.disabled = false;
+    }
+  });
+}
+// Whoever comes back finds the button as it was.
+window.addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("form[data-passkey] button")) button.disabled = false;
+});
+
+// The secret in a mailed link stands behind the #, so that no server and no log sees it. It goes into the field that takes it,
+// and out of the address, so that neither the history nor a screenshot keeps it.
+for (const field of document.querySelectorAll("[data-fragment]")) {
+  const take = () => {
+    const value = new URLSearchParams(location.hash.slice(1)).get(field.dataset.fragment);
+    if (!value) return;
+    history.replaceState(null, "", location.pathname);
+    field.value = value;
+    field.closest(".field").hidden = true;
+    for (const part of document.querySelectorAll("[data-no-fragment]")) part.hidden = true;
+    const more = field.closest("details");
+    if (more) { more.open = true; more.querySelector("summary").hidden = true; }
+    field.form.querySelector("input[type=password]")?.focus();
+  };
+  take();
+  window.addEventListener("hashchange", take);
 }
 
 // Copy buttons.
