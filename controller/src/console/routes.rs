@@ -15,10 +15,7 @@ pub(crate) fn router() -> Router<State> {
         .route("/", get(front::front))
         .route("/organization", get(front::choose).post(front::switch))
         .route("/login", get(sessions::console::login).post(sessions::console::log_in))
-        .route(
-            "/login/second-factor",
-            get(sessions::console::no_factor).post(sessions::console::show_second_factor),
-        )
+        .route("/login/second-factor", get(sessions::console::no_factor).post(sessions::console::show_second_factor))
         .route("/login/passkey", get(sessions::console::no_factor).post(sessions::console::log_in_by_passkey))
         .route("/logout", get(sessions::console::no_factor).post(sessions::console::log_out))
         .route("/password", get(passwords::console::forced).post(passwords::console::change_forced))
@@ -83,10 +80,7 @@ pub(crate) fn router() -> Router<State> {
         .route("/account/keys", get(api_keys::console::own_list).post(api_keys::console::own_create))
         .route("/account/keys/new", get(api_keys::console::own_new))
         .route("/account/keys/file", post(api_keys::console::file))
-        .route(
-            "/account/keys/{id}/revoke",
-            get(api_keys::console::own_ask_revoke).post(api_keys::console::own_revoke),
-        )
+        .route("/account/keys/{id}/revoke", get(api_keys::console::own_ask_revoke).post(api_keys::console::own_revoke))
         .route("/account/terminal", get(account::console::terminal))
         // Audit
         .route("/orgs/{org}/audit", get(audit::console::list))
