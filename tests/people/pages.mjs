@@ -78,6 +78,7 @@ const client = await page.textContent('.facts dd');
 await press('Approve');
 await title('The command line is connected');
 
+await context.clearCookies();
 await page.goto(reset);
 await page.waitForSelector('#new:focus');
 const address = page.url();
