@@ -72,6 +72,17 @@ pub(crate) enum Caller {
     Key(String),
 }
 
+/// What a controller is told at start.
+fn settings() -> Settings {
+    Settings {
+        secure_cookies: true,
+        registry_host: "localhost:6000".into(),
+        registry_secure: true,
+        private_ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+        grace: 86_400,
+    }
+}
+
 impl Controller {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -105,14 +116,7 @@ impl Controller {
         // Nothing where it was done already.
         identity.bootstrap(&wanted).await.unwrap();
         let objects = laid_out(dir.path());
-        let settings = Settings {
-            secure_cookies: true,
-            registry_host: "localhost:6000".into(),
-            registry_secure: true,
-            private_ca: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
-            grace: 86_400,
-        };
-        let router = crate::router(State::new(db.clone(), objects.clone(), identity.clone(), settings));
+        let router = crate::router(State::new(db.clone(), objects.clone(), identity.clone(), settings()));
         Self { router, clock, db, identity, objects, dir }
     }
 
@@ -299,8 +303,7 @@ impl Controller {
 
     /// Another process over the same rows and bytes: what this one remembers, that one does not.
     pub(crate) fn afresh(&self) -> Self {
-        let settings = Settings { secure_cookies: true, registry_host: "localhost:6000".into(), grace: 86_400 };
-        let state = State::new(self.db.clone(), self.objects.clone(), self.identity.clone(), settings);
+        let state = State::new(self.db.clone(), self.objects.clone(), self.identity.clone(), settings());
         Self {
             router: crate::router(state),
             clock: self.clock.clone(),
