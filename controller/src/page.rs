@@ -48,10 +48,20 @@ impl Bounds {
     }
 
     /// Makes the page of at most `fetch` rows; `key` is what a row is listed by.
-    pub(crate) fn page<R, T>(&self, mut rows: Vec<R>, key: impl Fn(&R) -> &str, render: impl Fn(R) -> T) -> Page<T> {
+    pub(crate) fn page<R, T>(&self, rows: Vec<R>, key: impl Fn(&R) -> &str, render: impl FnMut(R) -> T) -> Page<T> {
+        self.page_by(rows, |row| key(row).to_owned(), render)
+    }
+
+    /// As [`Bounds::page`], of rows that are listed by more than a name.
+    pub(crate) fn page_by<R, T>(
+        &self,
+        mut rows: Vec<R>,
+        key: impl Fn(&R) -> String,
+        render: impl FnMut(R) -> T,
+    ) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
-        let next = rows.last().filter(|_| more).map(|row| key(row).to_owned());
+        let next = rows.last().filter(|_| more).map(key);
         Page { items: rows.into_iter().map(render).collect(), next }
     }
 }

@@ -1,3 +1,6 @@
-//! Repositories and their tags, as the registry knows them.
+//! Repositories and tags.
 
 pub(crate) mod api;
+pub(crate) mod console;
+pub(crate) mod deletion;
+mod looks;

@@ -172,10 +172,14 @@ routes! {
     delete "/orgs/{org}/issuers/{id}"             Needs(IssuerWrite)       => issuers::api::delete_issuer;
 
     get    "/orgs/{org}/repositories"             Needs(RegistryPull)      => repositories::api::list_repositories;
+    get    "/orgs/{org}/repository"               Needs(RegistryPull)      => repositories::api::get_repository;
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;
+    get    "/orgs/{org}/untagged"                 Needs(RegistryPull)      => repositories::api::list_untagged;
+    get    "/orgs/{org}/deletion"                 Needs(RegistryDelete)    => repositories::deletion::get_deletion;
     delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::api::delete_repository;
     delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
     get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => manifests::api::get_manifest;
+    delete "/orgs/{org}/manifest"                 Needs(RegistryDelete)    => repositories::deletion::delete_manifest;
 
     get    "/orgs/{org}/audit"                    Needs(Permission::AuditRead) => audit::api::list_events;
     get    "/orgs/{org}/audit/{seq}"              Needs(Permission::AuditRead) => audit::api::get_event;

@@ -16,6 +16,7 @@ mod users;
 
 pub use api_keys::{MadeApiKey, NewApiKey};
 pub use bindings::NewBinding;
+pub use images::{MayTag, TAGS_CHECKED};
 pub use orgs::{CreatedOrg, NewOrg};
 pub use platform::GRACE_DAYS;
 pub use roles::{NewRole, UpdateRole};

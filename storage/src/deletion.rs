@@ -17,8 +17,8 @@ pub const MOST_NAMED: i64 = 50;
 /// What goes and what stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {
-    /// The first tags that go, by name.
-    pub tags: Vec<String>,
+    /// The first tags that go, by name, each with the digest that it points at.
+    pub tags: Vec<(String, String)>,
     /// How many tags go.
     pub tag_count: i64,
     /// How many manifests go.
@@ -84,7 +84,7 @@ pub async fn of_tags(session: &mut Session, repository_id: &str, tags: &[Tag]) -
     )?;
     Ok(Preview {
         tag_count: i64::try_from(gone.len()).unwrap_or(i64::MAX),
-        tags: gone.into_iter().map(|(name, _)| name).collect(),
+        tags: gone,
         tags_left: left.into_iter().map(|(name,)| name).collect(),
         untagged: untagged.into_iter().map(|(digest,)| digest).collect(),
         ..Preview::default()
@@ -116,9 +116,9 @@ pub async fn of_manifests(session: &mut Session, repository_id: &str, digests: &
     )?;
     let (manifests, tag_count, entries_left, referrers_left, broken_indexes) =
         counts.first().copied().unwrap_or_default();
-    let tags: Vec<(String,)> = with_set!(
-        session, (String,),
-        "SELECT name FROM tags WHERE repository_id = $1 AND digest IN ", " ORDER BY name LIMIT $3";
+    let tags: Vec<(String, String)> = with_set!(
+        session, (String, String),
+        "SELECT name, digest FROM tags WHERE repository_id = $1 AND digest IN ", " ORDER BY name LIMIT $3";
         repository_id, set.as_str(), MOST_NAMED
     )?;
     // One row for each blob that what goes refers to: its length, and whether something that stays has it too.
@@ -141,7 +141,7 @@ pub async fn of_manifests(session: &mut Session, repository_id: &str, digests: &
     )?;
     let (blobs, bytes, shared_blobs, shared_bytes) = bytes.first().copied().unwrap_or_default();
     Ok(Preview {
-        tags: tags.into_iter().map(|(name,)| name).collect(),
+        tags,
         tag_count,
         manifests,
         blobs,
@@ -170,8 +170,8 @@ pub async fn of_repository(session: &mut Session, repository: &Repository) -> Re
     )?;
     let tags = query_all!(
         session,
-        (String,),
-        "SELECT name FROM tags WHERE repository_id = $1 ORDER BY name LIMIT $2",
+        (String, String),
+        "SELECT name, digest FROM tags WHERE repository_id = $1 ORDER BY name LIMIT $2",
         id,
         MOST_NAMED,
     )?;
@@ -189,14 +189,5 @@ pub async fn of_repository(session: &mut Session, repository: &Repository) -> Re
         id,
         FIRST,
     )?;
-    Ok(Preview {
-        tags: tags.into_iter().map(|(name,)| name).collect(),
-        tag_count,
-        manifests,
-        blobs,
-        bytes,
-        shared_blobs,
-        shared_bytes,
-        ..Preview::default()
-    })
+    Ok(Preview { tags, tag_count, manifests, blobs, bytes, shared_blobs, shared_bytes, ..Preview::default() })
 }

@@ -1,24 +1,25 @@
 //! `/orgs/{org}/repositories` and `/orgs/{org}/tags`
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::Session;
+use storage::manifests;
 use storage::names::{RepoName, Tag};
 use storage::orgs::Org;
 use storage::projects::{self, Project};
-use storage::repositories::{self, Repository, RepositoryFilter};
+use storage::repositories::{self, Order, Repository, Summary, Wanted};
 use storage::tags;
 use utoipa::{IntoParams, ToSchema};
 
+use super::looks::Looks;
 use crate::State;
 use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
 use crate::extract::{self, Path, Query};
+use crate::manifests::describe::DescriptionView;
 use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
 
@@ -37,6 +38,16 @@ pub(crate) struct RepositoryView {
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) pushed_at: i64,
+    /// How many tags it has.
+    pub(crate) tags: i64,
+    /// Bytes of all that can be pulled from it, each layer counted once; what it shares with other repositories counts in each.
+    pub(crate) size: i64,
+    /// When a manifest was last pulled.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) pulled_at: Option<i64>,
+    /// Who did.
+    pub(crate) pulled_by: Option<String>,
 }
 
 /// A tag.
@@ -50,6 +61,59 @@ pub(crate) struct TagView {
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) updated_at: i64,
+    /// Who moved it.
+    pub(crate) pushed_by: String,
+    /// When its manifest was last pulled, by this tag, another, or its digest.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) pulled_at: Option<i64>,
+    /// Who did.
+    pub(crate) pulled_by: Option<String>,
+    /// What it points at.
+    pub(crate) description: DescriptionView,
+}
+
+/// A manifest that no tag points at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UntaggedView {
+    /// Its digest.
+    pub(crate) digest: String,
+    /// Digest of the manifest that it is about, which is not here.
+    pub(crate) subject: Option<String>,
+    /// When it was first pushed.
+    #[serde(serialize_with = "time::text")]
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) pushed_at: i64,
+    /// Who pushed it.
+    pub(crate) pushed_by: String,
+    /// When it was last pulled.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) pulled_at: Option<i64>,
+    /// Who did.
+    pub(crate) pulled_by: Option<String>,
+    /// What it is.
+    pub(crate) description: DescriptionView,
+}
+
+/// In which order a list is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sort {
+    /// By name.
+    #[default]
+    Name,
+    /// What was pushed last comes first.
+    Pushed,
+}
+
+impl From<Sort> for Order {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Name => Self::Name,
+            Sort::Pushed => Self::Pushed,
+        }
+    }
 }
 
 /// Which repositories.
@@ -58,6 +122,11 @@ pub(crate) struct TagView {
 pub(crate) struct RepositoriesQuery {
     /// Only those of this project.
     pub(crate) project: Option<String>,
+    /// Only those whose name, behind the organization, holds this.
+    pub(crate) search: Option<String>,
+    /// In which order.
+    #[param(inline)]
+    pub(crate) sort: Option<Sort>,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<i64>,
@@ -71,6 +140,13 @@ pub(crate) struct RepositoriesQuery {
 pub(crate) struct TagsQuery {
     /// Full name of the repository.
     pub(crate) repository: String,
+    /// Only those whose name holds this, in letters of either case.
+    pub(crate) search: Option<String>,
+    /// Leave out what tools tag to attach it to an image: `sha256-….sig` and its like.
+    pub(crate) hide_attached: Option<bool>,
+    /// In which order.
+    #[param(inline)]
+    pub(crate) sort: Option<Sort>,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<i64>,
@@ -90,6 +166,19 @@ pub(crate) struct TagQuery {
     pub(crate) tag: String,
 }
 
+/// Whose manifests without a tag.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UntaggedQuery {
+    /// Full name of the repository.
+    pub(crate) repository: String,
+    /// Most items to return, 1 to 500; 100 where it is not given.
+    #[param(minimum = 1, maximum = 500)]
+    pub(crate) limit: Option<i64>,
+    /// The `next` of the page before.
+    pub(crate) after: Option<String>,
+}
+
 /// Which repository.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -99,9 +188,37 @@ pub(crate) struct RepositoryQuery {
     pub(crate) repository: String,
 }
 
+/// Longest text that is searched for.
+const MAX_SEARCH: usize = 128;
+
+/// What is searched for, checked.
+fn searched(search: Option<String>) -> Result<String> {
+    let search = search.unwrap_or_default().trim().to_owned();
+    if search.len() > MAX_SEARCH || search.contains('\0') {
+        return Err(Error::invalid("search", &format!("use {MAX_SEARCH} characters at most")));
+    }
+    Ok(search)
+}
+
+/// What a list of repositories is drawn from.
+struct Choice {
+    org: Org,
+    project: Option<Project>,
+    search: String,
+    order: Order,
+}
+
+impl Choice {
+    /// The choice from some place on, in one project where that is given.
+    fn wanted<'a>(&'a self, project_id: Option<&'a str>, after: &'a str) -> Wanted<'a> {
+        let Self { org, search, order, .. } = self;
+        Wanted { org_id: &org.id, org: &org.slug, project_id, search, order: *order, after }
+    }
+}
+
 /// Repositories that the caller may pull from
 ///
-/// By name.
+/// By name, or those that were pushed to last first.
 #[utoipa::path(get, path = "/orgs/{org}/repositories", tag = "repositories",
     params(("org", description = "Slug of the organization"), RepositoriesQuery),
     responses((status = 200, description = "A page of repositories", body = Page<RepositoryView>)))]
@@ -117,9 +234,20 @@ pub(crate) async fn list_repositories(
         Some(project) => Some(actor.can_in_project(Permission::ProjectRead, &state, &slug, &project).await?.1),
         None => None,
     };
-    let (rows, next) = in_reach(&actor, &state, &org, project.as_ref(), &bounds).await?;
-    let projects = project_slugs(&state, &rows).await?;
-    let page = bounds.page(rows, |row| &row.name, |row| view(row, &projects));
+    let order = query.sort.unwrap_or_default().into();
+    let choice = Choice { org, project, search: searched(query.search)?, order };
+    let (rows, next) = in_reach(&actor, &state, &choice, &bounds).await?;
+    let mut session = state.db().read().await?;
+    let shown = rows.iter().take(bounds.limit).map(|row| row.id.as_str());
+    let mut summaries = repositories::summaries(&mut session, shown).await?;
+    let page = bounds.page_by(
+        rows,
+        |row| row.cursor(order),
+        |row| {
+            let summary = summaries.remove(&row.id).unwrap_or_default();
+            view(row, summary)
+        },
+    );
     Ok(Json(Page { next: page.next.or(next), items: page.items }))
 }
 
@@ -128,28 +256,29 @@ pub(crate) async fn list_repositories(
 async fn in_reach(
     actor: &Actor,
     state: &State,
-    org: &Org,
-    project: Option<&Project>,
+    choice: &Choice,
     bounds: &Bounds,
 ) -> Result<(Vec<Repository>, Option<String>)> {
+    let Choice { org, project, order, .. } = choice;
     let reach = actor.principal().reach(Permission::RegistryPull);
-    let around = RepositoryFilter { org_id: Some(&org.id), project_id: project.map(|project| project.id.as_str()) };
+    let around = project.as_ref().map(|project| project.id.as_str());
     let mut session = state.db().read().await?;
-    let whole = reach.orgs.contains(&org.id) || project.is_some_and(|project| reach.projects.contains(&project.id));
+    let whole = reach.orgs.contains(&org.id) || around.is_some_and(|id| reach.projects.iter().any(|p| p == id));
     if whole {
-        return Ok((repositories::list(&mut session, &around, &bounds.after, bounds.fetch()).await?, None));
+        let wanted = choice.wanted(around, &bounds.after);
+        return Ok((repositories::page(&mut session, &wanted, bounds.fetch()).await?, None));
     }
-    let here = |id: &str| project.is_none_or(|project| project.id == id);
+    let here = |id: &str| around.is_none_or(|project| project == id);
     if reach.partly.iter().any(|part| part.org_id == org.id && part.project_id.as_deref().is_none_or(here)) {
-        return one_by_one(actor, &mut session, &around, bounds).await;
+        return one_by_one(actor, &mut session, choice, bounds).await;
     }
     let mut rows = Vec::new();
     let mut reached = false;
     for project_id in reach.projects.iter().filter(|id| here(id)) {
         if actor.may(Permission::RegistryPull, &Resource::Project { org_id: &org.id, project_id }) {
             reached = true;
-            let filter = RepositoryFilter { org_id: None, project_id: Some(project_id) };
-            rows.extend(repositories::list(&mut session, &filter, &bounds.after, bounds.fetch()).await?);
+            let wanted = choice.wanted(Some(project_id), &bounds.after);
+            rows.extend(repositories::page(&mut session, &wanted, bounds.fetch()).await?);
         }
     }
     if !reached {
@@ -160,7 +289,10 @@ async fn in_reach(
             None => actor.can_named(Permission::RegistryPull, &in_org(org), org, None)?,
         }
     }
-    rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    match order {
+        Order::Name => rows.sort_unstable_by(|a, b| a.name.cmp(&b.name)),
+        Order::Pushed => rows.sort_unstable_by(|a, b| (b.pushed_at, &b.name).cmp(&(a.pushed_at, &a.name))),
+    }
     rows.truncate(usize::try_from(bounds.fetch()).unwrap_or(usize::MAX));
     Ok((rows, None))
 }
@@ -172,17 +304,18 @@ const MOST_LOOKED_AT: usize = 5_000;
 async fn one_by_one(
     actor: &Actor,
     session: &mut Session,
-    filter: &RepositoryFilter<'_>,
+    choice: &Choice,
     bounds: &Bounds,
 ) -> Result<(Vec<Repository>, Option<String>)> {
+    let around = choice.project.as_ref().map(|project| project.id.as_str());
     let (mut rows, mut after, mut seen) = (Vec::new(), bounds.after.clone(), 0);
     while rows.len() <= bounds.limit {
         if seen >= MOST_LOOKED_AT {
             return Ok((rows, Some(after)));
         }
-        let batch = repositories::list(session, filter, &after, crate::page::MAX).await?;
+        let batch = repositories::page(session, &choice.wanted(around, &after), crate::page::MAX).await?;
         let Some(last) = batch.last() else { break };
-        after.clone_from(&last.name);
+        after = last.cursor(choice.order);
         seen += batch.len();
         rows.extend(batch.into_iter().filter(|row| {
             let Ok(name) = row.name.parse::<RepoName>() else { return false };
@@ -193,30 +326,44 @@ async fn one_by_one(
 }
 
 /// A repository, as decisions know it.
-fn in_repository<'a>(row: &'a Repository, name: &'a RepoName, tag: Option<&'a str>) -> Resource<'a> {
+pub(crate) fn in_repository<'a>(row: &'a Repository, name: &'a RepoName, tag: Option<&'a str>) -> Resource<'a> {
     Resource::Repository { org_id: &row.org_id, project_id: Some(&row.project_id), path: name.path(), tag }
 }
 
-async fn project_slugs(state: &State, rows: &[Repository]) -> Result<HashMap<String, String>> {
-    let mut slugs = HashMap::new();
-    let mut session = state.db().read().await?;
-    for row in rows {
-        if !slugs.contains_key(&row.project_id) {
-            let slug = projects::find(&mut session, &row.project_id).await?.map(|project| project.slug);
-            slugs.insert(row.project_id.clone(), slug.unwrap_or_default());
-        }
+fn view(row: Repository, summary: Summary) -> RepositoryView {
+    let project = row.name.parse::<RepoName>().map(|name| name.project().to_owned()).unwrap_or_default();
+    RepositoryView {
+        name: row.name,
+        project,
+        created_at: row.created_at,
+        pushed_at: row.pushed_at,
+        tags: summary.tags,
+        size: summary.size,
+        pulled_at: summary.pulled_at,
+        pulled_by: summary.pulled_by,
     }
-    Ok(slugs)
 }
 
-fn view(row: Repository, projects: &HashMap<String, String>) -> RepositoryView {
-    let project = projects.get(&row.project_id).cloned().unwrap_or_default();
-    RepositoryView { name: row.name, project, created_at: row.created_at, pushed_at: row.pushed_at }
+/// A repository
+#[utoipa::path(get, path = "/orgs/{org}/repository", tag = "repositories",
+    params(("org", description = "Slug of the organization"), RepositoryQuery),
+    responses((status = 200, description = "The repository", body = RepositoryView)))]
+pub(crate) async fn get_repository(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<RepositoryQuery>,
+) -> Result<Json<RepositoryView>> {
+    let (_, row) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
+    let mut session = state.db().read().await?;
+    let mut found = repositories::summaries(&mut session, [row.id.as_str()].into_iter()).await?;
+    let summary = found.remove(&row.id).unwrap_or_default();
+    Ok(Json(view(row, summary)))
 }
 
 /// Tags of a repository
 ///
-/// By name.
+/// By name, or those that moved last first.
 #[utoipa::path(get, path = "/orgs/{org}/tags", tag = "repositories",
     params(("org", description = "Slug of the organization"), TagsQuery),
     responses((status = 200, description = "A page of tags", body = Page<TagView>)))]
@@ -226,12 +373,59 @@ pub(crate) async fn list_tags(
     Path(slug): Path<String>,
     Query(query): Query<TagsQuery>,
 ) -> Result<Json<Page<TagView>>> {
-    let (name, _) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
-    let mut session = state.db().read().await?;
+    let (_, found) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
     let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
-    let rows = tags::list(&mut session, &name, &bounds.after, bounds.fetch()).await?;
-    let view = |row: tags::TagRow| TagView { name: row.name, digest: row.digest, updated_at: row.updated_at };
-    Ok(Json(bounds.page(rows, |row| &row.name, view)))
+    let order = query.sort.unwrap_or_default().into();
+    let wanted = tags::Wanted {
+        search: &searched(query.search)?,
+        without_schemes: query.hide_attached.unwrap_or_default(),
+        order,
+        after: &bounds.after,
+    };
+    let mut session = state.db().read().await?;
+    let rows = tags::page(&mut session, &found.id, &wanted, bounds.fetch()).await?;
+    drop(session);
+    let mut looks = Looks::of(&state, &found, rows.iter().map(|row| (row.digest.as_str(), row.size))).await?;
+    let view = |row: tags::Listed| TagView {
+        description: looks.take(&row.digest, row.artifact_type.as_deref(), row.content_size),
+        name: row.name,
+        digest: row.digest,
+        updated_at: row.updated_at,
+        pushed_by: row.pushed_by,
+        pulled_at: row.pulled_at,
+        pulled_by: row.pulled_by,
+    };
+    Ok(Json(bounds.page_by(rows, |row| row.cursor(order), view)))
+}
+
+/// Manifests of a repository without a tag
+///
+/// Newest first: those that no tag points at, no index lists, and that are attached to nothing which is here.
+#[utoipa::path(get, path = "/orgs/{org}/untagged", tag = "repositories",
+    params(("org", description = "Slug of the organization"), UntaggedQuery),
+    responses((status = 200, description = "A page of manifests", body = Page<UntaggedView>)))]
+pub(crate) async fn list_untagged(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<UntaggedQuery>,
+) -> Result<Json<Page<UntaggedView>>> {
+    let (_, found) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
+    let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
+    let mut session = state.db().read().await?;
+    let rows = manifests::untagged(&mut session, &found.id, &bounds.after, bounds.fetch()).await?;
+    drop(session);
+    let mut looks = Looks::of(&state, &found, rows.iter().map(|row| (row.digest.as_str(), row.size))).await?;
+    let view = |row: manifests::Listed| UntaggedView {
+        description: looks.take(&row.digest, row.artifact_type.as_deref(), row.content_size),
+        digest: row.digest,
+        subject: row.subject,
+        pushed_at: row.created_at,
+        pushed_by: row.pushed_by,
+        pulled_at: row.pulled_at,
+        pulled_by: row.pulled_by,
+    };
+    Ok(Json(bounds.page_by(rows, manifests::Listed::cursor, view)))
 }
 
 /// What is asked of a repository.
@@ -291,7 +485,10 @@ pub(crate) async fn delete_tag(
 }
 
 /// Whether the caller may delete every tag of a repository: a role may be limited to some.
-async fn every_tag(actor: &Actor, state: &State, name: &RepoName, row: &Repository) -> Result<()> {
+///
+/// # Errors
+/// 403 that says which it is not.
+pub(crate) async fn every_tag(actor: &Actor, state: &State, name: &RepoName, row: &Repository) -> Result<()> {
     let mut session = state.db().read().await?;
     let mut after = String::new();
     loop {
@@ -321,7 +518,8 @@ pub(crate) async fn delete_repository(
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
     every_tag(&actor, &state, &name, &found).await?;
-    if confirmation.confirm != query.repository {
+    // Whichever of its two spellings: the page shows the one that rows have.
+    if confirmation.confirm != query.repository && confirmation.confirm != name.canonical() {
         return Err(Error::invalid("confirm", "type the repository's full name"));
     }
     state.identity().delete_repository(&actor.caller, &found).await?;
@@ -418,5 +616,92 @@ mod tests {
         controller.call(&some, Method::DELETE, repository, &json!({"confirm": "main/a"})).await.expect(403);
         let mine = "/orgs/main/tags?repository=main/a&tag=dev-1";
         controller.call(&some, Method::DELETE, mine, &json!(null)).await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn lists_say_what_things_are_how_large_and_when_they_were_pulled() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = json!({"os": "linux", "architecture": "amd64"});
+        let size = config.to_string().len() + 5;
+        let digest = controller.push_image("main/app", "v1", &config, &[b"layer"]).await;
+        let (caller, detail) = (identity::audit::Caller::server(), json!({"digest": digest}));
+        let org = storage::orgs::find_by_slug(&mut controller.db.read().await.unwrap(), "main").await.unwrap().unwrap();
+        let entry = identity::audit::Entry {
+            org_id: &org.id,
+            action: "image.pull",
+            target: "main/app:v1",
+            detail,
+            ..identity::audit::Entry::default()
+        };
+        controller.identity.note(&caller, &entry).await;
+        controller.settle().await;
+        let tags = controller.get(&admin, "/orgs/main/tags?repository=main/app").await.expect(200);
+        let tag = &tags.body["items"][0];
+        assert_eq!(tag["pushed_by"], ADMIN);
+        assert_eq!((&tag["pulled_by"], tag["pulled_at"].is_string()), (&json!("server"), true));
+        let description = &tag["description"];
+        assert_eq!((&description["kind"], &description["platforms"]), (&json!("image"), &json!(["linux/amd64"])));
+        assert_eq!(description["total_size"], json!(size));
+        let one = controller.get(&admin, "/orgs/main/repository?repository=main/app").await.expect(200);
+        assert_eq!((&one.body["tags"], &one.body["size"]), (&json!(1), &json!(size)));
+        assert_eq!(one.body["pulled_by"], "server");
+        let list = controller.get(&admin, "/orgs/main/repositories?search=ap&sort=pushed").await.expect(200);
+        assert_eq!(list.body["items"][0], one.body);
+        controller.get(&admin, &format!("/orgs/main/repositories?search={}", "x".repeat(129))).await.expect(422);
+        controller.get(&admin, "/orgs/main/repositories?sort=size").await.expect(400);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_deleted_with_its_tags_by_those_who_may_delete_them() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let digest = controller.push_image("main/app", "v1", &json!({}), &[b"layer"]).await;
+        let other = controller.push_image("main/app", "dev-1", &json!({"a": 1}), &[b"layer"]).await;
+        let role = json!({"name": "dev", "base": "PROJECT_ADMIN", "tags": ["dev-*"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        let some = controller.member("some@example.com", Some(("dev", Some("defaultproject")))).await;
+        let manifest = |digest: &str| format!("/orgs/main/manifest?repository=main/app&digest={digest}");
+        let preview = |digest: &str| format!("/orgs/main/deletion?repository=main/app&digest={digest}");
+        controller.get(&some, &preview(&digest)).await.expect(403);
+        controller.call(&some, Method::DELETE, &manifest(&digest), &json!(null)).await.expect(403);
+        let told = controller.get(&some, &preview(&other)).await.expect(200);
+        assert_eq!((&told.body["bytes"], &told.body["shared_bytes"]), (&json!(7), &json!(5)));
+        assert_eq!((&told.body["tags"][0]["name"], &told.body["grace_seconds"]), (&json!("dev-1"), &json!(86_400)));
+        controller.call(&some, Method::DELETE, &manifest(&other), &json!(null)).await.expect(204);
+        controller.call(&some, Method::DELETE, &manifest(&other), &json!(null)).await.expect(404);
+        controller.get(&admin, &preview(&other)).await.expect(404);
+        let tags = controller.get(&admin, "/orgs/main/tags?repository=main/app").await.expect(200);
+        assert_eq!(tags.body["items"].as_array().unwrap().len(), 1);
+        let events = controller.get(&admin, "/orgs/main/audit?action=image.delete").await.expect(200);
+        assert_eq!(events.body["items"][0]["target"], format!("main/app@{other}"));
+        for (question, status) in [
+            ("&tag=v1", 200),
+            ("", 200),
+            ("&tag=v1,none", 404),
+            ("&tag=a,,b", 422),
+            ("&digest=md5:1", 422),
+            ("&tag=v1&digest=x", 422),
+        ] {
+            let path = format!("/orgs/main/deletion?repository=main/app{question}");
+            controller.get(&admin, &path).await.expect(status);
+        }
+        controller.get(&some, "/orgs/main/deletion?repository=main/app").await.expect(403);
+        controller.get(&some, "/orgs/main/deletion?repository=main/app&tag=v1").await.expect(403);
+    }
+
+    #[tokio::test]
+    async fn another_organizations_copy_keeps_nothing_here() {
+        let controller = Controller::start().await;
+        let (admin, boss) = (controller.login(ADMIN).await, controller.other_org().await);
+        for name in ["main/app", "other/app"] {
+            controller.push_image(name, "v1", &json!({}), &[b"the same layer"]).await;
+        }
+        let told = controller.get(&admin, "/orgs/main/deletion?repository=main/app").await.expect(200);
+        assert_eq!((&told.body["bytes"], &told.body["shared_bytes"]), (&json!(16), &json!(0)));
+        for path in ["repository", "untagged", "deletion", "tags"] {
+            controller.get(&boss, &format!("/orgs/main/{path}?repository=main/app")).await.expect(404);
+            controller.get(&boss, &format!("/orgs/other/{path}?repository=main/app")).await.expect(404);
+        }
     }
 }
