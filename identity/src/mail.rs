@@ -65,16 +65,49 @@ pub enum Mail<'a> {
         /// Its public part.
         id: &'a str,
     },
-    /// An administrator took the second factor off.
+    /// The user changed what stands beside their password.
+    Factor {
+        /// What they changed.
+        change: FactorChange<'a>,
+        /// When (unix seconds).
+        at: i64,
+        /// Where they were, as people know addresses.
+        from: &'a str,
+    },
+    /// Somebody else took the second factor off.
     MfaReset {
-        /// Name of the organization.
-        org: &'a str,
+        /// Name of the organization whose administrator it was; `None` where whoever runs the server did it.
+        org: Option<&'a str>,
+        /// Who it was, as people know them.
+        by: &'a str,
+        /// When (unix seconds).
+        at: i64,
     },
     /// Failed log-ins locked the name.
     Locked {
         /// When the lock ends (unix seconds).
         until: i64,
     },
+}
+
+/// What of their second factors a user changed.
+#[derive(Debug, Clone, Copy)]
+pub enum FactorChange<'a> {
+    /// An authenticator app was added.
+    AppAdded,
+    /// The authenticator app was removed.
+    AppRemoved,
+    /// A passkey of this name was added.
+    PasskeyAdded(&'a str),
+    /// A passkey was removed.
+    PasskeyRemoved {
+        /// Its id.
+        id: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// New recovery codes were made; the old ones ended.
+    CodesRenewed,
 }
 
 impl Mail<'_> {
@@ -88,6 +121,7 @@ impl Mail<'_> {
             Self::PasswordChanged { .. } => "password-changed",
             Self::KeyExpiring { .. } => "key-expiring",
             Self::KeyMade { .. } => "key-made",
+            Self::Factor { .. } => "factor",
             Self::MfaReset { .. } => "mfa-reset",
             Self::Locked { .. } => "locked",
         }

@@ -14,7 +14,7 @@ use crate::audit::{Caller, Entry};
 use crate::core::Identity;
 use crate::limits::Limit;
 use crate::login::LoginError;
-use crate::mail::Mail;
+use crate::mail::{FactorChange, Mail};
 use crate::rbac::Denial;
 use crate::secret::{Secret, sha256_hex};
 use crate::session::{LiveSession, NewSession};
@@ -211,8 +211,7 @@ impl Identity {
         if !rows::confirm(&mut tx, user_id, &row.sealed, step, now).await? {
             return Err(MfaError::Wrong);
         }
-        let entry = Entry { action: "mfa.enrol", detail: json!({"method": "totp"}), ..Entry::default() };
-        self.turn_on(tx, by, session, first, true, &entry).await
+        self.turn_on(tx, by, session, first, FactorChange::AppAdded).await
     }
 
     /// Takes the authenticator app away.
@@ -235,8 +234,7 @@ impl Identity {
         if !rows::delete(&mut tx, user_id).await? {
             return Err(MfaError::NotEnrolled);
         }
-        let entry = Entry { action: "mfa.remove", detail: json!({"method": "totp"}), ..Entry::default() };
-        self.turn_off(tx, by, session, &entry).await
+        self.turn_off(tx, by, session, FactorChange::AppRemoved).await
     }
 
     /// Makes ten new recovery codes; those from before end.
@@ -252,9 +250,7 @@ impl Identity {
             return Err(MfaError::NoFactor);
         }
         let codes = self.write_recovery_codes(&mut tx, user_id).await?;
-        let (target, detail) = (by.principal.name.as_str(), json!({"method": "recovery-codes"}));
-        let entry = Entry { action: "mfa.enrol", target, detail, ..Entry::default() };
-        self.record_for(&mut tx, by, Some(user_id), &entry).await?;
+        self.tell(&mut tx, by, FactorChange::CodesRenewed).await?;
         tx.commit().await?;
         Ok(codes)
     }
@@ -313,8 +309,7 @@ impl Identity {
         let mut tx = self.db().begin().await?;
         let first = !self.has_factor(&mut tx, user_id).await?;
         passkeys::create(&mut tx, &row).await?;
-        let entry = Entry { action: "passkey.add", detail: json!({"name": name}), ..Entry::default() };
-        self.turn_on(tx, by, session, first, first, &entry).await
+        self.turn_on(tx, by, session, first, FactorChange::PasskeyAdded(name)).await
     }
 
     /// Takes a passkey away.
@@ -324,11 +319,12 @@ impl Identity {
     pub async fn remove_passkey(&self, by: &Caller, session: &LiveSession, id: &str) -> Result<Changed, MfaError> {
         self.must_be_fresh(session)?;
         let mut tx = self.db().begin().await?;
+        let passkey = passkeys::find(&mut tx, id).await?;
         if !passkeys::delete(&mut tx, &by.principal.user_id, id).await? {
             return Err(storage::Error::NotFound("passkey").into());
         }
-        let entry = Entry { action: "passkey.remove", detail: json!({"passkey": id}), ..Entry::default() };
-        self.turn_off(tx, by, session, &entry).await
+        let name = passkey.map(|passkey| passkey.name).unwrap_or_default();
+        self.turn_off(tx, by, session, FactorChange::PasskeyRemoved { id, name: &name }).await
     }
 
     /// Takes every second factor of a member away, for an administrator of the only organization that they are in by their own
@@ -352,7 +348,8 @@ impl Identity {
             }
             self.clear_factors(&mut tx, user_id).await?;
             let org = storage::orgs::get(&mut tx, org_id).await?;
-            self.enqueue_mail(&mut tx, &member.name, Some(org_id), &Mail::MfaReset { org: &org.name }).await?;
+            let mail = Mail::MfaReset { org: Some(&org.name), by: &by.principal.name, at: self.now() };
+            self.enqueue_mail(&mut tx, &member.name, Some(org_id), &mail).await?;
         }
         self.record(&mut tx, by, &Entry { org_id, action: "mfa.reset", target: &member.name, ..Entry::default() })
             .await?;
@@ -371,6 +368,8 @@ impl Identity {
         let user = users::find_by_name(&mut tx, &name).await?.ok_or(storage::Error::NotFound("user"))?;
         users::bump_epoch(&mut tx, &user.id).await?;
         self.clear_factors(&mut tx, &user.id).await?;
+        let mail = Mail::MfaReset { org: None, by: &by.principal.name, at: self.now() };
+        self.enqueue_mail(&mut tx, &user.name, None, &mail).await?;
         let entry = Entry { action: "mfa.reset", target: &user.name, ..Entry::default() };
         self.record_for(&mut tx, by, Some(&user.id), &entry).await?;
         tx.commit().await?;
@@ -434,23 +433,39 @@ impl Identity {
         by: &Caller,
         session: &LiveSession,
         first: bool,
-        codes: bool,
-        entry: &Entry<'_>,
+        change: FactorChange<'_>,
     ) -> Result<Changed, MfaError> {
         let user_id = &by.principal.user_id;
         self.hold(&mut tx, session).await?;
         if first {
             users::bump_epoch(&mut tx, user_id).await?;
         }
-        let recovery_codes = match codes {
+        let recovery_codes = match first || matches!(change, FactorChange::AppAdded) {
             true => self.write_recovery_codes(&mut tx, user_id).await?,
             false => Vec::new(),
         };
         let session = self.renew(&mut tx, session, true).await?;
-        self.record_for(&mut tx, by, Some(user_id), &Entry { target: &by.principal.name, ..entry.clone() }).await?;
+        self.tell(&mut tx, by, change).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(Changed { recovery_codes, session })
+    }
+
+    /// Tells the user of a change by mail, should it not have been them, and the audit log.
+    async fn tell(&self, tx: &mut Tx, by: &Caller, change: FactorChange<'_>) -> storage::Result<()> {
+        let from = by.origin.address.map(|address| address.to_canonical().to_string());
+        let from = from.as_deref().unwrap_or("an unknown address");
+        let mail = Mail::Factor { change, at: self.now(), from };
+        self.enqueue_mail(tx, &by.principal.name, None, &mail).await?;
+        let (action, detail) = match change {
+            FactorChange::AppAdded => ("mfa.enrol", json!({"method": "totp"})),
+            FactorChange::AppRemoved => ("mfa.remove", json!({"method": "totp"})),
+            FactorChange::PasskeyAdded(name) => ("passkey.add", json!({"name": name})),
+            FactorChange::PasskeyRemoved { id, .. } => ("passkey.remove", json!({"passkey": id})),
+            FactorChange::CodesRenewed => ("mfa.enrol", json!({"method": "recovery-codes"})),
+        };
+        let entry = Entry { action, target: &by.principal.name, detail, ..Entry::default() };
+        self.record_for(tx, by, Some(&by.principal.user_id), &entry).await
     }
 
     async fn turn_off(
@@ -458,7 +473,7 @@ impl Identity {
         mut tx: Tx,
         by: &Caller,
         session: &LiveSession,
-        entry: &Entry<'_>,
+        change: FactorChange<'_>,
     ) -> Result<Changed, MfaError> {
         let user_id = &by.principal.user_id;
         self.hold(&mut tx, session).await?;
@@ -467,7 +482,7 @@ impl Identity {
             recovery_codes::delete_all(&mut tx, user_id).await?;
         }
         let session = self.renew(&mut tx, session, session.second_factor).await?;
-        self.record_for(&mut tx, by, Some(user_id), &Entry { target: &by.principal.name, ..entry.clone() }).await?;
+        self.tell(&mut tx, by, change).await?;
         tx.commit().await?;
         self.forget(user_id);
         Ok(Changed { recovery_codes: Vec::new(), session })

@@ -4,7 +4,7 @@
 use askama::Template;
 use storage::clock::rfc3339;
 
-use super::Mail;
+use super::{FactorChange, Mail};
 
 /// Longest subject, in characters.
 const MAX_SUBJECT: usize = 150;
@@ -36,7 +36,8 @@ templates! {
     ChangedText "mail/changed.txt" ChangedHtml "mail/changed.html" { at };
     ExpiringText "mail/key_expiring.txt" ExpiringHtml "mail/key_expiring.html" { org, user, name, id, until };
     KeyMadeText "mail/key_made.txt" KeyMadeHtml "mail/key_made.html" { org, by, name, id };
-    MfaResetText "mail/mfa_reset.txt" MfaResetHtml "mail/mfa_reset.html" { org };
+    FactorText "mail/factor.txt" FactorHtml "mail/factor.html" { what, at, from };
+    MfaResetText "mail/mfa_reset.txt" MfaResetHtml "mail/mfa_reset.html" { whose, at };
     LockedText "mail/locked.txt" LockedHtml "mail/locked.html" { until };
 }
 
@@ -84,9 +85,19 @@ pub(super) fn write(mail: &Mail<'_>, url: &str, to: &str) -> askama::Result<Part
             });
             (format!("An API key was made for you in {org}"), bodies)
         }
-        Mail::MfaReset { org } => {
-            let org = one_line(org);
-            let bodies = both!(MfaResetText, MfaResetHtml, { url: url, to: to, org: &org });
+        Mail::Factor { change, at, from } => {
+            let (what, at) = (what(change), day_and_time(*at));
+            let bodies = both!(FactorText, FactorHtml, { url: url, to: to, what: &what, at: &at, from: from });
+            (title(change).to_owned(), bodies)
+        }
+        Mail::MfaReset { org, by, at } => {
+            let whose = match org {
+                Some(org) => format!("{}, an administrator of {},", one_line(by), one_line(org)),
+                None => "Whoever runs this server".to_owned(),
+            };
+            let bodies = both!(MfaResetText, MfaResetHtml, {
+                url: url, to: to, whose: &whose, at: &day_and_time(*at)
+            });
             ("Your second factor was taken off".to_owned(), bodies)
         }
         Mail::Locked { until } => {
@@ -95,6 +106,27 @@ pub(super) fn write(mail: &Mail<'_>, url: &str, to: &str) -> askama::Result<Part
         }
     };
     Ok(Parts { subject: one_line(&subject).chars().take(MAX_SUBJECT).collect(), text, html })
+}
+
+fn title(change: &FactorChange<'_>) -> &'static str {
+    match change {
+        FactorChange::AppAdded => "An authenticator app was added to your account",
+        FactorChange::AppRemoved => "The authenticator app was removed from your account",
+        FactorChange::PasskeyAdded(_) => "A passkey was added to your account",
+        FactorChange::PasskeyRemoved { .. } => "A passkey was removed from your account",
+        FactorChange::CodesRenewed => "New recovery codes were made for your account",
+    }
+}
+
+/// What was changed, as far as the user's name.
+fn what(change: &FactorChange<'_>) -> String {
+    match change {
+        FactorChange::AppAdded => "An authenticator app was added to".to_owned(),
+        FactorChange::AppRemoved => "The authenticator app was removed from".to_owned(),
+        FactorChange::PasskeyAdded(name) => format!("The passkey \"{}\" was added to", one_line(name)),
+        FactorChange::PasskeyRemoved { name, .. } => format!("The passkey \"{}\" was removed from", one_line(name)),
+        FactorChange::CodesRenewed => "New recovery codes were made, and the old ones ended, for".to_owned(),
+    }
 }
 
 /// Text without line breaks or other controls: nothing that a name holds begins a header, or looks like text of ours.

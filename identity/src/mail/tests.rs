@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use super::{ClaimedMail, Mail, letter};
+use super::{ClaimedMail, FactorChange, Mail, letter};
 use crate::core::testing::{self, Testing};
 use crate::secret::Secret;
 
@@ -59,8 +59,25 @@ fn every_mail_says_what_it_is_about_in_text_and_in_escaped_html() {
     both_say(&parts, "c0ffee");
     both_say(&parts, "ann@acme.example");
 
-    let parts = written(&Mail::MfaReset { org: EVIL });
+    for (change, what) in [
+        (FactorChange::AppAdded, "authenticator app was added"),
+        (FactorChange::AppRemoved, "authenticator app was removed"),
+        (FactorChange::PasskeyAdded(EVIL), "was added"),
+        (FactorChange::PasskeyRemoved { id: "c0ffee", name: EVIL }, "was removed"),
+        (FactorChange::CodesRenewed, "ecovery codes were made"),
+    ] {
+        let parts = written(&Mail::Factor { change, at: until, from: "192.0.2.7" });
+        both_say(&parts, what);
+        both_say(&parts, "2026-11-24 10:00 UTC");
+        both_say(&parts, "192.0.2.7");
+        both_say(&parts, "https://hub.example/password-reset");
+    }
+
+    let parts = written(&Mail::MfaReset { org: Some(EVIL), by: "boss@acme.example", at: until });
     both_say(&parts, "second factor");
+    both_say(&parts, "boss@acme.example, an administrator of");
+    both_say(&parts, "2026-11-24 10:00 UTC");
+    both_say(&written(&Mail::MfaReset { org: None, by: "server", at: until }), "Whoever runs this server");
 
     let parts = written(&Mail::Locked { until });
     both_say(&parts, "2026-11-24 10:00 UTC");

@@ -297,6 +297,48 @@ async fn an_admin_resets_only_who_belongs_to_them_alone() {
     log_in(&t, "ann@acme.example").await;
 }
 
+/// Subject and text of the only mail that waits.
+async fn told(t: &Testing) -> (String, String) {
+    let mut mails = t.identity.claim_mails(10).await.unwrap();
+    let mail = mails.pop().unwrap();
+    assert!(mails.is_empty(), "{mails:?}");
+    assert_eq!(mail.letter.to, "ann@acme.example");
+    t.identity.mail_delivered(&mail.id).await.unwrap();
+    (mail.letter.subject, mail.letter.text)
+}
+
+#[tokio::test]
+async fn whoever_gets_or_loses_a_second_factor_is_told_by_mail() {
+    let t = testing::identity().await;
+    t.add("ann@acme.example").await;
+    let enrolled = enrol(&t, "ann@acme.example").await;
+    let (subject, text) = told(&t).await;
+    assert_eq!(subject, "An authenticator app was added to your account");
+    assert!(text.contains("from 192.0.2.7."), "{text}");
+    let (_, changed) = add_passkey(&t, &enrolled.session).await;
+    assert!(told(&t).await.1.contains("The passkey \"laptop\" was added to"));
+    let session = live(&t, &changed.session).await;
+    t.identity.renew_recovery_codes(&caller(&session), &session).await.unwrap();
+    assert_eq!(told(&t).await.0, "New recovery codes were made for your account");
+
+    // A change that fails says nothing.
+    let missing = t.identity.remove_passkey(&caller(&session), &session, "none").await;
+    assert!(matches!(missing, Err(MfaError::Storage(storage::Error::NotFound(_)))));
+    let passkey = t.identity.mfa(&session.principal.user_id).await.unwrap().passkeys.remove(0);
+    let changed = t.identity.remove_passkey(&caller(&session), &session, &passkey.id).await.unwrap();
+    assert!(told(&t).await.1.contains("The passkey \"laptop\" was removed from"));
+    let session = live(&t, &changed.session).await;
+    t.identity.remove_totp(&caller(&session), &session, &Proof::Password(PASSWORD.into())).await.unwrap();
+    assert_eq!(told(&t).await.0, "The authenticator app was removed from your account");
+
+    enrol(&t, "ann@acme.example").await;
+    told(&t).await;
+    t.identity.reset_mfa(&Caller::server(), &t.org("main").await, &t.user("ann@acme.example").await).await.unwrap();
+    assert!(told(&t).await.1.contains("an administrator of"));
+    t.identity.reset_mfa_of(&Caller::server(), "ann@acme.example").await.unwrap();
+    assert!(told(&t).await.1.starts_with("Whoever runs this server\ntook"));
+}
+
 #[tokio::test]
 async fn a_passkey_is_a_second_factor_and_both_factors_at_once() {
     let t = testing::identity().await;
