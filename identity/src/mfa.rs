@@ -7,8 +7,7 @@ pub mod recovery;
 pub mod totp;
 
 use serde_json::{Value, json};
-use storage::challenges::{self, Challenge};
-use storage::{Tx, memberships, passkeys, recovery_codes, totp as rows, users};
+use storage::{Tx, challenges, memberships, passkeys, recovery_codes, totp as rows, users};
 
 use crate::audit::{Caller, Entry};
 use crate::core::Identity;
@@ -265,19 +264,9 @@ impl Identity {
             return Err(MfaError::Machine);
         }
         let (options, data) = self.begin_registration(&by.principal.user_id, &by.principal.name).await?;
-        let (token, now) = (Secret::random_hex(32), self.now());
-        let challenge = Challenge {
-            secret_hash: sha256_hex(token.expose()),
-            kind: ADD.to_owned(),
-            user_id: Some(by.principal.user_id.clone()),
-            epoch: session.epoch(),
-            data,
-            attempts: 0,
-            created_at: now,
-            expires_at: now + LIFETIME,
-        };
+        let user = Some((by.principal.user_id.as_str(), session.epoch()));
         let mut tx = self.db().begin().await?;
-        challenges::create(&mut tx, &challenge).await?;
+        let (token, _) = self.begin_challenge(&mut tx, ADD, user, data, LIFETIME).await?;
         tx.commit().await?;
         Ok(NewPasskey { token, options })
     }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::challenges::{self, Challenge};
-use storage::{memberships, users};
+use storage::{challenges, memberships, users};
 use tracing::Instrument;
 
 use super::{AdminError, UserKind};
@@ -21,8 +20,6 @@ use crate::secret::{Secret, sha256_hex};
 const LINK_LIFETIME: i64 = 72 * 3600;
 /// What a link's challenge is called.
 const RESET: &str = "reset";
-/// Length of a link's secret.
-const LINK_LEN: usize = 64;
 
 impl Identity {
     /// Replaces somebody's password by one of their choice, after checking the current one as a log-in would. Everything
@@ -133,22 +130,10 @@ impl Identity {
             Some(user) if self.epochs(&user.id).await?.is_some() => user,
             _ => return self.record_stranger(from, name).await,
         };
-        let now = self.now();
-        let token = Secret::random_hex(LINK_LEN / 2);
-        let until = now + LINK_LIFETIME;
-        let challenge = Challenge {
-            secret_hash: sha256_hex(token.expose()),
-            kind: RESET.to_owned(),
-            user_id: Some(user.id.clone()),
-            epoch: user.epoch,
-            data: String::new(),
-            attempts: 0,
-            created_at: now,
-            expires_at: until,
-        };
         let by = mailed(from, &user, Credential::None);
         let mut tx = self.db().begin().await?;
-        challenges::create(&mut tx, &challenge).await?;
+        let whose = Some((user.id.as_str(), user.epoch));
+        let (token, until) = self.begin_challenge(&mut tx, RESET, whose, String::new(), LINK_LIFETIME).await?;
         self.enqueue_mail(&mut tx, &user.name, None, &Mail::Reset { token: &token, until }).await?;
         self.record_everywhere(&mut tx, &by, &user.id, "password.reset_request").await?;
         tx.commit().await

@@ -26,7 +26,7 @@ const PASSKEY_LOGIN: &str = "passkey-login";
 const LIFETIME: i64 = 300;
 /// Tries that one log-in has.
 const TRIES: i64 = 5;
-/// Length of the secret in bytes.
+/// Length of the secret of a challenge in bytes.
 const LEN: usize = 32;
 /// Why a log-in was refused, in the audit log.
 const WRONG_FACTOR: &str = "wrong second factor";
@@ -88,7 +88,7 @@ pub struct LoggedIn {
 impl Identity {
     /// Puts a log-in whose password was right in wait for its second factor.
     pub(super) async fn begin_second_factor(&self, subject: &Subject, epoch: i64) -> Result<Pending, LoginError> {
-        let (user_id, now) = (&subject.user.id, self.now());
+        let user_id = &subject.user.id;
         let mut methods = Vec::new();
         if subject.factors.totp {
             methods.push(Method::Totp);
@@ -101,21 +101,35 @@ impl Identity {
             (passkey_options, data) = (Some(options), state);
         }
         methods.push(Method::Recovery);
-        let token = Secret::random_hex(LEN);
+        let mut tx = self.db().begin().await?;
+        let (token, expires_at) = self.begin_challenge(&mut tx, LOGIN, Some((user_id, epoch)), data, LIFETIME).await?;
+        tx.commit().await?;
+        Ok(Pending { token, methods, expires_at, passkey_options })
+    }
+
+    /// Makes a random secret that names what is begun, for so many seconds: of a user at an epoch of theirs, or of whoever it
+    /// will turn out to be. Returns it, and when it ends.
+    pub(crate) async fn begin_challenge(
+        &self,
+        tx: &mut Tx,
+        kind: &str,
+        user: Option<(&str, i64)>,
+        data: String,
+        lifetime: i64,
+    ) -> storage::Result<(Secret, i64)> {
+        let (token, now) = (Secret::random_hex(LEN), self.now());
         let challenge = Challenge {
             secret_hash: sha256_hex(token.expose()),
-            kind: LOGIN.to_owned(),
-            user_id: Some(user_id.clone()),
-            epoch,
+            kind: kind.to_owned(),
+            user_id: user.map(|(id, _)| id.to_owned()),
+            epoch: user.map(|(_, epoch)| epoch).unwrap_or_default(),
             data,
             attempts: 0,
             created_at: now,
-            expires_at: now + LIFETIME,
+            expires_at: now + lifetime,
         };
-        let mut tx = self.db().begin().await?;
-        challenges::create(&mut tx, &challenge).await?;
-        tx.commit().await?;
-        Ok(Pending { token, methods, expires_at: challenge.expires_at, passkey_options })
+        challenges::create(tx, &challenge).await?;
+        Ok((token, challenge.expires_at))
     }
 
     /// Ends a log-in that waits: opens the session, if the second factor is right.
@@ -177,19 +191,8 @@ impl Identity {
     pub async fn begin_passkey_login(&self, from: &Origin) -> Result<PasskeyLogin, LoginError> {
         self.admit(Limit::Login, from, None)?;
         let (options, data) = self.begin_discovery()?;
-        let (token, now) = (Secret::random_hex(LEN), self.now());
-        let challenge = Challenge {
-            secret_hash: sha256_hex(token.expose()),
-            kind: PASSKEY_LOGIN.to_owned(),
-            user_id: None,
-            epoch: 0,
-            data,
-            attempts: 0,
-            created_at: now,
-            expires_at: now + LIFETIME,
-        };
         let mut tx = self.db().begin().await?;
-        challenges::create(&mut tx, &challenge).await?;
+        let (token, _) = self.begin_challenge(&mut tx, PASSKEY_LOGIN, None, data, LIFETIME).await?;
         tx.commit().await?;
         Ok(PasskeyLogin { token, options })
     }
