@@ -294,6 +294,9 @@ impl From<AdminError> for Error {
             AdminError::Denied(denial) => Self::Denied(denial),
             AdminError::Rule(error) => Self::Unacceptable(error.to_string()),
             AdminError::LastAdmin => Self::Conflict(error.to_string()),
+            AdminError::Invited { retry_after } => {
+                Self::TryLater { seconds: retry_after.max(1), reason: error.to_string() }
+            }
             AdminError::Login(error) => error.into(),
             AdminError::Busy(busy) => LoginError::from(busy).into(),
             AdminError::Storage(error) => error.into(),

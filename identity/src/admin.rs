@@ -63,6 +63,12 @@ pub enum AdminError {
     /// It would leave an organization without an active Organization Admin.
     #[error("an organization needs at least one active Organization Admin: make another one first")]
     LastAdmin,
+    /// Enough invitations went to that address for now.
+    #[error("an invitation went to that address a moment ago, or many did today: wait {retry_after} s")]
+    Invited {
+        /// Seconds until the next one may.
+        retry_after: i64,
+    },
     /// The current password was not right.
     #[error(transparent)]
     Login(#[from] crate::login::LoginError),

@@ -15,6 +15,8 @@ use crate::name::normalise;
 
 /// Buckets that are remembered; the least used make room.
 const MOST: u64 = 100_000;
+/// Seconds after which a bucket that nobody asked for is forgotten: the slowest is full again by then.
+const IDLE: u64 = 86_400;
 /// Points that a failure costs beyond those of the try.
 const FAILURE: f64 = 9.0;
 
@@ -31,6 +33,10 @@ pub enum Limit {
     DevicePoll,
     /// User codes of devices, typed by somebody who is logged in.
     DeviceCode,
+    /// Invitations of one organization to one address, however they come about.
+    Invitation,
+    /// Sending one of them again.
+    InvitationAgain,
 }
 
 /// Points that a bucket holds at most, and how many come back in a second.
@@ -52,6 +58,9 @@ impl Limit {
             Self::DevicePoll => (rate(200.0, 10.0), rate(200.0, 10.0)),
             // 10 wrong codes at once, then 1 a minute: of 20^8 codes none is found by trying.
             Self::DeviceCode => (rate(100.0, 1.0 / 6.0), rate(100.0, 1.0 / 6.0)),
+            // Whoever is invited did not ask for mail: 10 a day, and one again each 5 minutes.
+            Self::Invitation => (rate(10.0, 10.0 / 86_400.0), rate(10.0, 10.0 / 86_400.0)),
+            Self::InvitationAgain => (rate(1.0, 1.0 / 300.0), rate(1.0, 1.0 / 300.0)),
         }
     }
 }
@@ -103,7 +112,7 @@ pub(crate) struct Limits(Cache<(Limit, Who), Arc<Mutex<Bucket>>>);
 
 impl Default for Limits {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MOST).time_to_idle(std::time::Duration::from_secs(2 * 3600)).build())
+        Self(Cache::builder().max_capacity(MOST).time_to_idle(std::time::Duration::from_secs(IDLE)).build())
     }
 }
 

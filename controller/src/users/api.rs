@@ -364,6 +364,7 @@ pub(crate) async fn create_user(
 /// Send an invitation again
 ///
 /// To somebody who was invited and has not been here yet. The temporary password of the mail before no longer works.
+/// One each five minutes, and ten invitations a day to one address.
 #[utoipa::path(post, path = "/orgs/{org}/users/{name}/resend", tag = "users",
     params(("org", description = "Slug of the organization"), ("name", description = "E-mail")),
     responses((status = 204, description = "Sent")))]
@@ -640,6 +641,33 @@ mod tests {
         assert_eq!(controller.mail_to("boss@other.example").await.subject, "You were added to main");
         controller.post(&admin, "/orgs/main/users/boss@other.example/resend", &Value::Null).await.expect(204);
         assert_eq!(controller.mail_to("boss@other.example").await.subject, "You were added to main");
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_flooded_with_invitations() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let (path, resend) = ("/orgs/main/users/new@example.com", "/orgs/main/users/new@example.com/resend");
+        invite(&controller, &admin, "main", "new@example.com").await.expect(201);
+        controller.post(&admin, resend, &Value::Null).await.expect(204);
+        let late = controller.post(&admin, resend, &Value::Null).await.expect(429);
+        assert_eq!(late.headers["retry-after"], "300");
+        controller.clock.advance(299);
+        controller.post(&admin, resend, &Value::Null).await.expect(429);
+        controller.clock.advance(1);
+        controller.post(&admin, resend, &Value::Null).await.expect(204);
+        // Nor by deleting and inviting: three went, seven are left. What fails sends none, and costs none.
+        invite(&controller, &admin, "main", "new@example.com").await.expect(409);
+        for _ in 0..7 {
+            controller.call(&admin, Method::DELETE, path, &Value::Null).await.expect(204);
+            invite(&controller, &admin, "main", "new@example.com").await.expect(201);
+        }
+        controller.call(&admin, Method::DELETE, path, &Value::Null).await.expect(204);
+        invite(&controller, &admin, "main", "new@example.com").await.expect(429);
+        invite(&controller, &admin, "main", "another@example.com").await.expect(201);
+        controller.clock.advance(86_400 / 10);
+        let admin = controller.login(ADMIN).await;
+        invite(&controller, &admin, "main", "new@example.com").await.expect(201);
     }
 
     #[tokio::test]

@@ -8,8 +8,9 @@ use storage::users::{self, row_name};
 use storage::{Tx, api_keys, idempotency};
 
 use super::{AdminError, keep_an_admin};
-use crate::audit::{Caller, Credential, Entry};
+use crate::audit::{Caller, Credential, Entry, Origin};
 use crate::core::Identity;
+use crate::limits::{Limit, Throttled};
 use crate::mail::Mail;
 use crate::name::UserName;
 use crate::password;
@@ -26,6 +27,11 @@ const MAX_KEY_DAYS: i64 = 3650;
 const GRANTS: i64 = 500;
 /// API keys of a member that are forgotten at once where the member goes: more than there can be.
 const KEYS: i64 = 1000;
+
+/// What invitations are counted under.
+fn invited_as(org_id: &str, name: &str) -> String {
+    format!("{org_id}/{name}")
+}
 
 /// What kind of user somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +126,27 @@ impl Identity {
     /// already is told that they were added to the organization. All of that takes the same work and has the same answer.
     ///
     /// # Errors
-    /// [`AdminError::Invalid`]; [`AdminError::Storage`] with a conflict where the user belongs to the organization already.
+    /// [`AdminError::Invalid`]; [`AdminError::Storage`] with a conflict where the user belongs to the organization already;
+    /// [`AdminError::Invited`].
     pub async fn invite_user(&self, by: &Caller, org: &Org, new: &Invite<'_>) -> Result<Member, AdminError> {
+        if new.kind == UserKind::Machine {
+            return self.write_invited(by, org, new).await;
+        }
+        self.admit_invitation(Limit::Invitation, &org.id, new.name.as_str())?;
+        let invited = self.write_invited(by, org, new).await;
+        if invited.is_err() {
+            self.give_back(Limit::Invitation, &Origin::default(), Some(&invited_as(&org.id, new.name.as_str())));
+        }
+        invited
+    }
+
+    /// An administrator must not flood an address, by inviting, deleting and inviting neither.
+    fn admit_invitation(&self, limit: Limit, org_id: &str, name: &str) -> Result<(), AdminError> {
+        let admitted = self.admit(limit, &Origin::default(), Some(&invited_as(org_id, name)));
+        admitted.map_err(|Throttled { retry_after }| AdminError::Invited { retry_after })
+    }
+
+    async fn write_invited(&self, by: &Caller, org: &Org, new: &Invite<'_>) -> Result<Member, AdminError> {
         let (first_name, last_name) = (person_name(new.first_name)?, person_name(new.last_name)?);
         let user = NewUser { name: new.name, kind: new.kind, password: None };
         let prepared = self.prepare(&user).await?;
@@ -194,7 +219,8 @@ impl Identity {
     /// Invites a person anew who was not here so far: a new temporary password ends the old one.
     ///
     /// # Errors
-    /// [`AdminError::Storage`]: a conflict for a machine and for somebody who was here already, or there is no such member.
+    /// [`AdminError::Storage`]: a conflict for a machine and for somebody who was here already, or there is no such member;
+    /// [`AdminError::Invited`].
     pub async fn invite_again(&self, by: &Caller, org: &Org, user_id: &str) -> Result<(), AdminError> {
         let generated = password::generate();
         let hash = self.0.hasher.hash(&generated).await?;
@@ -209,6 +235,8 @@ impl Identity {
             )
             .into());
         }
+        self.admit_invitation(Limit::InvitationAgain, &org.id, &member.name)?;
+        self.admit_invitation(Limit::Invitation, &org.id, &member.name)?;
         let known = users::find(&mut tx, user_id).await?.ok_or(storage::Error::NotFound("user"))?;
         self.mail_invitation(&mut tx, org, &known, &hash, &generated).await?;
         memberships::update_invited(&mut tx, &org.id, user_id, self.now()).await?;
