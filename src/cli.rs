@@ -118,6 +118,11 @@ pub(crate) enum AdminCommand {
         /// E-mail of the user
         email: String,
     },
+    /// Take every second factor off a user who has lost theirs and the recovery codes
+    ResetMfa {
+        /// E-mail of the user
+        email: String,
+    },
 }
 
 /// `wharfinger audit …`

@@ -103,6 +103,16 @@ pub(crate) async fn reset_password(config: &Config, email: &str) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
+/// `wharfinger admin reset-mfa`
+pub(crate) async fn reset_mfa(config: &Config, email: &str) -> Result<ExitCode> {
+    let stores = stores::stores(config).await?;
+    let reset = stores.identity.reset_mfa_of(&identity::audit::Caller::server(), email).await;
+    reset.with_context(|| format!("taking the second factors off {email}"))?;
+    stores.content.db.close().await;
+    eprintln!("{email} has no second factor any more; everything they were logged in with has ended");
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The first line of standard input, where that is not a terminal and holds one.
 fn read_password() -> Result<Option<identity::Secret>> {
     let input = io::stdin();

@@ -77,6 +77,7 @@ async fn execute(command: Command, config: &config::Config) -> Result<ExitCode> 
         Command::Verify { repair } => commands::verify(config, repair).await,
         Command::Keys(KeysCommand::Rotate) => commands::rotate_keys(config).await,
         Command::Admin(AdminCommand::ResetPassword { email }) => commands::reset_password(config, &email).await,
+        Command::Admin(AdminCommand::ResetMfa { email }) => commands::reset_mfa(config, &email).await,
         Command::Audit(AuditCommand::Check { org }) => Ok(audit::check(config, org.as_deref()).await),
         Command::Config(_) | Command::Healthcheck | Command::Audit(AuditCommand::Verify { .. }) => {
             Ok(ExitCode::SUCCESS)
