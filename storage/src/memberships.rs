@@ -3,7 +3,7 @@
 use crate::db::{Session, Tx, like};
 use crate::error::{Error, Result};
 use crate::users::row_name;
-use crate::{execute, query_all, query_one, query_opt};
+use crate::{execute, execute_each, query_all, query_one, query_opt};
 
 /// A user as a member of one organization.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -315,9 +315,16 @@ pub async fn update_last_access(tx: &mut Tx, org_id: &str, user_id: &str, door: 
 /// # Errors
 /// [`Error::NotFound`] where they are no member, else those of the database.
 pub async fn delete(tx: &mut Tx, org_id: &str, user_id: &str) -> Result<()> {
-    // First, because it locks the row: nothing new can be hung on a member who is going.
-    let sql = "UPDATE memberships SET active = FALSE WHERE org_id = $1 AND user_id = $2";
-    if execute!(tx, sql, org_id, user_id)? == 0 {
+    // First, because it locks the row: nothing new can be hung on a member who is going. An update alone would not keep
+    // PostgreSQL from letting rows refer to it.
+    let found = execute_each!(
+        tx,
+        "UPDATE memberships SET active = FALSE WHERE org_id = $1 AND user_id = $2",
+        "SELECT 1 FROM memberships WHERE org_id = $1 AND user_id = $2 FOR UPDATE",
+        org_id,
+        user_id,
+    )?;
+    if found == 0 {
         return Err(Error::NotFound("user"));
     }
     execute!(tx, "DELETE FROM bindings WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;

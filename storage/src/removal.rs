@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::db::{Db, Session, Tx};
 use crate::error::Result;
-use crate::{blobs, execute, orgs, query_all, query_opt};
+use crate::{blobs, execute, execute_each, orgs, query_all, query_opt};
 
 /// First character of a buried name: none that can be asked for begins with it.
 pub const BURIED: &str = "!";
@@ -84,12 +84,18 @@ pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
 /// # Errors
 /// Those of the database.
 pub async fn judge_holders_again(tx: &mut Tx, project_id: &str) -> Result<()> {
-    execute!(
+    // PostgreSQL locks in the order of ids, so that two who touch the same users cannot wait for each other.
+    execute_each!(
         tx,
         "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (
              SELECT user_id FROM bindings WHERE project_id = $1 AND user_id IS NOT NULL
              UNION SELECT g.user_id FROM bindings b JOIN group_members g ON g.group_id = b.group_id
              WHERE b.project_id = $1)",
+        "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (
+             SELECT id FROM users WHERE id IN (
+                 SELECT user_id FROM bindings WHERE project_id = $1 AND user_id IS NOT NULL
+                 UNION SELECT g.user_id FROM bindings b JOIN group_members g ON g.group_id = b.group_id
+                 WHERE b.project_id = $1) ORDER BY id FOR UPDATE)",
         project_id,
     )?;
     Ok(())
@@ -100,9 +106,12 @@ pub async fn judge_holders_again(tx: &mut Tx, project_id: &str) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub async fn judge_members_again(tx: &mut Tx, org_id: &str) -> Result<()> {
-    execute!(
+    // As in [`judge_holders_again`].
+    execute_each!(
         tx,
         "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (SELECT user_id FROM memberships WHERE org_id = $1)",
+        "UPDATE users SET grants_epoch = grants_epoch + 1 WHERE id IN (
+             SELECT id FROM users WHERE id IN (SELECT user_id FROM memberships WHERE org_id = $1) ORDER BY id FOR UPDATE)",
         org_id,
     )?;
     Ok(())
