@@ -70,6 +70,8 @@ pub struct Page {
     pub n: Option<u64>,
     /// The entry after which to begin; empty for the first.
     pub last: String,
+    /// Id of the repository that the catalog's page before stopped looking at.
+    pub seen: Option<String>,
 }
 
 impl Action {
@@ -285,7 +287,8 @@ impl<'a> Query<'a> {
             Some(n) if n.bytes().all(|b| b.is_ascii_digit()) => Some(n.parse().unwrap_or(u64::MAX)),
             Some(_) => return Err(Error::bad(Code::Unsupported, "n must be a whole number, 0 or more")),
         };
-        Ok(Page { n, last: self.get("last").unwrap_or_default().to_owned() })
+        let last = self.get("last").unwrap_or_default().to_owned();
+        Ok(Page { n, last, seen: self.get("seen").map(ToOwned::to_owned) })
     }
 }
 
@@ -377,7 +380,7 @@ mod tests {
         };
         assert_eq!(page("n=0").unwrap().n, Some(0));
         assert_eq!(page("n=99999999999999999999999").unwrap().n, Some(u64::MAX));
-        assert_eq!(page("last=x").unwrap(), Page { n: None, last: "x".into() });
+        assert_eq!(page("last=x").unwrap(), Page { n: None, last: "x".into(), seen: None });
         assert_eq!(page("n=-1").unwrap_err(), 400);
         assert_eq!(page("n=many").unwrap_err(), 400);
     }

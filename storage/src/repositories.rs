@@ -73,7 +73,8 @@ pub async fn touch(tx: &mut Tx, id: &str, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// As [`list`], but only those that are to be kept; the others are read and passed over.
+/// As [`list`], but only those that are to be kept; the others are read and passed over. Where `look_at` were read before
+/// there were enough, and there may be more, the last that was looked at is returned too.
 ///
 /// # Errors
 /// Those of the database.
@@ -82,19 +83,37 @@ pub async fn list_where(
     filter: &RepositoryFilter<'_>,
     after: &str,
     limit: i64,
+    look_at: i64,
     keep: &(dyn Fn(&Repository) -> bool + Sync),
-) -> Result<Vec<Repository>> {
+) -> Result<(Vec<Repository>, Option<Repository>)> {
     let most = usize::try_from(limit).unwrap_or(0);
     let mut kept = Vec::new();
-    let mut after = after.to_owned();
+    let (mut after, mut left) = (after.to_owned(), look_at.max(1));
     while kept.len() < most {
-        let rows = list(session, filter, &after, 1000).await?;
-        let Some(last) = rows.last() else { break };
+        let batch = left.min(1000);
+        let rows = list(session, filter, &after, batch).await?;
+        let read = i64::try_from(rows.len()).unwrap_or(batch);
+        let Some(last) = rows.last().cloned() else { break };
         after.clone_from(&last.name);
         kept.extend(rows.into_iter().filter(|row| keep(row)));
+        left -= read;
+        if read < batch {
+            break;
+        }
+        if left == 0 && kept.len() < most {
+            return Ok((kept, Some(last)));
+        }
     }
     kept.truncate(most);
-    Ok(kept)
+    Ok((kept, None))
+}
+
+/// Finds a repository by its id; not one that is buried.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_id(session: &mut Session, id: &str) -> Result<Option<Repository>> {
+    query_opt!(session, Repository, "SELECT * FROM repositories WHERE id = $1 AND name > $2", id, FIRST)
 }
 
 /// At most `limit` repositories after the name `after`, in byte order of the name.

@@ -219,6 +219,23 @@ async fn a_custom_role_reaches_its_repositories_and_writes_its_tags_alone() {
     let catalog = w.anonymous("GET", "/v2/_catalog").bearer(&all).send().await;
     assert_eq!(catalog.json()["repositories"], serde_json::json!(["acme/web/ci/app"]));
 
+    // Nor is what has many others before it looked for in one go, and none of those is named.
+    let mut tx = w.db.begin().await.unwrap();
+    let web = storage::projects::find_by_path(&mut tx, "acme", "web").await.unwrap().unwrap();
+    for i in 0..5_100 {
+        let name = format!("acme/web/a{i:04}").parse().unwrap();
+        storage::repositories::ensure(&mut tx, &web.org_id, &web.id, &name, 1).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let first = w.anonymous("GET", "/v2/_catalog?n=7").bearer(&all).send().await;
+    assert_eq!(first.json()["repositories"], serde_json::json!([]));
+    let link = first.header("link");
+    let next = link.strip_prefix('<').and_then(|link| link.split_once(">; rel=\"next\"")).unwrap().0.to_owned();
+    assert!(next.contains("n=7") && !next.contains("web"), "{next}");
+    let second = w.anonymous("GET", &next).bearer(&all).send().await;
+    assert_eq!(second.json()["repositories"], serde_json::json!(["acme/web/ci/app"]));
+    assert_eq!(second.header("link"), "");
+
     // Reading is not limited by tags; writing and deleting are.
     let manifest = |tag: &str| format!("/v2/acme/web/ci/app/manifests/{tag}");
     let latest = w.anonymous("GET", &manifest("latest")).bearer(&token).send().await;
