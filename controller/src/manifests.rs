@@ -4,8 +4,11 @@
 //! another type or too long is left out, and never a failure.
 
 pub(crate) mod api;
+pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod describe;
 pub(crate) mod document;
 pub(crate) mod image;
 pub(crate) mod kind;
+pub(crate) mod raw;
+pub(crate) mod referrers;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::db::Tx;
+use crate::db::{Session, Tx};
 use crate::error::Result;
-use crate::execute_each;
+use crate::names::Digest;
+use crate::{execute_each, query_opt};
 
 /// A manifest that went out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,4 +71,18 @@ pub async fn note(tx: &mut Tx, pulls: &[Pull]) -> Result<()> {
         serde_json::to_string(&rows).unwrap_or_default(),
     )?;
     Ok(())
+}
+
+/// When a manifest was pulled last, and by whom.
+///
+/// # Errors
+/// Those of the database.
+pub async fn last(session: &mut Session, repository_id: &str, digest: &Digest) -> Result<Option<(i64, String)>> {
+    query_opt!(
+        session,
+        (i64, String),
+        "SELECT pulled_at, pulled_by FROM last_pulls WHERE repository_id = $1 AND digest = $2",
+        repository_id,
+        digest.as_str(),
+    )
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use storage::manifests::{self, Manifest, Stored};
 use storage::names::{Digest, Reference, RepoName};
 use storage::repositories::Repository;
-use storage::tags;
+use storage::{pulls, tags};
 use utoipa::{IntoParams, ToSchema};
 
 use super::config;
@@ -58,6 +58,12 @@ pub(crate) struct ManifestView {
     pub(crate) pushed_at: i64,
     /// Who pushed it first.
     pub(crate) pushed_by: String,
+    /// When it was last pulled, by any name.
+    #[serde(serialize_with = "time::maybe")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) pulled_at: Option<i64>,
+    /// Who did.
+    pub(crate) pulled_by: Option<String>,
     /// Digest of the manifest that it is about.
     pub(crate) subject: Option<String>,
     /// Tags that point at it, at most 100.
@@ -171,7 +177,7 @@ async fn view(state: &State, found: &Found) -> Result<ManifestView> {
     let subjects = [subject];
     let children = describe::children(state, repository, &subjects).await?;
     let [Subject { document }] = &subjects;
-    let (row, mut tags) = row_and_tags(state, repository, &digest).await?;
+    let (row, mut tags, pulled) = row_and_tags(state, repository, &digest).await?;
     let more_tags = tags.len() > MAX_TAGS;
     tags.truncate(MAX_TAGS);
     let config = load_config(state, repository, document).await?;
@@ -184,6 +190,8 @@ async fn view(state: &State, found: &Found) -> Result<ManifestView> {
         size: manifest.size,
         pushed_at: row.created_at,
         pushed_by: row.pushed_by,
+        pulled_at: pulled.as_ref().map(|(at, _)| *at),
+        pulled_by: pulled.map(|(_, by)| by),
         subject: row.subject,
         tags,
         more_tags,
@@ -201,13 +209,19 @@ async fn view(state: &State, found: &Found) -> Result<ManifestView> {
     })
 }
 
-async fn row_and_tags(state: &State, repository: &Repository, digest: &Digest) -> Result<(Stored, Vec<String>)> {
+/// Its row, the tags that point at it, and when who pulled it last.
+async fn row_and_tags(
+    state: &State,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<(Stored, Vec<String>, Option<(i64, String)>)> {
     let mut session = state.db().read().await?;
     let most = i64::try_from(MAX_TAGS + 1).unwrap_or(i64::MAX);
     let tags = tags::pointing_at(&mut session, &repository.id, digest, most).await?;
     let rows = manifests::stored(&mut session, &repository.id, std::iter::once(digest), 0).await?;
+    let pulled = pulls::last(&mut session, &repository.id, digest).await?;
     // It may have gone since it was found.
-    Ok((rows.into_iter().next().ok_or(Error::NotFound("manifest"))?, tags))
+    Ok((rows.into_iter().next().ok_or(Error::NotFound("manifest"))?, tags, pulled))
 }
 
 /// The config that a manifest names, where it is a JSON object that the repository may read.
