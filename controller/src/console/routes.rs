@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use super::{assets, form, front};
 use crate::State;
 use crate::users::console as users;
-use crate::{account, api_keys, audit, devices, groups, mfa, passwords, platform, repositories, sessions};
+use crate::{account, api_keys, audit, devices, groups, manifests, mfa, passwords, platform, repositories, sessions};
 
 /// The console's routes.
 pub(crate) fn router() -> Router<State> {
@@ -28,6 +28,8 @@ pub(crate) fn router() -> Router<State> {
         .route("/device", get(devices::console::show).post(devices::console::decide))
         // Home
         // Registry
+        .route("/orgs/{org}/manifests/{*name}", get(manifests::console::show))
+        .route("/orgs/{org}/compare/{*name}", get(manifests::console::compare))
         .route("/orgs/{org}/repositories", get(repositories::console::list))
         .route("/orgs/{org}/repositories/{*name}", get(repositories::console::show))
         .route(

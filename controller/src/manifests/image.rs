@@ -115,7 +115,6 @@ fn steps(config: &Map<String, Value>) -> Vec<StepView> {
 }
 
 /// A command of a history as it was written: without the words that builders put around it.
-#[allow(dead_code)] // For the pages.
 pub(crate) fn plain_command(command: &str) -> &str {
     let command = command.trim();
     let run = command.strip_prefix("/bin/sh -c #(nop)").or_else(|| command.strip_prefix("|0 "));

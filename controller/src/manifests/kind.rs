@@ -180,7 +180,6 @@ fn of_predicate(predicate: &str) -> Named {
 
 impl Kind {
     /// What a badge looks like that says it.
-    #[allow(dead_code)] // For the pages.
     pub(crate) fn tone(self) -> &'static str {
         match self {
             Self::Image | Self::Index => "deed",

@@ -131,10 +131,10 @@ for (const field of document.querySelectorAll("[data-fragment]")) {
 
 // Copy buttons.
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy]");
+  const button = event.target.closest("[data-copy], [data-copy-of]");
   if (!button) return;
   try {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    await navigator.clipboard.writeText(button.dataset.copy ?? document.getElementById(button.dataset.copyOf).textContent);
     button.classList.add("done");
     toast("Copied.");
     setTimeout(() => button.classList.remove("done"), 1500);

@@ -1,0 +1,758 @@
+//! Manifests, as pages: what one is and is made of, what is attached to it, how two differ.
+
+use askama::Template;
+use axum::Json;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Deserialize;
+use storage::names::{Reference, RepoName};
+use storage::tags;
+
+use super::api::{self, EntryView, LayerView, ManifestQuery, ManifestView};
+use super::compare::{self, Change, CompareQuery, CompareView, DifferenceView, SideView, words};
+use super::image::{ImageView, StepView, plain_command};
+use super::kind::Kind;
+use super::referrers::{self, ReferrerView, ReferrersView, rank};
+use crate::State;
+use crate::console::{self, FormProblem, Frame, Section, Viewer};
+use crate::error::{Error, Result};
+use crate::extract::{Path, Query};
+use crate::repositories::api::{Wish, repository};
+
+/// Layers, or steps, on a page.
+const ON_PAGE: usize = 50;
+/// Variables, labels or annotations on a page.
+const MOST_PAIRS: usize = 100;
+/// Characters of a value on a page.
+const MOST_TEXT: usize = 400;
+/// Bytes of raw JSON on a page.
+const MOST_RAW: usize = 24 << 10;
+/// Lines of a list of differences on a page.
+const MOST_LINES: usize = 100;
+/// Tags to choose from.
+const MOST_TAGS: i64 = 100;
+
+/// What of a manifest is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tab {
+    /// Platforms, layers or files.
+    Content,
+    Config,
+    History,
+    Attached,
+    Raw,
+}
+
+/// The part of a page's address behind `?`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShowQuery {
+    #[serde(default)]
+    reference: String,
+    view: Option<String>,
+    start: Option<usize>,
+}
+
+/// Where a repository's pages are.
+struct Place {
+    org: String,
+    /// Full name of the repository.
+    name: String,
+    /// The name without the organization.
+    below: String,
+}
+
+impl Place {
+    fn of(org: &str, below: &str) -> Self {
+        Self { org: crate::etag::segment(org), name: format!("{org}/{below}"), below: encode_path(below) }
+    }
+
+    /// The page of a manifest.
+    fn manifest(&self, reference: &str) -> String {
+        format!("/orgs/{}/manifests/{}?reference={}", self.org, self.below, encode(reference))
+    }
+
+    /// The page of the repository.
+    fn repository(&self) -> String {
+        format!("/orgs/{}/repositories/{}", self.org, self.below)
+    }
+
+    /// The page that compares.
+    fn compare(&self, from: &str, to: &str, platform: Option<&str>) -> String {
+        let (from, to) = (encode(from), encode(to));
+        let more = platform.map(|platform| format!("&platform={}", encode(platform))).unwrap_or_default();
+        format!("/orgs/{}/compare/{}?from={from}&to={to}{more}", self.org, self.below)
+    }
+
+    /// Where the exact bytes are.
+    fn raw(&self, digest: &str, part: &str) -> String {
+        let (name, digest) = (encode(&self.name), encode(digest));
+        format!("/api/v1/orgs/{}/manifest/raw?repository={name}&reference={digest}&part={part}", self.org)
+    }
+}
+
+/// A value in a query.
+fn encode(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn encode_path(path: &str) -> String {
+    path.split('/').map(crate::etag::segment).collect::<Vec<_>>().join("/")
+}
+
+/// `/orgs/{org}/manifests/{*name}`
+#[derive(Template)]
+#[template(path = "manifests/show.html")]
+struct ShowPage {
+    frame: Frame,
+    place: Place,
+    view: ManifestView,
+    reference: String,
+    tab: Tab,
+    start: usize,
+    commands: Vec<Command>,
+    attached: ReferrersView,
+    /// The registry, as clients name it.
+    host: String,
+}
+
+/// Something to paste.
+#[derive(Debug)]
+struct Command {
+    what: &'static str,
+    text: String,
+}
+
+/// A piece of the picture of layers.
+#[derive(Debug, PartialEq, Eq)]
+struct Bar {
+    x: u32,
+    width: u32,
+    class: &'static str,
+    title: String,
+}
+
+/// A line of the tree of what is attached: how many lists end before it, and whether one begins.
+struct Branch<'a> {
+    item: &'a ReferrerView,
+    closes: usize,
+    opens: bool,
+}
+
+impl ShowPage {
+    /// This page with another tab, or further on in it.
+    fn tab(&self, view: &str) -> String {
+        format!("{}&view={view}", self.place.manifest(&self.reference))
+    }
+
+    fn is_index(&self) -> bool {
+        self.view.description.kind == Kind::Index
+    }
+
+    fn content_title(&self) -> &'static str {
+        match self.view.description.kind {
+            Kind::Index => "Platforms",
+            Kind::Image => "Layers",
+            _ => "Files",
+        }
+    }
+
+    fn content_count(&self) -> usize {
+        match self.view.description.kind {
+            Kind::Index => self.view.entries.len() + self.view.entries_left_off,
+            _ => self.view.layers.len() + self.view.layers_left_off,
+        }
+    }
+
+    /// What an image was made by.
+    fn steps(&self) -> &[StepView] {
+        self.view.image.as_ref().map_or(&[], |image| &image.history)
+    }
+
+    fn layers_here(&self) -> &[LayerView] {
+        here(&self.view.layers, self.start)
+    }
+
+    fn steps_here(&self) -> &[StepView] {
+        here(self.steps(), self.start)
+    }
+
+    fn first_of(&self, view: &str) -> String {
+        if self.start == 0 { String::new() } else { self.tab(view) }
+    }
+
+    fn next_of(&self, view: &str, length: usize) -> Option<String> {
+        let next = self.start.saturating_add(ON_PAGE);
+        (next < length).then(|| format!("{}&start={next}", self.tab(view)))
+    }
+
+    /// The layers as pieces of a strip of 1000, wide as they are large.
+    fn bars(&self) -> Vec<Bar> {
+        bars(&self.view.layers, &|size| self.frame.size(size).to_string())
+    }
+
+    /// What an entry of an index is about: the platform that it attests.
+    fn about(&self, entry: &EntryView) -> String {
+        let about = entry.about.as_deref().unwrap_or_default();
+        let of = self.view.entries.iter().find(|other| !about.is_empty() && other.digest == about);
+        of.and_then(|other| other.platform.clone()).unwrap_or_default()
+    }
+
+    fn pairs<'a>(&self, map: &'a std::collections::BTreeMap<String, String>) -> Vec<(&'a str, String)> {
+        map.iter().take(MOST_PAIRS).map(|(name, value)| (name.as_str(), short(value))).collect()
+    }
+
+    fn variables(&self, image: &ImageView) -> Vec<(String, String)> {
+        let split = |text: &String| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            (short(name), short(value))
+        };
+        image.env.iter().take(MOST_PAIRS).map(split).collect()
+    }
+
+    /// The tree of what is attached, by groups with their titles.
+    fn groups(&self) -> Vec<(&'static str, Vec<Branch<'_>>)> {
+        let mut groups: Vec<(&'static str, Vec<Branch<'_>>)> = Vec::new();
+        let mut depth = 0_usize;
+        for item in &self.attached.items {
+            let title = match rank(item.kind) {
+                0 => "Signatures",
+                1 => "Attestations",
+                2 => "SBOMs",
+                _ => "Others",
+            };
+            if item.depth == 1 && groups.last().is_none_or(|(last, _)| *last != title) {
+                groups.push((title, Vec::new()));
+                depth = 0;
+            }
+            let Some((_, branches)) = groups.last_mut() else { continue };
+            branches.push(Branch { item, closes: depth.saturating_sub(item.depth), opens: item.depth > depth });
+            depth = item.depth;
+        }
+        groups
+    }
+
+    /// It, as clients name it by its digest.
+    fn exact(&self) -> String {
+        format!("{}/{}@{}", self.host, self.view.repository, self.view.digest)
+    }
+
+    fn raw_manifest(&self) -> Raw {
+        Raw::of(self.view.manifest.as_ref())
+    }
+
+    fn raw_config(&self) -> Raw {
+        Raw::of(self.view.config.as_ref())
+    }
+}
+
+/// JSON as it is shown.
+struct Raw {
+    text: String,
+    cut: bool,
+}
+
+impl Raw {
+    fn of(value: Option<&serde_json::Map<String, serde_json::Value>>) -> Self {
+        let mut text = value.and_then(|value| serde_json::to_string_pretty(value).ok()).unwrap_or_default();
+        let cut = text.len() > MOST_RAW;
+        if cut {
+            text = super::document::clip(&text, MOST_RAW);
+        }
+        Self { text, cut }
+    }
+}
+
+fn here<T>(all: &[T], start: usize) -> &[T] {
+    let rest = all.get(start..).unwrap_or_default();
+    &rest[..rest.len().min(ON_PAGE)]
+}
+
+/// A value of theirs, as long as a page shows.
+fn short(text: &str) -> String {
+    super::document::clip(text, MOST_TEXT)
+}
+
+/// A command of a history as a page shows it.
+fn step(text: &str) -> String {
+    short(plain_command(text))
+}
+
+/// A value of theirs in a list of many.
+fn brief(text: &str) -> String {
+    super::document::clip(plain_command(text), 160)
+}
+
+/// What a tag by which something is attached ends in: `.sig`, or nothing.
+fn ending(tag: &str) -> &str {
+    tag.find('.').and_then(|at| tag.get(at..)).unwrap_or_default()
+}
+
+/// The name of a media type that says it: without what all of them begin with.
+fn media(text: &str) -> &str {
+    text.strip_prefix("application/vnd.").or_else(|| text.strip_prefix("application/")).unwrap_or(text)
+}
+
+/// Narrower than this (of 1000), layers become one piece with their neighbours.
+const THIN: u32 = 6;
+
+fn bars(layers: &[LayerView], size: &dyn Fn(i64) -> String) -> Vec<Bar> {
+    const CLASSES: [&str; 4] = ["b1", "b2", "b3", "b4"];
+    let total = layers.iter().fold(0u128, |sum, layer| sum + u128::from(layer.size.unsigned_abs()));
+    if total == 0 {
+        return Vec::new();
+    }
+    let at = |bytes: u128| u32::try_from(bytes * 1000 / total).unwrap_or(1000);
+    let (mut bars, mut before, mut thin): (Vec<Bar>, u128, Option<(u128, usize)>) = (Vec::new(), 0, None);
+    let small = |bars: &mut Vec<Bar>, from: u128, to: u128, count: usize| {
+        let width = at(to).saturating_sub(at(from));
+        if width > 0 {
+            let bytes = i64::try_from(to - from).unwrap_or(i64::MAX);
+            let what = if count == 1 { "1 small layer".to_owned() } else { format!("{count} small layers") };
+            bars.push(Bar { x: at(from), width, class: "b5", title: format!("{what}: {}", size(bytes)) });
+        }
+    };
+    for (number, layer) in layers.iter().enumerate() {
+        let after = before + u128::from(layer.size.unsigned_abs());
+        let width = at(after).saturating_sub(at(before));
+        if width < THIN {
+            let (from, count) = thin.unwrap_or((before, 0));
+            thin = Some((from, count + 1));
+        } else {
+            if let Some((from, count)) = thin.take() {
+                small(&mut bars, from, before, count);
+            }
+            let class = CLASSES.get(bars.len() % CLASSES.len()).copied().unwrap_or("b1");
+            bars.push(Bar {
+                x: at(before),
+                width,
+                class,
+                title: format!("Layer {}: {}", number + 1, size(layer.size)),
+            });
+        }
+        before = after;
+    }
+    if let Some((from, count)) = thin {
+        small(&mut bars, from, before, count);
+    }
+    bars
+}
+
+/// What to paste to have it, as fits what it is.
+fn commands(host: &str, view: &ManifestView, reference: &str, signed: bool) -> Vec<Command> {
+    let (name, digest) = (format!("{host}/{}", view.repository), view.digest.as_str());
+    let asked = reference.parse::<Reference>().ok();
+    let tag = match &asked {
+        Some(Reference::Tag(tag)) => Some(tag.as_str()),
+        _ => view.tags.first().map(String::as_str),
+    };
+    let mut commands = Vec::new();
+    let mut add = |what, text: String| commands.push(Command { what, text });
+    let exact = format!("{name}@{digest}");
+    match view.description.kind {
+        Kind::Image | Kind::Index => {
+            if let Some(tag) = tag {
+                add("Pull what the tag points at", format!("docker pull {name}:{tag}"));
+            }
+            add("Pull exactly this", format!("docker pull {exact}"));
+        }
+        Kind::HelmChart => {
+            let version = view.chart.as_ref().and_then(|chart| chart.version.as_deref());
+            if let Some(version) = version.filter(|version| is_plain(version)) {
+                add("Pull the chart", format!("helm pull oci://{name} --version {version}"));
+                let release = view.repository.rsplit('/').next().unwrap_or_default();
+                add("Install it", format!("helm install {release} oci://{name} --version {version}"));
+            } else {
+                add("Pull its files", format!("oras pull {exact}"));
+            }
+        }
+        Kind::Signature | Kind::Attestation => {
+            add("See the manifest", format!("oras manifest fetch --pretty {exact}"));
+            if let Some(subject) = &view.subject {
+                let verb = if view.description.kind == Kind::Signature { "verify" } else { "verify-attestation" };
+                add("Check it", format!("cosign {verb} --key cosign.pub {name}@{subject}"));
+            }
+        }
+        Kind::Wasm | Kind::Sbom | Kind::Artifact => {
+            if let Some(tag) = tag {
+                add("Pull what the tag points at", format!("oras pull {name}:{tag}"));
+            }
+            add("Pull exactly this", format!("oras pull {exact}"));
+        }
+    }
+    if signed {
+        add("Check its signature", format!("cosign verify --key cosign.pub {exact}"));
+    }
+    commands
+}
+
+/// Whether a text of theirs can stand in a command that people paste.
+fn is_plain(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
+    !text.is_empty() && !text.starts_with('-') && text.len() <= 64 && text.chars().all(plain)
+}
+
+/// A manifest.
+pub(crate) async fn show(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    Path((org, below)): Path<(String, String)>,
+    Query(query): Query<ShowQuery>,
+) -> Result<Response> {
+    let place = Place::of(&org, &below);
+    let asked = || ManifestQuery { repository: place.name.clone(), reference: query.reference.clone() };
+    let found = api::get_manifest(viewer.actor(), Shared(state.clone()), Path(org.clone()), Query(asked())).await;
+    let Json(view) = match found {
+        Ok(found) => found,
+        Err(Error::NotFound("manifest") | Error::Invalid { field: "reference", .. }) => {
+            return unknown(&viewer, &state, place, query.reference).await;
+        }
+        Err(error) => return Err(error),
+    };
+    // By digest: a tag may move between the two.
+    let exactly = ManifestQuery { repository: place.name.clone(), reference: view.digest.clone() };
+    let attached = referrers::list_referrers(viewer.actor(), Shared(state.clone()), Path(org), Query(exactly)).await?;
+    let Json(attached) = attached;
+    let signed = attached.items.iter().any(|item| item.depth == 1 && item.label.starts_with("Signature (cosign"));
+    let host = state.settings().registry_host.clone();
+    let commands = commands(&host, &view, &query.reference, signed);
+    let tab = match query.view.as_deref() {
+        Some("config") => Tab::Config,
+        Some("history") => Tab::History,
+        Some("attached") => Tab::Attached,
+        Some("raw") => Tab::Raw,
+        _ => Tab::Content,
+    };
+    let (reference, start) = (query.reference, query.start.unwrap_or_default());
+    let frame = viewer.frame(Section::Repositories);
+    console::page(&ShowPage { frame, place, view, reference, tab, start, commands, attached, host })
+}
+
+/// What a reference that stands for nothing is answered with.
+#[derive(Template)]
+#[template(path = "manifests/unknown.html")]
+struct UnknownPage {
+    frame: Frame,
+    place: Place,
+    reference: String,
+    by_digest: bool,
+    tags: Vec<String>,
+}
+
+async fn unknown(viewer: &Viewer, state: &State, place: Place, reference: String) -> Result<Response> {
+    let tags = tag_names(viewer, state, &place).await?;
+    let reference = super::document::clip(&reference, 150);
+    let by_digest = reference.contains(':');
+    let frame = viewer.frame(Section::Repositories);
+    console::page_as(StatusCode::NOT_FOUND, &UnknownPage { frame, place, reference, by_digest, tags })
+}
+
+/// Tags of a repository to choose from, without those that only attach something.
+async fn tag_names(viewer: &Viewer, state: &State, place: &Place) -> Result<Vec<String>> {
+    let org = place.name.split('/').next().unwrap_or_default();
+    let (name, _): (RepoName, _) = repository(&viewer.actor, state, org, &place.name, &Wish::PULL).await?;
+    let rows = tags::list(&mut state.db().read().await?, &name, "", MOST_TAGS).await?;
+    let is_scheme = |tag: &str| tag.len() >= 71 && (tag.starts_with("sha256-") || tag.starts_with("sha512-"));
+    Ok(rows.into_iter().map(|row| row.name).filter(|tag| !is_scheme(tag)).collect())
+}
+
+/// The part of a comparison's address behind `?`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CompareForm {
+    from: String,
+    to: String,
+    platform: Option<String>,
+}
+
+/// `/orgs/{org}/compare/{*name}`
+#[derive(Template)]
+#[template(path = "manifests/compare.html")]
+struct ComparePage {
+    frame: Frame,
+    place: Place,
+    given: CompareForm,
+    tags: Vec<String>,
+    problem: Option<FormProblem>,
+    result: Option<CompareView>,
+}
+
+impl ComparePage {
+    fn options(&self) -> &[String] {
+        self.result.as_ref().map_or(&[], |result| &result.platforms)
+    }
+
+    fn chosen(&self, platform: &str) -> bool {
+        self.result.as_ref().and_then(|result| result.platform.as_deref()) == Some(platform)
+    }
+
+    fn swapped(&self) -> String {
+        self.place.compare(&self.given.to, &self.given.from, self.given.platform.as_deref())
+    }
+
+    fn more(&self, result: &CompareView) -> String {
+        let (from, to) = (result.from.description.total_size, result.to.description.total_size);
+        match to.saturating_sub(from) {
+            0 => "as large as before".to_owned(),
+            more if more > 0 => format!("{} larger", self.frame.size(more)),
+            less => format!("{} smaller", self.frame.size(less.saturating_neg())),
+        }
+    }
+}
+
+impl CompareView {
+    fn sides(&self) -> [(&'static str, &SideView); 2] {
+        [("From", &self.from), ("To", &self.to)]
+    }
+
+    /// Lists of differences: each with its title and what is said where it is empty.
+    fn differences(&self) -> [(&'static str, &'static str, &[DifferenceView]); 2] {
+        [
+            ("Configuration", "Both are configured alike.", &self.config),
+            ("Annotations", "Their annotations are the same.", &self.annotations),
+        ]
+    }
+}
+
+/// What a field of a config is called.
+fn field(name: &str) -> &'static str {
+    match name {
+        "platform" => "Platform",
+        "entrypoint" => "Entrypoint",
+        "cmd" => "Command",
+        "user" => "User",
+        "working_dir" => "Working directory",
+        "stop_signal" => "Stop signal",
+        "healthcheck" => "Health check",
+        "chart" => "Chart",
+        "version" => "Version",
+        "app_version" => "Version of the application",
+        "description" => "Description",
+        "env" => "Variable",
+        "port" => "Port",
+        "volume" => "Volume",
+        "label" => "Label",
+        "dependency" => "Dependency",
+        _ => "Annotation",
+    }
+}
+
+impl Change {
+    /// What a badge looks like that says it, and its word.
+    fn badge(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Same => ("", "Same"),
+            Self::Added => ("good", "Added"),
+            Self::Removed => ("bad", "Removed"),
+            Self::Changed => ("warn", "Changed"),
+        }
+    }
+
+    /// The class of a line that became so.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Same | Self::Changed => "",
+        }
+    }
+}
+
+/// Two manifests side by side, and the form that chooses them.
+pub(crate) async fn compare(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    Path((org, below)): Path<(String, String)>,
+    Query(given): Query<CompareForm>,
+) -> Result<Response> {
+    let place = Place::of(&org, &below);
+    let tags = tag_names(&viewer, &state, &place).await?;
+    let frame = viewer.frame(Section::Repositories);
+    let mut page = ComparePage { frame, place, given: given.clone(), tags, problem: None, result: None };
+    if given.from.is_empty() || given.to.is_empty() {
+        return console::page(&page);
+    }
+    let CompareForm { from, to, platform } = given;
+    let query = CompareQuery { repository: page.place.name.clone(), from, to, platform };
+    match compare::compare_manifests(viewer.actor(), Shared(state), Path(org), Query(query)).await {
+        Ok(Json(result)) => {
+            page.result = Some(result);
+            console::page(&page)
+        }
+        Err(Error::NotFound("manifest")) => {
+            let message = "One of the two is not in this repository: a tag may have been deleted.".to_owned();
+            page.problem = Some(FormProblem { field: "", message });
+            console::page_as(StatusCode::NOT_FOUND, &page)
+        }
+        Err(error) => {
+            let (status, problem) = FormProblem::of(error)?;
+            page.problem = Some(problem);
+            console::page_as(status, &page)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{ADMIN, Controller};
+
+    #[test]
+    fn layers_are_as_wide_as_they_are_large() {
+        let layer =
+            |size| LayerView { digest: String::new(), size, media_type: String::new(), title: None, command: None };
+        let drawn = bars(&[layer(500), layer(1), layer(1), layer(498)], &|size| size.to_string());
+        let told: Vec<_> = drawn.iter().map(|bar| (bar.x, bar.width, bar.title.as_str())).collect();
+        assert_eq!(told, [(0, 500, "Layer 1: 500"), (500, 2, "2 small layers: 2"), (502, 498, "Layer 4: 498")]);
+        assert_eq!(bars(&[layer(0)], &|size| size.to_string()), []);
+        assert!(bars(&vec![layer(i64::MAX); 500], &|size| size.to_string()).len() <= 500);
+    }
+
+    #[tokio::test]
+    async fn an_image_is_shown_with_its_layers_config_history_and_bytes() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = json!({"os": "linux", "architecture": "amd64", "config": {"Env": ["GREETING=ahoy"], "Entrypoint": ["/bin/app"]},
+            "history": [{"created_by": "ADD rootfs"}, {"created_by": "RUN make # buildkit"}]});
+        let digest = controller.push_image("main/app", "v1", &config, &[b"base", b"layer"]).await;
+        let path = "/orgs/main/manifests/app?reference=v1";
+        let page = controller.page(&admin, path).await.expect(200).raw;
+        for shown in [
+            "linux/amd64",
+            "docker pull localhost:6000/main/app:v1",
+            &digest,
+            "RUN make<",
+            "<svg class=\"chart strip\"",
+        ] {
+            assert!(page.contains(shown), "{shown} in {page}");
+        }
+        let page = controller.page(&admin, &format!("{path}&view=config")).await.expect(200).raw;
+        assert!(page.contains("ahoy") && page.contains("/bin/app"));
+        let page = controller.page(&admin, &format!("{path}&view=history")).await.expect(200).raw;
+        assert!(page.contains("ADD rootfs"));
+        let page = controller.page(&admin, &format!("{path}&view=raw")).await.expect(200).raw;
+        assert!(page.contains("&#34;schemaVersion&#34;: 2") && page.contains("/manifest/raw?"));
+        let by_digest = format!("/orgs/main/manifests/app?reference={digest}&view=attached");
+        assert!(controller.page(&admin, &by_digest).await.expect(200).raw.contains("cosign sign"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_helps_and_what_may_not_be_seen_is_not_there() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.push("main/app").await;
+        for reference in ["v9", "sha256:zz", "", "%3Cb%3E", &format!("sha256:{}", "0".repeat(64))] {
+            let page =
+                controller.page(&admin, &format!("/orgs/main/manifests/app?reference={reference}")).await.expect(404);
+            assert!(page.raw.contains("reference=v1\">v1</a>") && !page.raw.contains("<b>"), "{}", page.raw);
+        }
+        controller.page(&admin, "/orgs/main/manifests/none?reference=v1").await.expect(404);
+        let other = controller.other_org().await;
+        for path in
+            ["/orgs/main/manifests/app?reference=v1", "/orgs/main/compare/app?from=v1&to=v1", "/orgs/main/compare/app"]
+        {
+            controller.page(&other, path).await.expect(404);
+        }
+        let auditor = controller.member("a@example.com", Some(("AUDITOR", None))).await;
+        let page = controller.page(&auditor, "/orgs/main/manifests/app?reference=v1").await;
+        assert!([403, 404].contains(&page.status.as_u16()));
+    }
+
+    fn hostile() -> Value {
+        let (long, mark) = ("<script>alert(1)</script>".repeat(4_000), "<img src=x onerror=alert(1)>");
+        json!({"os": mark, "architecture": mark, "created": mark, "author": long, "history": vec![json!({"created_by": long, "comment": mark}); 700],
+            "config": {"Env": vec![long.clone(); 400], "Cmd": [mark, 7, null], "Entrypoint": mark, "User": mark, "Labels": {mark: long, "n": 7, "d": [[[[]]]]},
+                "ExposedPorts": {mark: {}}, "Volumes": 7}})
+    }
+
+    #[tokio::test]
+    async fn hostile_configs_and_annotations_are_text_and_no_failure() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = hostile().to_string();
+        let blob = controller.push_blob("main/app", config.as_bytes()).await;
+        let mark = "<img src=x onerror=alert(1)>";
+        let layer = json!({"mediaType": mark, "digest": mark, "size": -5, "annotations": {"org.opencontainers.image.title": mark}});
+        let image = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob, "size": 1e300}, "layers": vec![layer; 600],
+            "annotations": {mark: mark.repeat(900), "n": 7}});
+        controller.push_manifest("main/app", Some("image"), &image, &[&blob]).await;
+        let mut chart = image.clone();
+        chart["config"]["mediaType"] = json!("application/vnd.cncf.helm.config.v1+json");
+        controller.push_manifest("main/app", Some("chart"), &chart, &[&blob]).await;
+        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "artifactType": mark, "manifests": vec![
+            json!({"mediaType": mark, "digest": mark, "size": "x", "platform": {"os": mark, "architecture": mark, "variant": 7}}); 150]});
+        controller.push_manifest("main/app", Some("index"), &index, &[]).await;
+        let deep = format!("{{\"schemaVersion\":2,\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
+        controller.push_bytes("main/app", Some("deep"), "application/x-deep", deep.as_bytes(), None, &[]).await;
+        for reference in ["image", "chart", "index", "deep"] {
+            for view in ["content", "config", "history", "attached", "raw", "x"] {
+                let path = format!("/orgs/main/manifests/app?reference={reference}&view={view}");
+                let page = controller.page(&admin, &path).await.expect(200).raw;
+                assert!(!page.contains("<img") && !page.contains("<script>"), "{path}");
+                assert!(page.len() < 400 << 10, "{path}: {}", page.len());
+                controller.page(&admin, &format!("{path}&start=18446744073709551615")).await.expect(200);
+            }
+            for to in ["image", "chart", "index", "deep"] {
+                let page = controller.page(&admin, &format!("/orgs/main/compare/app?from={reference}&to={to}")).await;
+                assert!(page.status.as_u16() < 500 && !page.raw.contains("<img"), "{reference} {to}: {}", page.status);
+                assert!(page.raw.len() < 1 << 20, "{}", page.raw.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_attached_is_a_tree() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let image = controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let about = |subject: &str, kind: &str| json!({"schemaVersion": 2, "artifactType": kind, "layers": [], "subject": {"digest": subject}});
+        let sbom = controller.push_manifest("main/app", None, &about(&image, "application/spdx+json"), &[]).await;
+        let signature = about(&sbom, "application/vnd.cncf.notary.signature");
+        controller.push_manifest("main/app", None, &signature, &[]).await;
+        controller.push_manifest("main/app", None, &about(&image, "application/vnd.cncf.notary.signature"), &[]).await;
+        let page = controller.page(&admin, "/orgs/main/manifests/app?reference=v1&view=attached").await.expect(200).raw;
+        for shown in ["<h2>Signatures</h2>", "<h2>SBOMs</h2>", "SBOM (SPDX)"] {
+            assert!(page.contains(shown), "{shown} in {page}");
+        }
+        let tree = page.split("<h2>SBOMs</h2>").nth(1).unwrap().split("</section>").next().unwrap();
+        assert_eq!((tree.matches("<ul").count(), tree.matches("</ul>").count()), (2, 2), "{tree}");
+        assert_eq!((tree.matches("<li").count(), tree.matches("</li>").count()), (2, 2), "{tree}");
+    }
+
+    #[tokio::test]
+    async fn two_tags_are_compared() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = |env: &str| json!({"os": "linux", "architecture": "amd64", "config": {"Env": [env]}});
+        controller.push_image("main/app", "v1", &config("A=<i>"), &[b"base", b"one"]).await;
+        controller.push_image("main/app", "v2", &config("A=y"), &[b"base", b"two"]).await;
+        let form = controller.page(&admin, "/orgs/main/compare/app").await.expect(200).raw;
+        assert!(form.contains("<option value=\"v2\">"));
+        let page = controller.page(&admin, "/orgs/main/compare/app?from=v1&to=v2").await.expect(200).raw;
+        for shown in ["A", "&#60;i&#62;", "from=v2&#38;to=v1", "Changed"] {
+            assert!(page.contains(shown), "{shown} in {page}");
+        }
+        assert!(
+            controller
+                .page(&admin, "/orgs/main/compare/app?from=v1&to=v9")
+                .await
+                .expect(404)
+                .raw
+                .contains("role=\"alert\"")
+        );
+        let wrong = controller.page(&admin, "/orgs/main/compare/app?from=v1&to=%20").await.expect(422).raw;
+        assert!(wrong.contains("aria-invalid"), "{wrong}");
+    }
+
+    #[test]
+    fn commands_hold_nothing_that_a_chart_says_but_a_plain_version() {
+        for bad in ["", "1; rm -rf /", "--help", "1.0 && x", "$(x)", "1\n2"] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+        assert!(is_plain("1.2.3-rc.1+build"));
+    }
+}
