@@ -151,6 +151,7 @@ impl ShowPage {
 
     fn content_title(&self) -> &'static str {
         match self.view.description.kind {
+            Kind::Index if self.view.description.platforms.is_empty() => "Manifests",
             Kind::Index => "Platforms",
             Kind::Image => "Layers",
             _ => "Files",
@@ -159,7 +160,10 @@ impl ShowPage {
 
     fn content_count(&self) -> usize {
         match self.view.description.kind {
-            Kind::Index => self.view.entries.len() + self.view.entries_left_off,
+            Kind::Index if self.view.description.platforms.is_empty() => {
+                self.view.entries.len() + self.view.entries_left_off
+            }
+            Kind::Index => self.view.description.platforms.len(),
             _ => self.view.layers.len() + self.view.layers_left_off,
         }
     }
