@@ -273,8 +273,8 @@ fn compared(
         config: config_differences(from, to),
         annotations: map_differences(
             "annotation",
-            from.document.annotations().into_iter().collect(),
-            to.document.annotations().into_iter().collect(),
+            &from.document.annotations().into_iter().collect(),
+            &to.document.annotations().into_iter().collect(),
         ),
         history: step_changes(steps(from), steps(to)),
     }
@@ -339,11 +339,11 @@ fn config_differences(from: &Resolved, to: &Resolved) -> Vec<DifferenceView> {
     one("version", old.version.as_deref(), new.version.as_deref());
     one("app_version", old.app_version.as_deref(), new.app_version.as_deref());
     one("description", old.description.as_deref(), new.description.as_deref());
-    found.extend(map_differences("env", variables(&had.env), variables(&has.env)));
-    found.extend(map_differences("port", set(&had.ports), set(&has.ports)));
-    found.extend(map_differences("volume", set(&had.volumes), set(&has.volumes)));
-    found.extend(map_differences("label", had.labels.clone(), has.labels.clone()));
-    found.extend(map_differences("dependency", set(&old.dependencies), set(&new.dependencies)));
+    found.extend(map_differences("env", &variables(&had.env), &variables(&has.env)));
+    found.extend(map_differences("port", &set(&had.ports), &set(&has.ports)));
+    found.extend(map_differences("volume", &set(&had.volumes), &set(&has.volumes)));
+    found.extend(map_differences("label", &had.labels, &has.labels));
+    found.extend(map_differences("dependency", &set(&old.dependencies), &set(&new.dependencies)));
     found
 }
 
@@ -366,14 +366,16 @@ fn set(names: &[String]) -> BTreeMap<String, String> {
 
 fn map_differences(
     field: &'static str,
-    from: BTreeMap<String, String>,
-    to: BTreeMap<String, String>,
+    from: &BTreeMap<String, String>,
+    to: &BTreeMap<String, String>,
 ) -> Vec<DifferenceView> {
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-    let of = |map: &BTreeMap<String, String>, name: &String| map.get(name).cloned();
+
     names
         .into_iter()
-        .filter_map(|name| difference(field, name, of(&from, name).as_deref(), of(&to, name).as_deref()))
+        .filter_map(|name| {
+            difference(field, name, from.get(name).map(String::as_str), to.get(name).map(String::as_str))
+        })
         .collect()
 }
 
