@@ -13,7 +13,7 @@ use storage::{pulls, tags};
 use utoipa::{IntoParams, ToSchema};
 
 use super::config;
-use super::describe::{self, DescriptionView, MAX_CHILDREN, Subject};
+use super::describe::{self, DescriptionView, MAX_CHILDREN};
 use super::document::{Descriptor, Document, MAX_NAME, MAX_TEXT, clip, object};
 use super::image::{ChartView, ImageView};
 use super::kind::{self, Kind};
@@ -173,10 +173,8 @@ pub(crate) async fn get_manifest(
 async fn view(state: &State, found: &Found) -> Result<ManifestView> {
     let Found { name, repository, manifest } = found;
     let digest: Digest = manifest.digest.parse().map_err(Error::internal)?;
-    let subject = Subject::of(&manifest.payload);
-    let subjects = [subject];
-    let children = describe::children(state, repository, &subjects).await?;
-    let [Subject { document }] = &subjects;
+    let document = &Document::read(&manifest.payload);
+    let children = describe::children(state, repository, document).await?;
     let (row, mut tags, pulled) = row_and_tags(state, repository, &digest).await?;
     let more_tags = tags.len() > MAX_TAGS;
     tags.truncate(MAX_TAGS);

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::StatusCode;
+use identity::rbac::Permission;
 use serde::Deserialize;
 use storage::names::{Reference, RepoName};
 use storage::tags;
@@ -67,6 +68,16 @@ impl Place {
         Self { org: crate::etag::segment(org), name: format!("{org}/{below}"), below: encode_path(below) }
     }
 
+    /// The organization.
+    fn slug(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
+    /// Where the deletion of a manifest is asked for.
+    fn deletion(&self, digest: &str) -> String {
+        format!("/orgs/{}/deletion/{}?digest={}", self.org, self.below, encode(digest))
+    }
+
     /// The page of a manifest.
     fn manifest(&self, reference: &str) -> String {
         format!("/orgs/{}/manifests/{}?reference={}", self.org, self.below, encode(reference))
@@ -114,6 +125,7 @@ struct ShowPage {
     attached: ReferrersView,
     /// The registry, as clients name it.
     host: String,
+    may_delete: bool,
 }
 
 /// Something to paste.
@@ -418,6 +430,8 @@ pub(crate) async fn show(
     let attached = referrers::list_referrers(viewer.actor(), Shared(state.clone()), Path(org), Query(exactly)).await?;
     let Json(attached) = attached;
     let signed = attached.items.iter().any(|item| item.depth == 1 && item.label.starts_with("Signature (cosign"));
+    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
+    let may_delete = repository(&viewer.actor, &state, place.slug(), &place.name, &wish).await.is_ok();
     let host = state.settings().registry_host.clone();
     let commands = commands(&host, &view, &query.reference, signed);
     let tab = match query.view.as_deref() {
@@ -429,7 +443,7 @@ pub(crate) async fn show(
     };
     let (reference, start) = (query.reference, query.start.unwrap_or_default());
     let frame = viewer.frame(Section::Repositories);
-    console::page(&ShowPage { frame, place, view, reference, tab, start, commands, attached, host })
+    console::page(&ShowPage { frame, place, view, reference, tab, start, commands, attached, host, may_delete })
 }
 
 /// What a reference that stands for nothing is answered with.
@@ -453,8 +467,7 @@ async fn unknown(viewer: &Viewer, state: &State, place: Place, reference: String
 
 /// Tags of a repository to choose from, without those that only attach something.
 async fn tag_names(viewer: &Viewer, state: &State, place: &Place) -> Result<Vec<String>> {
-    let org = place.name.split('/').next().unwrap_or_default();
-    let (name, _): (RepoName, _) = repository(&viewer.actor, state, org, &place.name, &Wish::PULL).await?;
+    let (name, _): (RepoName, _) = repository(&viewer.actor, state, place.slug(), &place.name, &Wish::PULL).await?;
     let rows = tags::list(&mut state.db().read().await?, &name, "", MOST_TAGS).await?;
     let is_scheme = |tag: &str| tag.len() >= 71 && (tag.starts_with("sha256-") || tag.starts_with("sha512-"));
     Ok(rows.into_iter().map(|row| row.name).filter(|tag| !is_scheme(tag)).collect())
@@ -633,6 +646,12 @@ mod tests {
         ] {
             assert!(page.contains(shown), "{shown} in {page}");
         }
+        assert!(page.contains(&format!("/orgs/main/deletion/app?digest={}", encode(&digest))), "{page}");
+        let ask = controller.page(&admin, &format!("/orgs/main/deletion/app?digest={}", encode(&digest))).await;
+        ask.expect(200);
+        let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("defaultproject")))).await;
+        let seen = controller.page(&reader, path).await.expect(200).raw;
+        assert!(!seen.contains("/deletion/"), "{seen}");
         let page = controller.page(&admin, &format!("{path}&view=config")).await.expect(200).raw;
         assert!(page.contains("ahoy") && page.contains("/bin/app"));
         let page = controller.page(&admin, &format!("{path}&view=history")).await.expect(200).raw;

@@ -1,7 +1,6 @@
 //! What a manifest is, in a few words: for its own page, and for lists.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,7 +9,6 @@ use storage::names::Digest;
 use storage::repositories::Repository;
 use utoipa::ToSchema;
 
-use super::config::{self, SMALL};
 use super::document::{self, Descriptor, Document, text};
 use super::kind::{self, Kind};
 use crate::State;
@@ -43,51 +41,17 @@ pub(crate) struct DescriptionView {
     pub(crate) made_at: Option<i64>,
 }
 
-/// A manifest to describe.
-#[derive(Debug)]
-pub(crate) struct Subject {
-    /// It, read.
-    pub(crate) document: Document,
-}
-
-impl Subject {
-    /// Of its bytes.
-    pub(crate) fn of(payload: &[u8]) -> Self {
-        Self { document: Document::read(payload) }
-    }
-}
-
-/// Describes manifests of a repository, in their order, by a bounded number of queries.
+/// The manifests that an index names, those that are here and small, by digest.
 ///
 /// # Errors
 /// Those of the database.
-#[allow(dead_code)] // For the pages of repositories.
-pub(crate) async fn describe(
-    state: &State,
-    repository: &Repository,
-    subjects: &[Subject],
-) -> Result<Vec<DescriptionView>> {
-    let children = children(state, repository, subjects).await?;
-    let wanted: Vec<Digest> = subjects.iter().filter_map(|subject| config_digest(&subject.document)).collect();
-    let configs = config::load(state, repository, &wanted, SMALL).await?;
-    Ok(subjects.iter().map(|subject| described(&subject.document, &configs, &children)).collect())
-}
-
-/// The digest of an image's config: the others' say nothing of a platform.
-fn config_digest(document: &Document) -> Option<Digest> {
-    let (Kind::Image, _) = kind::of(document) else { return None };
-    document.config()?.digest()?.parse().ok()
-}
-
-/// The manifests that indexes name, those that are here and small, by digest.
 pub(crate) async fn children(
     state: &State,
     repository: &Repository,
-    subjects: &[Subject],
+    document: &Document,
 ) -> Result<HashMap<String, Document>> {
-    let named = subjects.iter().flat_map(|subject| subject.document.entries().take(MAX_CHILDREN));
-    let digests: HashSet<Digest> =
-        named.filter_map(|entry| entry.digest()?.parse().ok()).take(10 * MAX_CHILDREN).collect();
+    let named = document.entries().take(MAX_CHILDREN);
+    let digests: HashSet<Digest> = named.filter_map(|entry| entry.digest()?.parse().ok()).collect();
     if digests.is_empty() {
         return Ok(HashMap::new());
     }
@@ -95,16 +59,6 @@ pub(crate) async fn children(
     let rows = manifests::stored(&mut session, &repository.id, digests.iter(), MAX_CHILD).await?;
     let read = |row: manifests::Stored| (row.digest, Document::read(&row.payload.unwrap_or_default()));
     Ok(rows.into_iter().map(read).collect())
-}
-
-fn described(
-    document: &Document,
-    configs: &HashMap<String, Arc<[u8]>>,
-    children: &HashMap<String, Document>,
-) -> DescriptionView {
-    let bytes = document.config().and_then(Descriptor::digest).and_then(|digest| configs.get(digest));
-    let config = bytes.and_then(|bytes| document::object(bytes));
-    with_config(document, config.as_ref(), children)
 }
 
 /// Describes one whose config, if it has one, was read.
