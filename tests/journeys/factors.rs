@@ -66,6 +66,20 @@ fn recovery_codes_let_in_once_each_and_an_admin_resets() {
 }
 
 #[test]
+fn whoever_lost_every_factor_is_helped_on_the_command_line_and_told() {
+    const TAKEN_OFF: &str = "took the second factor";
+    let (server, _) = town();
+    let (_, _, session) = server.login(DEV, PASSWORD).enrol_totp(server.now());
+    let (found, text) = server.try_run(&["admin", "reset-mfa", "nobody@localhost"]);
+    assert!(!found && text.contains("nobody@localhost"), "{text}");
+    let seen = server.spool().count(DEV, TAKEN_OFF);
+    server.run(&["admin", "reset-mfa", DEV]);
+    server.login(DEV, PASSWORD);
+    session.get("/account").expect(401);
+    server.spool().next(DEV, TAKEN_OFF, seen);
+}
+
+#[test]
 fn an_organization_that_wants_second_factors_leads_everybody_into_one() {
     let (server, admin) = town();
     let (_, _, admin) = admin.enrol_totp(server.now());
