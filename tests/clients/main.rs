@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod console;
 mod containerd;
 mod cosign;
 mod crane;
@@ -17,6 +18,8 @@ mod people;
 mod podman;
 mod regctl;
 mod skopeo;
+#[path = "../console/stage.rs"]
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tour;

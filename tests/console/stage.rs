@@ -13,9 +13,10 @@ use crate::support::server::{ADMIN, ADMIN_PASSWORD, OPERATOR, OPERATOR_PASSWORD,
 /// One browser at a time: each takes what this machine has.
 static STAGE: Mutex<()> = Mutex::new(());
 
-/// Plays a scene of this folder before a server; what it prints is shown, and a failure of it is one of the test.
+/// Plays a scene of this folder before a server; what it prints is shown, and a failure of it is one of the test. `command`
+/// makes what runs a program with arguments. A scene that pushes does so with docker, where `seeds` say `docker`.
 #[track_caller]
-pub(crate) fn play(server: &Server, scene: &str, seeds: &Value) {
+pub(crate) fn play(server: &Server, scene: &str, seeds: &Value, command: impl Fn(&str, &[&str]) -> Command) {
     let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let node = root().join("target/tools/node/node_modules");
     let playwright = node.join("playwright-core/index.mjs");
@@ -33,12 +34,12 @@ pub(crate) fn play(server: &Server, scene: &str, seeds: &Value) {
         "service": server.service(), "spool": server.spool().dir(),
         "admin": {"name": ADMIN, "password": ADMIN_PASSWORD},
         "operator": {"name": OPERATOR, "password": OPERATOR_PASSWORD},
-        "seeds": seeds,
+        "docker": seeds["docker"], "seeds": seeds,
     });
     let file = pictures.join(format!("{scene}.json"));
     fs::write(&file, told.to_string()).expect("a file for the scene");
     let script = root().join("tests/console").join(scene);
-    let status = Command::new("node").arg(script).arg(&file).status().expect("node");
+    let status = command("node", &[&script.to_string_lossy(), &file.to_string_lossy()]).status().expect("node");
     fs::remove_file(&file).expect("the scene's file");
     assert!(status.success(), "{scene}: {status}");
 }
