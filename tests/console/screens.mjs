@@ -2,14 +2,15 @@
 import { check, end, fits, part, person, picture, sound, watched, world, wrong } from './stage.mjs';
 
 const KIB = 1024;
-/** Pages of one kind that a role looks at. */
+/** Pages of one kind that the admin and the operator look at; the others see less of the same, and look at one. */
 const OF_A_KIND = 2;
+const WHOLE = ['admin', 'operator', 'guide'];
 
 /** What a role must find at least, and the entries of its side. */
 const ROLES = {
   admin: {
     who: world.admin,
-    side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', 'Trusted issuers', 'Settings', 'Audit', 'Account', 'API keys'],
+    side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', "Everybody's API keys", 'Trusted issuers', 'Settings', 'Audit', 'Account', 'API keys'],
     finds: ['/orgs/:org/groups', '/orgs/:org/groups/new'],
     not: ['/platform'],
   },
@@ -56,11 +57,12 @@ function kind(address) {
     if (['repositories', 'manifests', 'compare', 'tags'].includes(before) && parts[0] === 'orgs' && at === 3) { shown.push(':repository'); break; }
     else if (before === 'projects' && parts[at] !== 'new') shown.push(':project');
     else if (parts[0] === 'platform' && before === 'orgs' && parts[at] !== 'new') shown.push(':id');
-    else if (nouns[before] && !['new', 'invite', 'export', 'delete'].includes(parts[at])) shown.push(nouns[before]);
+    else if (nouns[before] && !['new', 'chain', 'export', 'end-others'].includes(parts[at])) shown.push(nouns[before]);
     else shown.push(parts[at]);
   }
-  const names = [...new Set(url.searchParams.keys())].filter((name) => url.searchParams.get(name)).sort();
-  return `/${shown.join('/')}${names.length ? `?${names.join('&')}` : ''}`;
+  // Of queries only which tab, or what is asked about: the rest are filters and pages of one and the same screen.
+  const tab = url.searchParams.get('tab') ?? url.searchParams.get('what');
+  return `/${shown.join('/')}${tab ? `?${tab}` : url.search ? '?' : ''}`;
 }
 
 const times = new Map();
@@ -103,13 +105,14 @@ async function look(page, role, path, screen) {
   const fresh = !pictured.has(file);
   pictured.add(file);
   if (fresh) await picture(page, file);
+  if (!WHOLE.includes(role) && times.get(screen).length > 1) return links;
   await page.emulateMedia({ colorScheme: 'dark' });
   await sound(page, `${what} (dark)`, true);
-  if (fresh && role !== 'reader') await picture(page, `${file}.dark`);
+  if (fresh) await picture(page, `${file}.dark`);
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 390, height: 844 });
   await fits(page, what);
-  if (fresh && role !== 'reader') await picture(page, `${file}.390`);
+  if (fresh) await picture(page, `${file}.390`);
   await page.setViewportSize({ width: 1280, height: 900 });
   return links;
 }
@@ -135,7 +138,7 @@ for (const [role, { who, side, finds, not }] of Object.entries(ROLES)) {
       done.add(next);
       const screen = kind(next);
       const count = kinds.get(screen) ?? 0;
-      if (count >= OF_A_KIND) continue;
+      if (count >= (WHOLE.includes(role) ? OF_A_KIND : 1)) continue;
       kinds.set(screen, count + 1);
       waiting.push(...(await look(page, role, next, screen)));
     }
