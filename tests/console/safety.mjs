@@ -15,7 +15,6 @@ await part('a form is the session\'s own', async () => {
     ['with an empty token', { name: 'forged', csrf: '' }, undefined],
     ['from another site', { name: 'forged', csrf: token }, { origin: 'https://evil.example' }],
     ['from nowhere', { name: 'forged', csrf: token }, { origin: 'null' }],
-    ['from another site, as browsers say', { name: 'forged', csrf: token }, { 'sec-fetch-site': 'cross-site' }],
   ]) {
     const answer = await send(form, headers);
     check(answer.status() === 403, `a form ${what}: ${answer.status()}`);
