@@ -1,3 +1,4 @@
 //! Bindings: who holds which role where.
 
 pub(crate) mod api;
+pub(crate) mod console;

@@ -9,7 +9,7 @@ use identity::device::DeviceError;
 use identity::limits::Throttled;
 use identity::login::LoginError;
 use identity::mfa::MfaError;
-use identity::rbac::Denial;
+use identity::rbac::{Denial, RuleError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -284,6 +284,16 @@ impl From<LoginError> for Error {
     }
 }
 
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Self {
+        match error {
+            RuleError::Repositories(pattern) => Self::invalid("repositories", &pattern),
+            RuleError::Tags(pattern) => Self::invalid("tags", &pattern),
+            other => Self::Unacceptable(other.to_string()),
+        }
+    }
+}
+
 impl From<AdminError> for Error {
     fn from(error: AdminError) -> Self {
         match error {
@@ -292,7 +302,7 @@ impl From<AdminError> for Error {
             AdminError::KeyTooLong { .. } => Self::invalid("valid_days", &error),
             AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
-            AdminError::Rule(error) => Self::Unacceptable(error.to_string()),
+            AdminError::Rule(error) => error.into(),
             AdminError::LastAdmin => Self::Conflict(error.to_string()),
             AdminError::Invited { retry_after } => {
                 Self::TryLater { seconds: retry_after.max(1), reason: error.to_string() }

@@ -18,6 +18,7 @@ mod extract;
 mod groups;
 mod idempotency;
 mod issuers;
+mod machines;
 mod manifests;
 mod mfa;
 pub mod openapi;

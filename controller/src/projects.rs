@@ -1,3 +1,4 @@
 //! Projects: folders of work in an organization.
 
 pub(crate) mod api;
+pub(crate) mod console;

@@ -108,6 +108,7 @@ routes! {
     patch  "/orgs/{org}"                          Needs(OrgUpdate)         => orgs::api::update_org;
     get    "/orgs/{org}/settings"                 Needs(SettingsRead)      => settings::api::get_settings;
     patch  "/orgs/{org}/settings"                 Needs(SettingsWrite)     => settings::api::update_settings;
+    get    "/orgs/{org}/settings/effects"         Needs(SettingsRead)      => settings::api::get_effects;
 
     get    "/platform/health"                     Needs(PlatformHealth)    => platform::health::get_platform_health;
     get    "/platform/orgs"                       Needs(PlatformOrgRead)   => platform::api::list_platform_orgs;
@@ -120,6 +121,8 @@ routes! {
     get    "/orgs/{org}/projects"                 Needs(ProjectRead)       => projects::api::list_projects;
     post   "/orgs/{org}/projects"                 Needs(ProjectCreate)     => projects::api::create_project, idempotent;
     get    "/orgs/{org}/projects/{project}"       Needs(ProjectRead)       => projects::api::get_project;
+    get    "/orgs/{org}/projects/{project}/contents"
+                                                  Needs(ProjectDelete)     => projects::api::get_contents;
     patch  "/orgs/{org}/projects/{project}"       Needs(ProjectUpdate)     => projects::api::update_project;
     delete "/orgs/{org}/projects/{project}"       Needs(ProjectDelete)     => projects::api::delete_project;
 
@@ -138,6 +141,7 @@ routes! {
 
     get    "/orgs/{org}/bindings"                 Needs(MemberRead)        => bindings::api::list_bindings;
     post   "/orgs/{org}/bindings"                 Needs(MemberWrite)       => bindings::api::create_binding, idempotent;
+    get    "/orgs/{org}/bindings/{id}"            Needs(MemberRead)        => bindings::api::get_binding;
     delete "/orgs/{org}/bindings/{id}"            Needs(MemberWrite)       => bindings::api::delete_binding;
 
     get    "/orgs/{org}/groups"                   Needs(GroupRead)         => groups::api::list_groups;

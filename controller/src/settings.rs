@@ -1,3 +1,4 @@
 //! Settings of organizations.
 
 pub(crate) mod api;
+pub(crate) mod console;

@@ -59,6 +59,12 @@ impl Reply {
         Caller::Session { cookie, csrf: told["csrf_token"].as_str().unwrap().to_owned() }
     }
 
+    /// What a page's form holds in its field `version`.
+    pub(crate) fn version(&self) -> String {
+        let at = self.raw.split("name=\"version\" value=\"").nth(1).unwrap_or_else(|| panic!("{}", self.raw));
+        at.split('"').next().unwrap().replace("&#34;", "\"")
+    }
+
     pub(crate) fn text(&self, field: &str) -> String {
         self.body[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.body)).to_owned()
     }

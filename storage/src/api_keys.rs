@@ -120,6 +120,25 @@ pub async fn count(session: &mut Session, org_id: &str, user_id: &str) -> Result
     Ok(count)
 }
 
+/// How many keys each of these users has in an organization, of those who have any.
+///
+/// # Errors
+/// Those of the database.
+pub async fn counts(session: &mut Session, org_id: &str, user_ids: &[&str]) -> Result<Vec<(String, i64)>> {
+    let users = serde_json::to_string(user_ids).map_err(|e| Error::Damaged(e.to_string()))?;
+    crate::query_all_each!(
+        session,
+        (String, i64),
+        "SELECT user_id, COUNT(*) FROM api_keys
+         WHERE org_id = $1 AND user_id IN (SELECT value FROM json_each($2)) GROUP BY user_id",
+        "SELECT user_id, COUNT(*) FROM api_keys
+         WHERE org_id = $1 AND user_id IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)))
+         GROUP BY user_id",
+        org_id,
+        users.as_str(),
+    )
+}
+
 /// Creates an API key.
 ///
 /// # Errors

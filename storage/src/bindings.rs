@@ -71,6 +71,8 @@ pub struct BindingFilter<'a> {
     pub project_id: Option<&'a str>,
     /// Only of this role.
     pub role: Option<&'a str>,
+    /// Only on the whole organization (true), or only on projects (false).
+    pub whole: Option<bool>,
     /// Only on one of these projects, where the organization's own are not to be seen.
     pub within: Option<&'a [String]>,
 }
@@ -143,6 +145,7 @@ pub async fn list(
             "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
              AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
              AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
+             AND (CAST($9 AS BOOLEAN) IS NULL OR (b.project_id IS NULL) = $9)
              AND (CAST($7 AS TEXT) IS NULL OR b.project_id IN (SELECT value FROM json_each($7)))
              ORDER BY b.id LIMIT $8"
         ),
@@ -150,6 +153,7 @@ pub async fn list(
             "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
              AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
              AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
+             AND (CAST($9 AS BOOLEAN) IS NULL OR (b.project_id IS NULL) = $9)
              AND (CAST($7 AS TEXT) IS NULL
                   OR b.project_id IN (SELECT json_array_elements_text(CAST(CAST($7 AS TEXT) AS JSON))))
              ORDER BY b.id LIMIT $8"
@@ -162,10 +166,40 @@ pub async fn list(
         filter.role,
         within.as_deref(),
         limit,
+        filter.whole,
     )?
     .into_iter()
     .map(Row::read)
     .collect()
+}
+
+/// How many hold a role.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Holders {
+    /// The role: the token of a base role, or the id of a custom one.
+    pub role: String,
+    /// Users who hold it themselves.
+    pub users: i64,
+    /// Groups that hold it.
+    pub groups: i64,
+}
+
+/// How many hold each of these roles, of those that anybody holds.
+///
+/// # Errors
+/// Those of the database.
+pub async fn holders(session: &mut Session, org_id: &str, roles: &[&str]) -> Result<Vec<Holders>> {
+    let roles = serde_json::to_string(roles).map_err(|e| Error::Damaged(e.to_string()))?;
+    crate::query_all_each!(
+        session,
+        Holders,
+        "SELECT role, COUNT(DISTINCT user_id) AS users, COUNT(DISTINCT group_id) AS groups FROM bindings
+         WHERE org_id = $1 AND role IN (SELECT value FROM json_each($2)) GROUP BY role",
+        "SELECT role, COUNT(DISTINCT user_id) AS users, COUNT(DISTINCT group_id) AS groups FROM bindings
+         WHERE org_id = $1 AND role IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON))) GROUP BY role",
+        org_id,
+        roles.as_str(),
+    )
 }
 
 /// Every binding of a group.
@@ -439,6 +473,9 @@ mod tests {
             (BindingFilter { group_id: Some(&user.id), ..BindingFilter::default() }, 0),
             (BindingFilter { project_id: Some(&project.id), ..BindingFilter::default() }, 1),
             (BindingFilter { role: Some("ADMIN"), ..BindingFilter::default() }, 1),
+            (BindingFilter { whole: Some(true), ..BindingFilter::default() }, 1),
+            (BindingFilter { whole: Some(false), project_id: Some(&project.id), ..BindingFilter::default() }, 1),
+            (BindingFilter { whole: Some(true), project_id: Some(&project.id), ..BindingFilter::default() }, 0),
             (BindingFilter { within: Some(&within), ..BindingFilter::default() }, 1),
             (BindingFilter { within: Some(&[]), ..BindingFilter::default() }, 0),
         ] {
@@ -456,6 +493,9 @@ mod tests {
             let told = list_of_members(&mut tx, org, &[&user.id], within, most).await.unwrap();
             assert_eq!(told.len(), found, "{within:?}, {most}");
         }
+        let held = holders(&mut tx, &org.id, &["ADMIN", "AUDITOR"]).await.unwrap();
+        assert_eq!(held, [Holders { role: "ADMIN".into(), users: 1, groups: 0 }]);
+        assert!(holders(&mut tx, "other", &["ADMIN"]).await.unwrap().is_empty());
         let shut = "UPDATE orgs SET status = $1 WHERE id = $2";
         execute!(tx, shut, "suspended", org.id.as_str()).unwrap();
         assert!(list_active_of_user(&mut tx, &user.id).await.unwrap().is_empty());

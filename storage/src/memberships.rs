@@ -184,6 +184,23 @@ pub async fn accepted_orgs(session: &mut Session, user_id: &str) -> Result<Vec<S
     Ok(rows.into_iter().map(|(org,)| org).collect())
 }
 
+/// How many people of an organization have no second factor, of those who are active there by their own act: of the others it
+/// would tell whether they have an account elsewhere.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_without_factor(session: &mut Session, org_id: &str) -> Result<i64> {
+    let (count,) = query_one!(
+        session,
+        (i64,),
+        "SELECT COUNT(*) FROM memberships m JOIN users u ON u.id = m.user_id
+         WHERE m.org_id = $1 AND m.active = TRUE AND m.accepted_at IS NOT NULL AND u.kind = 'local'
+         AND u.totp_confirmed_at IS NULL AND NOT EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)",
+        org_id,
+    )?;
+    Ok(count)
+}
+
 /// To how many organizations a user belongs, active there or not.
 ///
 /// # Errors
@@ -490,6 +507,9 @@ mod tests {
         let bob = find_by_name(&mut tx, &acme.id, "bob_1@a.example").await.unwrap().unwrap();
         let ci = find_by_name(&mut tx, &acme.id, "ci").await.unwrap().unwrap();
         assert_ne!(ci.user_id, find_by_name(&mut tx, &other.id, "ci").await.unwrap().unwrap().user_id);
+        assert_eq!(count_without_factor(&mut tx, &acme.id).await.unwrap(), 0);
+        accept(&mut tx, &acme.id, &ann.user_id, 4).await.unwrap();
+        assert_eq!(count_without_factor(&mut tx, &acme.id).await.unwrap(), 1);
         assert_eq!((ann.version, ann.mfa, ann.verified, ann.last_access_at), (1, false, true, None));
 
         let change = UpdateMember { first_name: Some("Ann"), last_name: Some("Smith"), key_valid_days: Some(Some(30)) };

@@ -4,7 +4,7 @@ use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Slug, new_id};
 use crate::removal::FIRST;
-use crate::{execute, query_all, query_opt};
+use crate::{execute, query_all, query_one, query_opt};
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -109,19 +109,113 @@ pub async fn find_by_path(session: &mut Session, org: &str, project: &str) -> Re
     )
 }
 
-/// At most `limit` projects of an organization after the slug `after`, in byte order of the slug.
+/// At most `limit` projects of an organization after the slug `after`, in byte order of the slug; only those with a text in slug
+/// or description, where that is asked for.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) -> Result<Vec<Project>> {
+pub async fn list(
+    session: &mut Session,
+    org_id: &str,
+    search: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Project>> {
     query_all!(
         session,
         Project,
-        "SELECT * FROM projects WHERE org_id = $1 AND slug > $2 ORDER BY slug LIMIT $3",
+        "SELECT * FROM projects WHERE org_id = $1 AND slug > $2
+         AND (CAST($3 AS TEXT) IS NULL OR slug LIKE $3 ESCAPE '!' OR LOWER(description) LIKE $3 ESCAPE '!')
+         ORDER BY slug LIMIT $4",
         org_id,
         after.max(FIRST),
+        search.map(crate::db::like),
         limit,
     )
+}
+
+/// What lies in a project, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ProjectCounts {
+    /// The project.
+    pub id: String,
+    /// Repositories.
+    pub repositories: i64,
+    /// Users and groups that hold a role on it.
+    pub members: i64,
+}
+
+/// How much lies in each of these projects of an organization.
+///
+/// # Errors
+/// Those of the database.
+pub async fn counts(session: &mut Session, org_id: &str, ids: &[&str]) -> Result<Vec<ProjectCounts>> {
+    let ids = serde_json::to_string(ids).map_err(|e| Error::Damaged(e.to_string()))?;
+    crate::query_all_each!(
+        session,
+        ProjectCounts,
+        "SELECT p.id, (SELECT COUNT(*) FROM repositories r WHERE r.project_id = p.id AND r.name > $3) AS repositories,
+                (SELECT COUNT(DISTINCT COALESCE(b.user_id, b.group_id)) FROM bindings b WHERE b.project_id = p.id) AS members
+         FROM projects p WHERE p.org_id = $1 AND p.id IN (SELECT value FROM json_each($2))",
+        "SELECT p.id, (SELECT COUNT(*) FROM repositories r WHERE r.project_id = p.id AND r.name > $3) AS repositories,
+                (SELECT COUNT(DISTINCT COALESCE(b.user_id, b.group_id)) FROM bindings b WHERE b.project_id = p.id) AS members
+         FROM projects p WHERE p.org_id = $1
+         AND p.id IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)))",
+        org_id,
+        ids.as_str(),
+        FIRST,
+    )
+}
+
+/// What a project holds, to be told before it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Contents {
+    /// Repositories.
+    pub repositories: i64,
+    /// Tags in them.
+    pub tags: i64,
+    /// Manifests in them.
+    pub manifests: i64,
+    /// Bytes of blobs that no other project of the organization has.
+    pub bytes: i64,
+    /// Roles that were given on it.
+    pub roles: i64,
+}
+
+/// What a project holds.
+///
+/// # Errors
+/// Those of the database.
+pub async fn contents(session: &mut Session, org_id: &str, id: &str) -> Result<Contents> {
+    query_one!(
+        session,
+        Contents,
+        "SELECT (SELECT COUNT(*) FROM repositories r WHERE r.project_id = $2 AND r.name > $3) AS repositories,
+                (SELECT COUNT(*) FROM tags t JOIN repositories r ON r.id = t.repository_id
+                 WHERE r.project_id = $2 AND r.name > $3) AS tags,
+                (SELECT COUNT(*) FROM manifests m JOIN repositories r ON r.id = m.repository_id
+                 WHERE r.project_id = $2 AND r.name > $3) AS manifests,
+                (SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM blobs b
+                 WHERE b.org_id = $1 AND b.digest IN (
+                     SELECT l.digest FROM blob_links l JOIN repositories r ON r.id = l.repository_id
+                     WHERE r.project_id = $2 AND r.name > $3)
+                 AND NOT EXISTS (
+                     SELECT 1 FROM blob_links o JOIN repositories s ON s.id = o.repository_id
+                     WHERE o.org_id = $1 AND o.digest = b.digest AND s.project_id <> $2 AND s.name > $3)) AS bytes,
+                (SELECT COUNT(*) FROM bindings b WHERE b.org_id = $1 AND b.project_id = $2) AS roles",
+        org_id,
+        id,
+        FIRST,
+    )
+}
+
+/// How many projects of an organization say that they are public.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_public(session: &mut Session, org_id: &str) -> Result<i64> {
+    let sql = "SELECT COUNT(*) FROM projects WHERE org_id = $1 AND public = TRUE AND slug > $2";
+    Ok(query_one!(session, (i64,), sql, org_id, FIRST)?.0)
 }
 
 /// Creates a project.
@@ -237,7 +331,15 @@ mod tests {
         assert_eq!(find_by_path(&mut s, "aa", "web").await.unwrap().unwrap().id, in_a.id);
         assert_eq!(find_by_path(&mut s, "aa", "nope").await.unwrap(), None);
         assert_eq!(find_by_slug(&mut s, &a.id, "web").await.unwrap().unwrap().id, in_a.id);
-        assert_eq!(list(&mut s, &a.id, "", 10).await.unwrap().len(), 1);
-        assert!(list(&mut s, &a.id, "web", 10).await.unwrap().is_empty());
+        assert_eq!(list(&mut s, &a.id, None, "", 10).await.unwrap().len(), 1);
+        assert!(list(&mut s, &a.id, None, "web", 10).await.unwrap().is_empty());
+        for (text, found) in [("WE", 1), ("X", 1), ("%", 0), ("_e_", 0)] {
+            assert_eq!(list(&mut s, &a.id, Some(text), "", 10).await.unwrap().len(), found, "{text}");
+        }
+        let empty = ProjectCounts { id: in_a.id.clone(), repositories: 0, members: 0 };
+        assert_eq!(counts(&mut s, &a.id, &[&in_a.id, "nope"]).await.unwrap(), [empty]);
+        assert!(counts(&mut s, &b.id, &[&in_a.id]).await.unwrap().is_empty());
+        assert_eq!(contents(&mut s, &a.id, &in_a.id).await.unwrap(), Contents::default());
+        assert_eq!(count_public(&mut s, &a.id).await.unwrap(), 1);
     }
 }

@@ -55,18 +55,26 @@ pub async fn find(session: &mut Session, org_id: &str, id: &str) -> Result<Optio
     query_opt!(session, TrustedIssuer, "SELECT * FROM trusted_issuers WHERE org_id = $1 AND id = $2", org_id, id)
 }
 
-/// At most `limit` trusts of an organization after the id `after`, in order of the id.
+/// At most `limit` trusts of an organization after the id `after`, in order of the id; for one machine alone where that is asked for.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(session: &mut Session, org_id: &str, after: &str, limit: i64) -> Result<Vec<TrustedIssuer>> {
+pub async fn list(
+    session: &mut Session,
+    org_id: &str,
+    user_id: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<TrustedIssuer>> {
     query_all!(
         session,
         TrustedIssuer,
-        "SELECT * FROM trusted_issuers WHERE org_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        "SELECT * FROM trusted_issuers WHERE org_id = $1 AND id > $2 AND (CAST($4 AS TEXT) IS NULL OR user_id = $4)
+         ORDER BY id LIMIT $3",
         org_id,
         after,
         limit,
+        user_id,
     )
 }
 
@@ -231,8 +239,8 @@ mod tests {
         assert_eq!(count(&mut tx, &org, &user).await.unwrap(), (2, 2));
         assert_eq!(count(&mut tx, &org, "another").await.unwrap(), (2, 0));
         assert_eq!(count(&mut tx, "another", &user).await.unwrap(), (0, 0));
-        let ids: Vec<String> = list(&mut tx, &org, "", 9).await.unwrap().into_iter().map(|t| t.id).collect();
-        assert_eq!(list(&mut tx, &org, &ids[0], 9).await.unwrap()[0].id, ids[1]);
+        let ids: Vec<String> = list(&mut tx, &org, None, "", 9).await.unwrap().into_iter().map(|t| t.id).collect();
+        assert_eq!(list(&mut tx, &org, None, &ids[0], 9).await.unwrap()[0].id, ids[1]);
         assert_eq!(list_of_user(&mut tx, &org, &user, 1).await.unwrap().len(), 1);
         assert!(list_of_user(&mut tx, "another", &user, 9).await.unwrap().is_empty());
 

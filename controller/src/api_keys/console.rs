@@ -18,7 +18,7 @@ use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::mfa::console::attachment;
 use crate::page::PageQuery;
-use crate::projects::api::list_projects;
+use crate::projects::api::{ProjectQuery, list_projects};
 
 /// Projects that the form offers.
 const PROJECTS: i64 = 100;
@@ -230,7 +230,9 @@ impl NewPage {
     ) -> Result<Self> {
         let Json(account) = get_account(viewer.actor(), Shared(state.clone())).await?;
         let page = Query(PageQuery { limit: Some(PROJECTS), after: None });
-        let projects = match list_projects(viewer.actor(), Shared(state.clone()), Path(scope.org.clone()), page).await {
+        let every = Query(ProjectQuery::default());
+        let path = Path(scope.org.clone());
+        let projects = match list_projects(viewer.actor(), Shared(state.clone()), path, every, page).await {
             Ok(Json(page)) => page.items.into_iter().map(|project| project.slug).collect(),
             Err(Error::Denied(_)) => Vec::new(),
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@ use identity::admin::NewBinding;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::bindings::{self, Binding, BindingFilter, Subject};
+use storage::orgs::Org;
 use storage::{groups, memberships, projects};
 use utoipa::{IntoParams, ToSchema};
 
@@ -78,7 +79,7 @@ pub(crate) struct BindingToCreate {
 }
 
 /// Which bindings. All that is given has to hold.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct BindingsQuery {
     /// Only this user's own.
@@ -89,6 +90,8 @@ pub(crate) struct BindingsQuery {
     pub(crate) project: Option<String>,
     /// Only of this role.
     pub(crate) role: Option<String>,
+    /// Only on the whole organization (`true`), or only on projects (`false`).
+    pub(crate) whole: Option<bool>,
     /// Most items to return, 1 to 500; 100 where it is not given.
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<i64>,
@@ -144,6 +147,7 @@ pub(crate) async fn list_bindings(
         group_id: group.as_deref(),
         project_id: project.as_deref(),
         role: role.as_deref(),
+        whole: query.whole,
         within: within.as_deref(),
     };
     let rows = bindings::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
@@ -198,6 +202,26 @@ pub(crate) async fn create_binding(
     Ok(Created { at, tag: None, body: binding.into() })
 }
 
+/// A role that a user or a group holds
+#[utoipa::path(get, path = "/orgs/{org}/bindings/{id}", tag = "bindings",
+    params(("org", description = "Slug of the organization"), ("id", description = "Id of the binding")),
+    responses((status = 200, description = "The binding", body = BindingView)))]
+pub(crate) async fn get_binding(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, id)): Path<(String, String)>,
+) -> Result<Json<BindingView>> {
+    Ok(Json(seen_binding(&actor, &state, &org, &id).await?.1.into()))
+}
+
+/// A binding that the caller may see.
+async fn seen_binding(actor: &Actor, state: &State, org: &str, id: &str) -> Result<(Org, Binding)> {
+    let org = actor.sees_org(state, org).await?;
+    let found = bindings::find(&mut state.db().read().await?, &org.id, id).await?;
+    let seen = found.filter(|binding| actor.may(Permission::MemberRead, &place(binding)));
+    Ok((org, seen.ok_or(Error::NotFound("binding"))?))
+}
+
 /// Take a role away
 ///
 /// Access tokens that were had with it end at once. Whoever takes a role could have given it.
@@ -209,10 +233,7 @@ pub(crate) async fn delete_binding(
     Shared(state): Shared<State>,
     Path((org, id)): Path<(String, String)>,
 ) -> Result<StatusCode> {
-    let org = actor.sees_org(&state, &org).await?;
-    let found = bindings::find(&mut state.db().read().await?, &org.id, &id).await?;
-    let seen = found.filter(|binding| actor.may(Permission::MemberRead, &place(binding)));
-    let binding = seen.ok_or(Error::NotFound("binding"))?;
+    let (org, binding) = seen_binding(&actor, &state, &org, &id).await?;
     actor.can_named(Permission::MemberWrite, &place(&binding), &org, binding.project.as_deref())?;
     state.identity().delete_binding(&actor.caller, &org.id, &binding.id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -253,7 +274,14 @@ mod tests {
             .expect(404);
         let seen = controller.get(&lead, "/orgs/main/bindings").await.expect(200);
         assert_eq!(seen.body["items"].as_array().unwrap().len(), 2, "{}", seen.body);
+        let only = controller.get(&lead, "/orgs/main/bindings?whole=true").await.expect(200);
+        assert_eq!(only.body["items"], json!([]));
         let path = format!("/orgs/main/bindings/{}", given.text("id"));
+        assert_eq!(controller.get(&lead, &path).await.expect(200).body, given.body);
+        let whole = controller.get(&admin, "/orgs/main/bindings?whole=true").await.expect(200);
+        assert_eq!(whole.body["items"].as_array().unwrap().len(), 1, "{}", whole.body);
+        let hidden = format!("/orgs/main/bindings/{}", whole.body["items"][0]["id"].as_str().unwrap());
+        controller.get(&lead, &hidden).await.expect(404);
         controller.call(&lead, Method::DELETE, &path, &Value::Null).await.expect(204);
         controller.call(&lead, Method::DELETE, &path, &Value::Null).await.expect(404);
     }

@@ -80,9 +80,9 @@ impl FormProblem {
         let status = error.status();
         match &error {
             Error::Invalid { field, reason } => Ok((status, Self { field, message: sentence(reason) })),
+            Error::Changed => Ok((status, Self { field: "", message: CHANGED.into() })),
             Error::Unacceptable(_)
             | Error::Conflict(_)
-            | Error::Changed
             | Error::TryLater { .. }
             | Error::BadCredentials
             | Error::WrongFactor
@@ -92,6 +92,10 @@ impl FormProblem {
         }
     }
 }
+
+/// What somebody hears who changed something that another did meanwhile; the form that says so is of the newer version.
+const CHANGED: &str = "Somebody else changed this while you were looking at it, and nothing was saved. Look at what is there \
+                       now in another tab; if you still mean it, save again.";
 
 /// What is to be said at a field of a template's form.
 pub(crate) fn wrong<'a>(problem: &'a Option<FormProblem>, field: &str) -> Option<&'a str> {

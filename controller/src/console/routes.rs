@@ -6,7 +6,10 @@ use axum::routing::{get, post};
 use super::{assets, form, front};
 use crate::State;
 use crate::users::console as users;
-use crate::{account, api_keys, audit, devices, groups, manifests, mfa, passwords, platform, repositories, sessions};
+use crate::{
+    account, api_keys, audit, bindings, devices, groups, issuers, machines, manifests, mfa, passwords, platform,
+    projects, repositories, roles, sessions, settings,
+};
 
 /// The console's routes.
 pub(crate) fn router() -> Router<State> {
@@ -36,6 +39,31 @@ pub(crate) fn router() -> Router<State> {
             "/orgs/{org}/deletion/{*name}",
             get(repositories::console::ask_delete).post(repositories::console::delete),
         )
+        .route("/orgs/{org}/projects", get(projects::console::list).post(projects::console::create))
+        .route("/orgs/{org}/new/project", get(projects::console::new))
+        .route("/orgs/{org}/projects/{project}", get(projects::console::show))
+        .route("/orgs/{org}/projects/{project}/members", get(projects::console::members))
+        .route("/orgs/{org}/projects/{project}/edit", get(projects::console::edit).post(projects::console::update))
+        .route("/orgs/{org}/projects/{project}/delete", get(projects::console::confirm).post(projects::console::delete))
+        // System
+        .route("/orgs/{org}/roles", get(roles::console::list).post(roles::console::create))
+        .route("/orgs/{org}/new/role", get(roles::console::new))
+        .route("/orgs/{org}/roles/{role}", get(roles::console::show))
+        .route("/orgs/{org}/roles/{role}/edit", get(roles::console::edit).post(roles::console::update))
+        .route("/orgs/{org}/roles/{role}/delete", get(roles::console::confirm).post(roles::console::delete))
+        .route("/orgs/{org}/machines", get(machines::console::list).post(machines::console::create))
+        .route("/orgs/{org}/new/machine", get(machines::console::new))
+        .route("/orgs/{org}/machines/{name}", get(machines::console::show))
+        .route("/orgs/{org}/issuers", get(issuers::console::list).post(issuers::console::create))
+        .route("/orgs/{org}/issuers/new", get(issuers::console::new))
+        .route("/orgs/{org}/issuers/{id}", get(issuers::console::show))
+        .route("/orgs/{org}/issuers/{id}/edit", get(issuers::console::edit).post(issuers::console::update))
+        .route("/orgs/{org}/issuers/{id}/delete", get(issuers::console::confirm).post(issuers::console::delete))
+        .route("/orgs/{org}/settings", get(settings::console::show).post(settings::console::save))
+        .route("/orgs/{org}/settings/name", post(settings::console::rename))
+        .route("/orgs/{org}/bindings", post(bindings::console::create))
+        .route("/orgs/{org}/bindings/new", get(bindings::console::new))
+        .route("/orgs/{org}/bindings/{id}/delete", get(bindings::console::confirm).post(bindings::console::delete))
         // System: people
         .route("/orgs/{org}/users", get(users::list::list).post(users::invite::invite))
         .route("/orgs/{org}/users/new", get(users::invite::new))

@@ -13,10 +13,10 @@ use serde_json::Value;
 use storage::orgs::Org;
 use storage::trusted_issuers::{self, TrustedIssuer};
 use storage::{Session, users};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
-use crate::actor::Actor;
+use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
 use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned, segment};
 use crate::extract::{self, Path, Query};
@@ -101,6 +101,14 @@ pub(crate) struct IssuerChange {
     pub(crate) keys: Option<Option<Value>>,
 }
 
+/// Which trusted issuers.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct IssuerQuery {
+    /// Only those whose tokens stand for this machine; takes `user.read`.
+    pub(crate) user: Option<String>,
+}
+
 /// A field that is there, null or not.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std::result::Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -110,18 +118,26 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std
 ///
 /// In order of their ids.
 #[utoipa::path(get, path = "/orgs/{org}/issuers", tag = "trusted issuers",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), IssuerQuery, PageQuery),
     responses((status = 200, description = "A page of trusted issuers", body = Page<IssuerView>)))]
 pub(crate) async fn list_issuers(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
+    Query(which): Query<IssuerQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<IssuerView>>> {
     let org = actor.can_in_org(Permission::IssuerRead, &state, &org).await?;
     let bounds = query.bounds()?;
+    let user_id = match &which.user {
+        Some(name) => {
+            actor.can_named(Permission::UserRead, &in_org(&org), &org, None)?;
+            Some(member(&state, &org, name).await?.user_id)
+        }
+        None => None,
+    };
     let mut session = state.db().read().await?;
-    let rows = trusted_issuers::list(&mut session, &org.id, &bounds.after, bounds.fetch()).await?;
+    let rows = trusted_issuers::list(&mut session, &org.id, user_id.as_deref(), &bounds.after, bounds.fetch()).await?;
     let page = bounds.page(rows, |row| &row.id, |row| row);
     let mut items = Vec::with_capacity(page.items.len());
     for row in page.items {
@@ -317,6 +333,12 @@ mod tests {
         assert_eq!((&read.body, etag(&read)), (&made.body, etag(&made)));
         let listed = controller.get(&admin, PATH).await.expect(200);
         assert_eq!(listed.body["items"], json!([made.body]));
+        controller.post(&admin, "/orgs/main/users", &json!({"name": "cd", "kind": "machine"})).await.expect(201);
+        for (user, found) in [("ci", 1), ("cd", 0)] {
+            let listed = controller.get(&admin, &format!("{PATH}?user={user}")).await.expect(200);
+            assert_eq!(listed.body["items"].as_array().unwrap().len(), found, "{user}");
+        }
+        controller.get(&admin, &format!("{PATH}?user=nobody")).await.expect(404);
 
         let change = json!({"audience": "other"});
         let changed = controller.call(&admin, Method::PATCH, &path, &change).await.expect(200);

@@ -1,5 +1,7 @@
 //! `/orgs/{org}/projects`
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
@@ -7,8 +9,8 @@ use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::names::Slug;
 use storage::orgs::Org;
-use storage::projects::{self, NewProject, Project, ProjectSettings, UpdateProject};
-use utoipa::ToSchema;
+use storage::projects::{self, Contents, NewProject, Project, ProjectCounts, ProjectSettings, UpdateProject};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
 use crate::actor::{Actor, in_org, in_project};
@@ -33,18 +35,81 @@ pub(crate) struct ProjectView {
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
+    /// How many repositories it has; null for whoever may not pull from all of it.
+    pub(crate) repositories: Option<i64>,
+    /// How many users and groups hold a role on it; null for whoever may not see them.
+    pub(crate) members: Option<i64>,
 }
 
-impl From<Project> for ProjectView {
-    fn from(project: Project) -> Self {
-        Self {
+/// What a project holds, and what therefore goes with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ContentsView {
+    /// Repositories.
+    pub(crate) repositories: i64,
+    /// Tags in them.
+    pub(crate) tags: i64,
+    /// Manifests in them.
+    pub(crate) manifests: i64,
+    /// Bytes of layers and other blobs that no other project of the organization has.
+    pub(crate) bytes: i64,
+    /// Roles that were given on it.
+    pub(crate) roles: i64,
+}
+
+impl From<Contents> for ContentsView {
+    fn from(contents: Contents) -> Self {
+        let Contents { repositories, tags, manifests, bytes, roles } = contents;
+        Self { repositories, tags, manifests, bytes, roles }
+    }
+}
+
+/// Which projects.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ProjectQuery {
+    /// Text that is part of the slug or the description, in any case.
+    pub(crate) search: Option<String>,
+}
+
+/// Longest text of a search, in characters.
+const MAX_SEARCH: usize = 254;
+
+impl ProjectQuery {
+    fn text(&self) -> Result<Option<&str>> {
+        let text = self.search.as_deref().map(str::trim).filter(|text| !text.is_empty());
+        match text {
+            Some(text) if text.chars().count() > MAX_SEARCH => {
+                Err(Error::invalid("search", &format!("use at most {MAX_SEARCH} characters")))
+            }
+            text => Ok(text),
+        }
+    }
+}
+
+/// Projects as the caller sees them.
+async fn views(actor: &Actor, state: &State, org: &Org, rows: Vec<Project>) -> Result<Vec<ProjectView>> {
+    let ids: Vec<&str> = rows.iter().map(|project| project.id.as_str()).collect();
+    let counts = projects::counts(&mut state.db().read().await?, &org.id, &ids).await?;
+    let counts: HashMap<String, ProjectCounts> = counts.into_iter().map(|row| (row.id.clone(), row)).collect();
+    let view = |project: Project| {
+        let counted = counts.get(&project.id);
+        let seen = |permission| counted.filter(|_| actor.may(permission, &in_project(&project)));
+        ProjectView {
+            repositories: seen(Permission::RegistryPull).map(|row| row.repositories),
+            members: seen(Permission::MemberRead).map(|row| row.members),
             slug: project.slug,
             public: project.public,
             sparse: project.sparse,
             description: project.description,
             created_at: project.created_at,
         }
-    }
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+/// A project as the caller sees it.
+async fn view(actor: &Actor, state: &State, org: &Org, project: Project) -> Result<ProjectView> {
+    views(actor, state, org, vec![project]).await?.pop().ok_or(Error::NotFound("project"))
 }
 
 /// A project to be.
@@ -94,25 +159,33 @@ pub(crate) struct ProjectChange {
 ///
 /// By slug.
 #[utoipa::path(get, path = "/orgs/{org}/projects", tag = "projects",
-    params(("org", description = "Slug of the organization"), PageQuery),
+    params(("org", description = "Slug of the organization"), ProjectQuery, PageQuery),
     responses((status = 200, description = "A page of projects", body = Page<ProjectView>)))]
 pub(crate) async fn list_projects(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(org): Path<String>,
+    Query(which): Query<ProjectQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProjectView>>> {
     let org = actor.sees_org(&state, &org).await?;
-    let bounds = query.bounds()?;
-    let rows = in_reach(&actor, &state, &org, &bounds).await?;
-    Ok(Json(bounds.page(rows, |project| &project.slug, ProjectView::from)))
+    let (search, bounds) = (which.text()?, query.bounds()?);
+    let rows = in_reach(&actor, &state, &org, search, &bounds).await?;
+    let page = bounds.page(rows, |project| &project.slug, |project| project);
+    Ok(Json(Page { items: views(&actor, &state, &org, page.items).await?, next: page.next }))
 }
 
 /// All of the organization's projects, or those that the caller has a role in.
-async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> Result<Vec<Project>> {
+async fn in_reach(
+    actor: &Actor,
+    state: &State,
+    org: &Org,
+    search: Option<&str>,
+    bounds: &Bounds,
+) -> Result<Vec<Project>> {
     let mut session = state.db().read().await?;
     if actor.may(Permission::ProjectRead, &Resource::ProjectToCreate { org_id: &org.id }) {
-        return Ok(projects::list(&mut session, &org.id, &bounds.after, bounds.fetch()).await?);
+        return Ok(projects::list(&mut session, &org.id, search, &bounds.after, bounds.fetch()).await?);
     }
     let reach = actor.principal().reach(Permission::ProjectRead).projects;
     let mut rows = Vec::new();
@@ -122,7 +195,13 @@ async fn in_reach(actor: &Actor, state: &State, org: &Org, bounds: &Bounds) -> R
     if rows.is_empty() {
         actor.can(Permission::ProjectRead, &in_org(org))?;
     }
-    rows.retain(|project| project.slug > bounds.after);
+    let search = search.map(str::to_lowercase);
+    let found = |project: &Project| {
+        search.as_ref().is_none_or(|text| {
+            project.slug.contains(text.as_str()) || project.description.to_lowercase().contains(text.as_str())
+        })
+    };
+    rows.retain(|project| project.slug > bounds.after && found(project));
     rows.sort_unstable_by(|a, b| a.slug.cmp(&b.slug));
     Ok(rows)
 }
@@ -155,7 +234,8 @@ pub(crate) async fn create_project(
     let new = NewProject { org_id: &org.id, slug: &slug, settings, description };
     let project = state.identity().create_project(&actor.caller, &new).await?;
     let at = format!("/orgs/{}/projects/{}", org.slug, segment(&project.slug));
-    Ok(Created { at, tag: Some(Tag::new(&project.id, project.version)), body: project.into() })
+    let tag = Some(Tag::new(&project.id, project.version));
+    Ok(Created { at, tag, body: view(&actor, &state, &org, project).await? })
 }
 
 /// A project
@@ -167,8 +247,23 @@ pub(crate) async fn get_project(
     Shared(state): Shared<State>,
     Path((org, project)): Path<(String, String)>,
 ) -> Result<Versioned<ProjectView>> {
-    let (_, project) = actor.can_in_project(Permission::ProjectRead, &state, &org, &project).await?;
-    Ok(Versioned(Tag::new(&project.id, project.version), project.into()))
+    let (org, project) = actor.can_in_project(Permission::ProjectRead, &state, &org, &project).await?;
+    Ok(Versioned(Tag::new(&project.id, project.version), view(&actor, &state, &org, project).await?))
+}
+
+/// What a project holds
+///
+/// It goes with the project when that is deleted, and so it takes `project.delete`.
+#[utoipa::path(get, path = "/orgs/{org}/projects/{project}/contents", tag = "projects",
+    params(("org", description = "Slug of the organization"), ("project", description = "Slug of the project")),
+    responses((status = 200, description = "What it holds", body = ContentsView)))]
+pub(crate) async fn get_contents(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path((org, project)): Path<(String, String)>,
+) -> Result<Json<ContentsView>> {
+    let (org, project) = actor.can_in_project(Permission::ProjectDelete, &state, &org, &project).await?;
+    Ok(Json(projects::contents(&mut state.db().read().await?, &org.id, &project.id).await?.into()))
 }
 
 /// Change a project
@@ -196,7 +291,7 @@ pub(crate) async fn update_project(
     let expected = if_match.expected(&project.id);
     let change = UpdateProject { public, sparse: change.sparse, description: change.description, expected };
     let project = state.identity().update_project(&actor.caller, &project.id, &change).await?;
-    Ok(Versioned(Tag::new(&project.id, project.version), project.into()))
+    Ok(Versioned(Tag::new(&project.id, project.version), view(&actor, &state, &org, project).await?))
 }
 
 /// Delete a project
@@ -244,6 +339,11 @@ mod tests {
         controller.post(&admin, "/orgs/main/projects", &json!({"slug": "No Slug"})).await.expect(422);
         let first = controller.get(&admin, "/orgs/main/projects?limit=2").await.expect(200);
         assert_eq!(first.body["items"][1]["slug"], "beta");
+        let found = controller.get(&admin, "/orgs/main/projects?search=LPH").await.expect(200);
+        assert_eq!(
+            (found.body["items"].as_array().unwrap().len(), &found.body["items"][0]["slug"]),
+            (1, &json!("alpha"))
+        );
         let next = format!("/orgs/main/projects?limit=2&after={}", first.text("next"));
         let last = controller.get(&admin, &next).await.expect(200);
         assert_eq!(last.body["items"][0]["slug"], "defaultproject");
@@ -264,6 +364,12 @@ mod tests {
         assert!(first.starts_with("\"1-"), "{first}");
         controller.push("main/alpha/app").await;
         let lead = controller.member("lead@example.com", Some(("PROJECT_ADMIN", Some("alpha")))).await;
+        let seen = controller.get(&lead, path).await.expect(200).body;
+        assert_eq!((&seen["repositories"], &seen["members"]), (&json!(1), &json!(1)));
+        let contents = format!("{path}/contents");
+        controller.get(&lead, &contents).await.expect(403);
+        let holds = controller.get(&admin, &contents).await.expect(200).body;
+        assert_eq!(holds, json!({"repositories": 1, "tags": 1, "manifests": 1, "bytes": 0, "roles": 1}));
         controller.call(&lead, Method::DELETE, path, &json!({"confirm": "alpha"})).await.expect(403);
         controller.call(&admin, Method::DELETE, path, &json!(null)).await.expect(409);
         controller.call(&admin, Method::DELETE, path, &json!({"confirm": "beta"})).await.expect(422);
@@ -306,6 +412,8 @@ mod tests {
         let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("alpha")))).await;
         let listed = controller.get(&reader, "/orgs/main/projects").await.expect(200);
         assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
+        let none = controller.get(&reader, "/orgs/main/projects?search=beta").await.expect(200);
+        assert_eq!(none.body["items"], json!([]));
         controller.get(&reader, "/orgs/main/projects/alpha").await.expect(200);
         controller.get(&reader, "/orgs/main/projects/defaultproject").await.expect(404);
         let change = json!({"public": true});

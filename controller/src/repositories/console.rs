@@ -212,9 +212,15 @@ pub(crate) async fn list(
 /// The projects that the viewer sees, where they are few.
 async fn projects_to_choose(viewer: &Viewer, state: &State, org: &str) -> Result<Option<Vec<String>>> {
     let query = PageQuery { limit: Some(MOST_PROJECTS), after: None };
-    let page =
-        crate::projects::api::list_projects(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), Query(query))
-            .await;
+    let every = Query(crate::projects::api::ProjectQuery::default());
+    let page = crate::projects::api::list_projects(
+        viewer.actor(),
+        Shared(state.clone()),
+        Path(org.to_owned()),
+        every,
+        Query(query),
+    )
+    .await;
     match page {
         Ok(Json(page)) if page.next.is_none() => Ok(Some(page.items.into_iter().map(|one| one.slug).collect())),
         Ok(_) => Ok(None),

@@ -1,5 +1,6 @@
 //! `/orgs/{org}/roles`
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,6 +10,7 @@ use identity::admin::{NewRole, UpdateRole};
 use identity::rbac::{CustomRole, Given, Permission, Role, RoleScope};
 use serde::{Deserialize, Serialize};
 use storage::Session;
+use storage::bindings::{self, Holders};
 use storage::custom_roles::{self, CustomRole as Row, Rules};
 use storage::orgs::Org;
 use utoipa::ToSchema;
@@ -22,7 +24,7 @@ use crate::page::{Page, PageQuery};
 use crate::time;
 
 /// A role: one of the matrix, or an organization's own.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RoleView {
     /// Token of a base role, or name of a custom one.
     pub(crate) name: String,
@@ -53,6 +55,10 @@ pub(crate) struct RoleView {
     #[serde(serialize_with = "time::maybe")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) created_at: Option<i64>,
+    /// How many users hold it themselves; null for whoever may not see them all.
+    pub(crate) users: Option<i64>,
+    /// How many groups hold it; null for whoever may not see them all.
+    pub(crate) groups: Option<i64>,
 }
 
 /// A custom role to be.
@@ -107,7 +113,7 @@ pub(crate) struct RoleChange {
 }
 
 /// The roles that bindings give.
-fn base_roles() -> impl Iterator<Item = Role> {
+pub(crate) fn base_roles() -> impl Iterator<Item = Role> {
     Role::all().filter(|role| role.scope() != RoleScope::Platform)
 }
 
@@ -163,17 +169,38 @@ pub(crate) async fn list_roles(
     let org = actor.can_in_org(Permission::RoleRead, &state, &org).await?;
     let bounds = query.bounds()?;
     // The base roles come first, whatever their names.
-    let mut views: Vec<RoleView> = match base_roles().position(|role| role.token() == bounds.after) {
-        Some(at) => base_roles().skip(at + 1).map(base_view).collect(),
-        None if bounds.after.is_empty() => base_roles().map(base_view).collect(),
+    let keyed = |role: Role| (role.token().to_owned(), base_view(role));
+    let mut views: Vec<(String, RoleView)> = match base_roles().position(|role| role.token() == bounds.after) {
+        Some(at) => base_roles().skip(at + 1).map(keyed).collect(),
+        None if bounds.after.is_empty() => base_roles().map(keyed).collect(),
         None => Vec::new(),
     };
     let after = if Role::find(&bounds.after).is_some() { "" } else { &bounds.after };
     if views.len() <= bounds.limit {
         let rows = custom_roles::list(&mut state.db().read().await?, &org.id, after, bounds.fetch()).await?;
-        views.extend(rows.into_iter().map(custom_view));
+        views.extend(rows.into_iter().map(|row| (row.id.clone(), custom_view(row))));
     }
-    Ok(Json(bounds.page(views, |view| &view.name, |view| view)))
+    let page = bounds.page(views, |(_, view)| &view.name, |view| view);
+    Ok(Json(Page { items: counted(&actor, &state, &org, page.items).await?, next: page.next }))
+}
+
+/// Roles, by what bindings call them, with how many hold them where the caller may see that.
+async fn counted(actor: &Actor, state: &State, org: &Org, mut roles: Vec<(String, RoleView)>) -> Result<Vec<RoleView>> {
+    if actor.may(Permission::MemberRead, &in_org(org)) {
+        let keys: Vec<&str> = roles.iter().map(|(key, _)| key.as_str()).collect();
+        let holders = bindings::holders(&mut state.db().read().await?, &org.id, &keys).await?;
+        let holders: HashMap<String, Holders> = holders.into_iter().map(|row| (row.role.clone(), row)).collect();
+        for (key, view) in &mut roles {
+            let (users, groups) = holders.get(key).map_or((0, 0), |row| (row.users, row.groups));
+            (view.users, view.groups) = (Some(users), Some(groups));
+        }
+    }
+    Ok(roles.into_iter().map(|(_, view)| view).collect())
+}
+
+/// As [`counted`], of one.
+async fn counted_one(actor: &Actor, state: &State, org: &Org, key: &str, view: RoleView) -> Result<RoleView> {
+    counted(actor, state, org, vec![(key.to_owned(), view)]).await?.pop().ok_or(Error::NotFound("role"))
 }
 
 /// Make a custom role
@@ -201,7 +228,8 @@ pub(crate) async fn create_role(
     };
     let row = state.identity().create_role(&actor.caller, &new).await?;
     let at = format!("/orgs/{}/roles/{}", org.slug, segment(&row.name));
-    Ok(Created { at, tag: Some(Tag::new(&row.id, row.version)), body: custom_view(row) })
+    let (id, tag) = (row.id.clone(), Some(Tag::new(&row.id, row.version)));
+    Ok(Created { at, tag, body: counted_one(&actor, &state, &org, &id, custom_view(row)).await? })
 }
 
 /// A role
@@ -215,11 +243,13 @@ pub(crate) async fn get_role(
 ) -> Result<Versioned<RoleView>> {
     let org = actor.can_in_org(Permission::RoleRead, &state, &org).await?;
     if let Some(base) = base_roles().find(|base| base.token() == role) {
-        return Ok(Versioned(Tag::new(base.token(), 1), base_view(base)));
+        let view = counted_one(&actor, &state, &org, base.token(), base_view(base)).await?;
+        return Ok(Versioned(Tag::new(base.token(), 1), view));
     }
     let found = custom_roles::find_by_name(&mut state.db().read().await?, &org.id, &role).await?;
     let row = found.ok_or(Error::NotFound("role"))?;
-    Ok(Versioned(Tag::new(&row.id, row.version), custom_view(row)))
+    let (id, tag) = (row.id.clone(), Tag::new(&row.id, row.version));
+    Ok(Versioned(tag, counted_one(&actor, &state, &org, &id, custom_view(row)).await?))
 }
 
 /// Change a custom role
@@ -246,7 +276,8 @@ pub(crate) async fn update_role(
         expected: if_match.expected(&row.id),
     };
     let row = state.identity().update_role(&actor.caller, &org.id, &row.id, &change).await?;
-    Ok(Versioned(Tag::new(&row.id, row.version), custom_view(row)))
+    let (id, tag) = (row.id.clone(), Tag::new(&row.id, row.version));
+    Ok(Versioned(tag, counted_one(&actor, &state, &org, &id, custom_view(row)).await?))
 }
 
 /// Delete a custom role
@@ -281,7 +312,8 @@ fn permissions(role: &Given) -> Vec<&'static str> {
     all.map(|permission| permission.as_str()).collect()
 }
 
-fn base_view(role: Role) -> RoleView {
+/// A base role, as the API tells it.
+pub(crate) fn base_view(role: Role) -> RoleView {
     RoleView {
         name: role.token().to_owned(),
         label: role.label().to_owned(),
@@ -296,6 +328,8 @@ fn base_view(role: Role) -> RoleView {
         repositories: Vec::new(),
         tags: Vec::new(),
         created_at: None,
+        users: None,
+        groups: None,
     }
 }
 
@@ -316,6 +350,8 @@ fn custom_view(row: Row) -> RoleView {
         repositories: row.rules.repositories,
         tags: row.rules.tags,
         created_at: Some(row.created_at),
+        users: None,
+        groups: None,
     }
 }
 
@@ -357,6 +393,8 @@ mod tests {
         controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(409);
         let held = controller.get(&admin, "/orgs/main/bindings?role=namer").await.expect(200);
         assert_eq!(held.body["items"][0]["role"], "namer");
+        let counted = controller.get(&admin, &path).await.expect(200).body;
+        assert_eq!((&counted["users"], &counted["groups"]), (&json!(1), &json!(0)));
         let binding = format!("/orgs/main/bindings/{}", held.body["items"][0]["id"].as_str().unwrap());
         controller.call(&admin, Method::DELETE, &binding, &Value::Null).await.expect(204);
         controller.call(&admin, Method::DELETE, &path, &Value::Null).await.expect(204);
@@ -387,6 +425,10 @@ mod tests {
             let mut new = json!({"name": "fine", "base": "PROJECT_READ_ONLY"});
             new.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             controller.post(&admin, ROLES, &new).await.expect(status);
+        }
+        for field in ["repositories", "tags"] {
+            let new = json!({"name": "fine", "base": "PROJECT_READ_ONLY", field: ["["]});
+            assert_eq!(controller.post(&admin, ROLES, &new).await.expect(422).body["field"], field);
         }
         controller.call(&admin, Method::PATCH, &format!("{ROLES}/ADMIN"), &json!({"added": []})).await.expect(422);
         controller.call(&admin, Method::DELETE, &format!("{ROLES}/ADMIN"), &Value::Null).await.expect(422);

@@ -1,10 +1,12 @@
 //! `/orgs/{org}/settings`
 
+use axum::Json;
 use axum::extract::State as Shared;
 use identity::admin::UpdateSettings;
 use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
 use storage::orgs::{self, Org, OrgSettings};
+use storage::{memberships, projects};
 use utoipa::ToSchema;
 
 use crate::State;
@@ -95,6 +97,32 @@ pub(crate) struct SettingsChange {
 /// They are not the organization, though they share its row and version.
 fn identity_of(org: &Org) -> String {
     format!("{}/settings", org.id)
+}
+
+/// Whom stricter settings would touch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EffectsView {
+    /// Active people who are here and have no second factor: requiring one leads them to set one up.
+    pub(crate) without_second_factor: i64,
+    /// Projects that are public: not allowing that closes them.
+    pub(crate) public_projects: i64,
+}
+
+/// Whom stricter settings would touch
+#[utoipa::path(get, path = "/orgs/{org}/settings/effects", tag = "organizations",
+    params(("org", description = "Slug of the organization")),
+    responses((status = 200, description = "Whom, in numbers", body = EffectsView)))]
+pub(crate) async fn get_effects(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(org): Path<String>,
+) -> Result<Json<EffectsView>> {
+    let org = actor.can_in_org(Permission::SettingsRead, &state, &org).await?;
+    let mut session = state.db().read().await?;
+    Ok(Json(EffectsView {
+        without_second_factor: memberships::count_without_factor(&mut session, &org.id).await?,
+        public_projects: projects::count_public(&mut session, &org.id).await?,
+    }))
 }
 
 /// Settings of an organization
@@ -191,6 +219,8 @@ mod tests {
         let admin = controller.login(ADMIN).await;
         let new = json!({"slug": "open", "public": true});
         controller.post(&admin, "/orgs/main/projects", &new).await.expect(201);
+        let effects = controller.get(&admin, "/orgs/main/settings/effects").await.expect(200).body;
+        assert_eq!(effects, json!({"without_second_factor": 1, "public_projects": 1}));
         controller
             .call(&admin, Method::PATCH, "/orgs/main/settings", &json!({"public_allowed": false}))
             .await

@@ -11,7 +11,7 @@ use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
 use storage::memberships::{self, Member, MemberFilter, UpdateMember};
 use storage::orgs::Org;
-use storage::{Session, bindings};
+use storage::{Session, api_keys, bindings};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
@@ -68,6 +68,9 @@ pub(crate) struct UserView {
     /// How many roles that would be in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) roles_total: Option<i64>,
+    /// How many API keys they have: in lists that are to tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keys: Option<i64>,
 }
 
 /// A role that a user holds.
@@ -107,6 +110,7 @@ impl From<Member> for UserView {
             created_at: member.created_at,
             roles: None,
             roles_total: None,
+            keys: None,
         }
     }
 }
@@ -185,6 +189,8 @@ pub(crate) struct UserQuery {
 pub(crate) enum Include {
     /// The first of their roles. Whoever may see those of some projects alone is told those.
     Roles,
+    /// Those, and how many API keys they have where the caller may manage these.
+    Access,
 }
 
 impl UserQuery {
@@ -270,15 +276,31 @@ pub(crate) async fn list_users(
     let rows = memberships::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
     let page = bounds.page(rows, |member| &member.name, |member| member);
     let told = match which.include {
-        Some(Include::Roles) => roles_of(&actor, &mut session, &org, &page.items).await?,
+        Some(Include::Roles | Include::Access) => roles_of(&actor, &mut session, &org, &page.items).await?,
         None => None,
+    };
+    let keys = match which.include {
+        Some(Include::Access) if actor.may(Permission::ApikeyManage, &in_org(&org)) => {
+            Some(keys_of(&mut session, &org, &page.items).await?)
+        }
+        _ => None,
     };
     drop(session);
     let mut items = views(&state, page.items).await?;
+    for (view, keys) in items.iter_mut().zip(keys.into_iter().flatten()) {
+        view.keys = Some(keys);
+    }
     for (view, (roles, total)) in items.iter_mut().zip(told.into_iter().flatten()) {
         (view.roles, view.roles_total) = (Some(roles), Some(total));
     }
     Ok(Json(Page { items, next: page.next }))
+}
+
+/// How many API keys each of these members has.
+async fn keys_of(session: &mut Session, org: &Org, members: &[Member]) -> Result<Vec<i64>> {
+    let ids: Vec<&str> = members.iter().map(|member| member.user_id.as_str()).collect();
+    let counts: HashMap<String, i64> = api_keys::counts(session, &org.id, &ids).await?.into_iter().collect();
+    Ok(ids.into_iter().map(|id| counts.get(id).copied().unwrap_or_default()).collect())
 }
 
 /// Most roles that a list tells of a user.

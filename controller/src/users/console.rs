@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Tag, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::PageQuery;
-use crate::projects::api::list_projects;
+use crate::projects::api::{ProjectQuery, list_projects};
 use crate::roles::api::list_roles;
 
 /// Rows of a page.
@@ -366,7 +366,8 @@ pub(crate) async fn project_names(viewer: &Viewer, state: &State, org: &str) -> 
         return Ok(Vec::new());
     }
     let query = Query(PageQuery { limit: Some(SUGGESTIONS), after: None });
-    let Json(page) = list_projects(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), query).await?;
+    let which = Query(ProjectQuery::default());
+    let Json(page) = list_projects(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, query).await?;
     Ok(page.items.into_iter().map(|project| project.slug).collect())
 }
 

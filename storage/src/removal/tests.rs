@@ -140,7 +140,7 @@ async fn a_buried_project_goes_with_its_repositories_and_its_roles() {
     assert!(projects::find_by_slug(&mut tx, &org.id, "web").await.unwrap().is_none());
     assert!(projects::find(&mut tx, &project.id).await.unwrap().is_none());
     assert!(projects::find_by_slug(&mut tx, &org.id, &format!("!{}", project.id)).await.unwrap().is_none());
-    assert!(projects::list(&mut tx, &org.id, "", 9).await.unwrap().is_empty());
+    assert!(projects::list(&mut tx, &org.id, None, "", 9).await.unwrap().is_empty());
     // An upload that was about to end makes a repository in it after all.
     repositories::ensure(&mut tx, &org.id, &project.id, &"acme/web/late".parse().unwrap(), 2).await.unwrap();
     tx.commit().await.unwrap();

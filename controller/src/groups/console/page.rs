@@ -225,6 +225,7 @@ async fn draw_roles(
         group: Some(head.group.name.clone()),
         project: None,
         role: None,
+        whole: None,
         limit: Some(PAGE),
         after: given(after),
     };
@@ -369,6 +370,7 @@ async fn question(
             group: Some(head.group.name.clone()),
             project: None,
             role: None,
+            whole: None,
             limit: i64::try_from(NAMED).ok(),
             after: None,
         };

@@ -151,6 +151,7 @@ async fn roles_of(
         group: None,
         project: None,
         role: None,
+        whole: None,
         limit: Some(PAGE),
         after: given(after),
     };

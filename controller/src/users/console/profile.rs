@@ -233,6 +233,7 @@ async fn deleted(viewer: &Viewer, state: &State, org: &str, whom: &str, machine:
             group: None,
             project: None,
             role: None,
+            whole: None,
             limit: Some(100),
             after: None,
         };
