@@ -76,6 +76,11 @@ impl Tools {
         }
     }
 
+    /// Whether the server's certificate is of its own authority.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private_ca.is_some()
+    }
+
     /// Puts the private CA where docker and podman look for it, and beside, for what takes a file.
     fn trust(&self) -> Option<String> {
         let (ca, host) = (self.private_ca.as_ref()?.trim(), &self.host);

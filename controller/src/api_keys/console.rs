@@ -67,6 +67,8 @@ struct MadePage {
     view: ApiKeyView,
     docker: String,
     host: String,
+    /// Whether the certificate is of a private CA.
+    private: bool,
 }
 
 /// `…/{id}/revoke`
@@ -303,8 +305,8 @@ async fn create(viewer: Viewer, state: State, scope: Scope, given: NewForm) -> R
         Ok(made) => {
             let api::CreatedApiKey { key, view } = made.body;
             let tools = Tools::of(&state, &view.user);
-            let (docker, host) = (tools.docker_with(&key), tools.host);
-            console::page(&MadePage { frame: viewer.frame(scope.section()), scope, key, view, docker, host })
+            let (frame, docker, private) = (viewer.frame(scope.section()), tools.docker_with(&key), tools.is_private());
+            console::page(&MadePage { frame, scope, key, view, docker, host: tools.host, private })
         }
         Err(error) => {
             let (status, problem) = match error {
@@ -441,6 +443,10 @@ mod tests {
         let made = controller.submit(&admin, OWN, &fields).await.expect(200);
         let key = key_of(&made);
         assert!(made.raw.contains(&format!("printf %s {key} | docker login localhost:6000 -u {ADMIN}")));
+        assert!(
+            made.raw.contains("rctl config set ca_file wharfinger-ca.crt"),
+            "its certificate is of its own authority"
+        );
         assert_eq!(made.headers["cache-control"], "no-store");
         let seen = controller.get(&Caller::Key(key.clone()), "/orgs/main/apikeys").await;
         assert_ne!(seen.status, 401, "the key lets in");

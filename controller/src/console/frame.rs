@@ -121,7 +121,7 @@ pub(super) fn nav(viewer: &Viewer, here: Section) -> Vec<NavGroup> {
                 item(Section::Groups, whole(Permission::GroupRead), "/groups", "Groups", "group"),
                 item(Section::Roles, whole(Permission::RoleRead), "/roles", "Roles", "badge"),
                 item(Section::Machines, whole(Permission::UserRead), "/machines", "Machine users", "gear"),
-                item(Section::AllKeys, whole(Permission::ApikeyManage), "/keys", "Everybody's API keys", "key"),
+                item(Section::AllKeys, whole(Permission::ApikeyManage), "/keys", "All API keys", "key"),
                 item(Section::Issuers, whole(Permission::IssuerRead), "/issuers", "Trusted issuers", "link"),
                 item(Section::Settings, whole(Permission::SettingsRead), "/settings", "Settings", "sliders"),
                 item(Section::Audit, part(Permission::AuditRead), "/audit", "Audit", "list"),
