@@ -133,13 +133,16 @@ pub async fn list(
                   (SELECT 1 FROM groups g WHERE g.org_id = m.org_id AND g.name = $6
                    AND ((g.builtin = 'local-users' AND u.kind = 'local')
                         OR EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = g.id AND x.user_id = m.user_id))))
-             AND ((CAST($7 AS TEXT) IS NULL AND CAST($8 AS TEXT) IS NULL) OR EXISTS
-                  (SELECT 1 FROM bindings b WHERE b.org_id = m.org_id
-                   AND (b.user_id = m.user_id OR b.group_id IN
-                        (SELECT x.group_id FROM group_members x WHERE x.user_id = m.user_id AND x.org_id = m.org_id))
-                   AND ($7 IS NULL OR b.project_id IN (SELECT p.id FROM projects p WHERE p.org_id = m.org_id AND p.slug = $7))
-                   AND ($8 IS NULL OR b.role = $8
-                        OR b.role IN (SELECT c.id FROM custom_roles c WHERE c.org_id = m.org_id AND c.name = $8))))
+             AND ((CAST($7 AS TEXT) IS NULL AND CAST($8 AS TEXT) IS NULL) OR m.user_id IN
+                  (WITH wanted AS
+                        (SELECT b.user_id, b.group_id FROM bindings b WHERE b.org_id = $1
+                         AND (CAST($7 AS TEXT) IS NULL
+                              OR b.project_id IN (SELECT p.id FROM projects p WHERE p.org_id = $1 AND p.slug = $7))
+                         AND (CAST($8 AS TEXT) IS NULL OR b.role = $8
+                              OR b.role IN (SELECT c.id FROM custom_roles c WHERE c.org_id = $1 AND c.name = $8)))
+                   SELECT w.user_id FROM wanted w WHERE w.user_id IS NOT NULL
+                   UNION SELECT x.user_id FROM group_members x WHERE x.org_id = $1
+                   AND x.group_id IN (SELECT w.group_id FROM wanted w WHERE w.group_id IS NOT NULL)))
              ORDER BY u.name LIMIT $9"
         ),
         org_id,

@@ -419,6 +419,20 @@ pub(crate) fn several(text: &str) -> Vec<String> {
     parts.filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
 }
 
+/// What a base role lacks, or has too much, where it is to be given: field and reason. Of custom ones the API says it.
+pub(crate) fn misfit(role: &str, on_project: bool, with_namespaces: bool) -> Option<(&'static str, &'static str)> {
+    let role = Role::find(role)?;
+    match (role.scope(), on_project) {
+        (RoleScope::Project, false) => return Some(("project", "this role is given on a project: name it")),
+        (RoleScope::Organization, true) => {
+            return Some(("project", "this role is given on the whole organization: leave the project out"));
+        }
+        _ => {}
+    }
+    let lacks = role.needs_namespaces() && !with_namespaces;
+    lacks.then_some(("namespaces", "this role needs namespaces: name at least one"))
+}
+
 /// Gives a role to a user or a group.
 ///
 /// # Errors
@@ -434,8 +448,8 @@ pub(crate) async fn give(
         return Err(Error::invalid("role", "choose a role"));
     }
     let project = given(&form.project);
-    if project.is_none() && Role::find(&form.role).is_some_and(|role| role.scope() == RoleScope::Project) {
-        return Err(Error::invalid("project", "this role is given on a project: name it"));
+    if let Some((field, reason)) = misfit(&form.role, project.is_some(), !form.namespaces.trim().is_empty()) {
+        return Err(Error::invalid(field, reason));
     }
     let new = BindingToCreate { user, group, role: form.role.clone(), project, namespaces: several(&form.namespaces) };
     let path = Path(org.to_owned());

@@ -10,7 +10,7 @@ use identity::rbac::Permission;
 use serde::Deserialize;
 
 use super::list::group_names;
-use super::{Refusal, RoleChoices, RoleForm, drawn, give, role_words, segment, split};
+use super::{Refusal, RoleChoices, RoleForm, drawn, give, misfit, role_words, segment, split};
 use crate::State;
 use crate::console::form::sentence;
 use crate::console::{Form, FormProblem, Frame, Section, Viewer};
@@ -187,8 +187,12 @@ fn mistake(invitees: &[Invitee], form: &InviteForm) -> Option<Refusal> {
     if form.projects.len() > MOST_PROJECTS {
         return Some(Refusal::mistake("projects", &format!("Choose at most {MOST_PROJECTS} projects.")));
     }
-    (form.role.is_empty() && !form.projects.is_empty())
-        .then(|| Refusal::mistake("role", "Choose the role to give on these projects."))
+    if form.role.is_empty() {
+        let unused = !form.projects.is_empty();
+        return unused.then(|| Refusal::mistake("role", "Choose the role to give on these projects."));
+    }
+    let (field, reason) = misfit(&form.role, !form.projects.is_empty(), !form.namespaces.trim().is_empty())?;
+    Some(Refusal::mistake(if field == "project" { "projects" } else { field }, &sentence(reason)))
 }
 
 async fn invite_one(viewer: &Viewer, state: &State, org: &str, invitee: &Invitee, form: &InviteForm) -> Invited {

@@ -143,6 +143,18 @@ async fn many_are_invited_at_once_and_each_is_told_of() {
 
     let nothing = controller.submit(&admin, USERS, &[("addresses", " \n,")]).await.expect(422);
     assert!(nothing.raw.contains("id=\"addresses-wrong\""));
+    for (role, project, field) in [
+        ("PROJECT_ADMIN", None, "projects"),
+        ("ADMIN", Some("web"), "projects"),
+        ("NAMESPACE_ADMIN", Some("web"), "namespaces"),
+        ("", Some("web"), "role"),
+    ] {
+        let mut fields = vec![("addresses", "dan@example.com"), ("role", role)];
+        fields.extend(project.map(|project| ("projects", project)));
+        let page = controller.submit(&admin, USERS, &fields).await.expect(422);
+        assert!(page.raw.contains(&format!("{field}-wrong")), "{field}: {}", page.raw);
+    }
+    controller.get(&admin, "/orgs/main/users/dan@example.com").await.expect(404);
     let many: String = (0..101).map(|i| format!("u{i}@example.com\n")).collect();
     let many = controller.submit(&admin, USERS, &[("addresses", &many)]).await.expect(422);
     says(&many, "At most 100 at once; these are 101.");
