@@ -574,7 +574,9 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
     let w = world().await;
     let layer = w.push_blob(b"layer").await;
     let child = sha256(b"{\"child\":1}");
-    w.push_manifest(b"{\"child\":1}", vec![layer], None, &[]).await;
+    w.push_manifest(b"{\"child\":1}", vec![layer.clone()], None, &[]).await;
+    let (twin, more) = (sha256(b"{\"child\":2}"), w.push_blob(b"more").await);
+    w.push_manifest(b"{\"child\":2}", vec![layer, more], None, &["arm".parse().unwrap()]).await;
     let payload = b"{\"manifests\":[]}";
     let index = sha256(payload);
     let tag: Tag = "v1".parse().unwrap();
@@ -585,7 +587,7 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
         media_type: "application/vnd.oci.image.index.v1+json",
         payload,
         blobs: vec![],
-        children: vec![child.clone(), sha256(b"not here")],
+        children: vec![child.clone(), twin, sha256(b"not here")],
         subject: None,
         artifact_type: None,
         annotations: None,
@@ -597,7 +599,7 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
     let mut session = w.db.read().await.unwrap();
     let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
     let listed = tags::page(&mut session, &repository.id, &wanted, 9).await.unwrap();
-    assert_eq!((listed[0].content_size, listed[0].pushed_by.as_str()), (5, "ci"));
+    assert_eq!((listed[1].content_size, listed[1].pushed_by.as_str()), (9, "ci"), "the layer of both counts once");
     assert!(manifests::untagged(&mut session, &repository.id, "", 9).await.unwrap().is_empty(), "the index has it");
     let payloads = manifests::payloads(&mut session, &repository.id, [(index.as_str(), 16)].into_iter()).await.unwrap();
     assert_eq!(payloads[index.as_str()], payload);
@@ -606,9 +608,9 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
     assert!(large.is_empty(), "too large for a list");
 
     let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&index)).await.unwrap();
-    assert_eq!((preview.entries_left, preview.bytes, preview.broken_indexes), (1, 0, 0));
+    assert_eq!((preview.entries_left, preview.bytes, preview.broken_indexes), (2, 0, 0));
     let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&child)).await.unwrap();
-    assert_eq!((preview.broken_indexes, preview.bytes), (1, 5));
+    assert_eq!((preview.broken_indexes, preview.bytes, preview.shared_bytes), (1, 0, 5));
     drop(session);
     let mut tx = w.db.begin().await.unwrap();
     manifests::delete(&mut tx, &repository.id, &index, 0).await.unwrap();
@@ -669,7 +671,6 @@ async fn lists_are_searched_and_sorted_page_by_page() {
     assert_eq!(named(tags::Wanted { order: Order::Pushed, ..every }).await, ["v2", "v1", "RC-2"]);
     assert_eq!(named(tags::Wanted { search: "rc", ..every }).await, ["RC-2"]);
     assert_eq!(named(tags::Wanted { without_schemes: false, ..every }).await.len(), 4);
-    assert_eq!(tags::count(&mut session, &repository.id).await.unwrap(), 4);
 }
 
 #[tokio::test]

@@ -287,7 +287,7 @@ pub struct Listed {
     pub artifact_type: Option<String>,
     /// The manifest that it is about.
     pub subject: Option<String>,
-    /// Bytes of its config and layers, or of its entries that are here.
+    /// Bytes of its config and layers, or of those of its entries that are here, each counted once.
     pub content_size: i64,
     /// When it first came (unix seconds).
     pub created_at: i64,
@@ -331,9 +331,12 @@ pub async fn untagged(session: &mut Session, repository_id: &str, after: &str, l
         "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.subject, m.created_at, m.pushed_by,
                 p.pulled_at, p.pulled_by,
                 m.content_size + COALESCE((
-                    SELECT CAST(SUM(c.content_size) AS BIGINT) FROM manifest_references x
-                    JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
-                    WHERE x.repository_id = m.repository_id AND x.manifest = m.digest), 0) AS content_size
+                    SELECT CAST(SUM(b.size) AS BIGINT) FROM blob_links l
+                    JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+                    WHERE l.repository_id = m.repository_id AND l.digest IN (
+                        SELECT y.target FROM manifest_references x JOIN manifest_references y
+                        ON y.repository_id = x.repository_id AND y.manifest = x.target
+                        WHERE x.repository_id = m.repository_id AND x.manifest = m.digest)), 0) AS content_size
          FROM manifests m LEFT JOIN last_pulls p ON p.repository_id = m.repository_id AND p.digest = m.digest
          WHERE m.repository_id = $1 AND (m.created_at, m.digest) < ($2, $3)
          AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.digest = m.digest)

@@ -193,19 +193,21 @@ impl Repository {
     }
 }
 
-/// A pattern for `LIKE … ESCAPE '!'`: begins with one text and holds another behind it.
-pub(crate) fn contains(begin: &str, text: &str) -> String {
-    let mut pattern = String::new();
-    for (part, joker) in [(begin, ""), ("", "%"), (&text.to_lowercase(), "%")] {
-        for c in part.chars() {
-            if matches!(c, '!' | '%' | '_') {
-                pattern.push('!');
-            }
-            pattern.push(c);
-        }
-        pattern.push_str(joker);
-    }
-    pattern
+/// The repositories that match: `$1` is what is searched for, `$2` where in the name that begins. Not by LIKE, which takes
+/// ten times as long to find nothing.
+macro_rules! matching {
+    ($session:expr, $rest:literal; $($arg:expr),+ $(,)?) => {
+        query_all_each!(
+            $session,
+            Repository,
+            concat!("SELECT * FROM repositories WHERE ($1 = '' OR INSTR(SUBSTR(name, $2), $1) > 0) AND ", $rest),
+            concat!(
+                "SELECT * FROM repositories WHERE ($1 = '' OR STRPOS(SUBSTR(name, CAST($2 AS INTEGER)), $1) > 0) AND ",
+                $rest
+            ),
+            $($arg),+
+        )
+    };
 }
 
 /// At most `limit` repositories.
@@ -213,51 +215,51 @@ pub(crate) fn contains(begin: &str, text: &str) -> String {
 /// # Errors
 /// Those of the database.
 pub async fn page(session: &mut Session, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Repository>> {
-    let pattern = contains(&format!("{}/", wanted.org), wanted.search);
+    let search = wanted.search.to_lowercase();
+    // Behind the organization and its slash, counted from 1.
+    let begin = i64::try_from(wanted.org.len()).unwrap_or(i64::MAX - 2) + 2;
     let (at, name) = read_cursor(wanted.after);
     match (wanted.order, wanted.project_id) {
-        (Order::Name, Some(project)) => query_all!(
+        (Order::Name, Some(project)) => matching!(
             session,
-            Repository,
-            "SELECT * FROM repositories WHERE project_id = $1 AND name > $2 AND name LIKE $3 ESCAPE '!'
-             ORDER BY name LIMIT $4",
+            "project_id = $3 AND name > $4 ORDER BY name LIMIT $5";
+            search,
+            begin,
             project,
             wanted.after.max(FIRST),
-            pattern,
             limit,
         ),
-        (Order::Name, None) => query_all!(
+        (Order::Name, None) => matching!(
             session,
-            Repository,
-            "SELECT * FROM repositories WHERE org_id = $1 AND name > $2 AND name LIKE $3 ESCAPE '!'
-             ORDER BY name LIMIT $4",
+            "org_id = $3 AND name > $4 ORDER BY name LIMIT $5";
+            search,
+            begin,
             wanted.org_id,
             wanted.after.max(FIRST),
-            pattern,
             limit,
         ),
-        (Order::Pushed, Some(project)) => query_all!(
+        (Order::Pushed, Some(project)) => matching!(
             session,
-            Repository,
-            "SELECT * FROM repositories WHERE project_id = $1 AND (pushed_at, name) < ($2, $3)
-             AND name > $4 AND name LIKE $5 ESCAPE '!' ORDER BY pushed_at DESC, name DESC LIMIT $6",
+            "project_id = $3 AND (pushed_at, name) < ($4, $5) AND name > $6
+             ORDER BY pushed_at DESC, name DESC LIMIT $7";
+            search,
+            begin,
             project,
             at,
             name,
             FIRST,
-            pattern,
             limit,
         ),
-        (Order::Pushed, None) => query_all!(
+        (Order::Pushed, None) => matching!(
             session,
-            Repository,
-            "SELECT * FROM repositories WHERE org_id = $1 AND (pushed_at, name) < ($2, $3)
-             AND name > $4 AND name LIKE $5 ESCAPE '!' ORDER BY pushed_at DESC, name DESC LIMIT $6",
+            "org_id = $3 AND (pushed_at, name) < ($4, $5) AND name > $6
+             ORDER BY pushed_at DESC, name DESC LIMIT $7";
+            search,
+            begin,
             wanted.org_id,
             at,
             name,
             FIRST,
-            pattern,
             limit,
         ),
     }
@@ -316,16 +318,4 @@ pub async fn summaries<'a>(
         serde_json::to_string(&ids).unwrap_or_default(),
     )?;
     Ok(rows.into_iter().map(|row| (row.id, row.summary)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::contains;
-
-    #[test]
-    fn what_is_searched_is_text_and_no_pattern() {
-        assert_eq!(contains("main/", ""), "main/%%");
-        assert_eq!(contains("a_b/", "50%_!"), "a!_b/%50!%!_!!%");
-        assert_eq!(contains("", "V1"), "%v1%");
-    }
 }

@@ -4,8 +4,8 @@ use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{Digest, RepoName, Tag};
-use crate::repositories::{Order, contains};
-use crate::{execute, query_all, query_all_each, query_one, query_opt};
+use crate::repositories::Order;
+use crate::{execute, query_all, query_all_each, query_opt};
 
 /// A tag and what it points at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -127,7 +127,7 @@ pub struct Listed {
     pub size: i64,
     /// The manifest's artifact type, or its config's media type.
     pub artifact_type: Option<String>,
-    /// Bytes of the manifest's config and layers, or of its entries that are here.
+    /// Bytes of the manifest's config and layers, or of those of its entries that are here, each counted once.
     pub content_size: i64,
     /// When the manifest was last pulled, by any name (unix seconds).
     pub pulled_at: Option<i64>,
@@ -165,9 +165,12 @@ macro_rules! page {
             "SELECT t.name, t.updated_at, t.pushed_by, t.digest, m.media_type, m.size, m.artifact_type,
                     p.pulled_at, p.pulled_by,
                     m.content_size + COALESCE((
-                        SELECT CAST(SUM(c.content_size) AS BIGINT) FROM manifest_references x
-                        JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
-                        WHERE x.repository_id = t.repository_id AND x.manifest = t.digest), 0) AS content_size
+                        SELECT CAST(SUM(b.size) AS BIGINT) FROM blob_links l
+                        JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+                        WHERE l.repository_id = t.repository_id AND l.digest IN (
+                            SELECT y.target FROM manifest_references x JOIN manifest_references y
+                            ON y.repository_id = x.repository_id AND y.manifest = x.target
+                            WHERE x.repository_id = t.repository_id AND x.manifest = t.digest)), 0) AS content_size
              FROM tags t JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest
              LEFT JOIN last_pulls p ON p.repository_id = t.repository_id AND p.digest = t.digest
              WHERE t.repository_id = $1 AND LOWER(t.name) LIKE $2 ESCAPE '!'
@@ -182,7 +185,7 @@ macro_rules! page {
 /// # Errors
 /// Those of the database.
 pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Listed>> {
-    let pattern = contains("", wanted.search);
+    let pattern = contains(wanted.search);
     match wanted.order {
         Order::Name => query_all!(
             session,
@@ -211,13 +214,17 @@ pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_
     }
 }
 
-/// How many tags a repository has.
-///
-/// # Errors
-/// Those of the database.
-pub async fn count(session: &mut Session, repository_id: &str) -> Result<i64> {
-    let (count,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM tags WHERE repository_id = $1", repository_id)?;
-    Ok(count)
+/// A pattern for `LIKE … ESCAPE '!'`: holds a text somewhere.
+fn contains(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.to_lowercase().chars() {
+        if matches!(c, '!' | '%' | '_') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
 }
 
 /// Those of the tags that are there.
@@ -241,4 +248,15 @@ pub async fn named<'a>(
         repository_id,
         format!("[{}]", quoted.join(",")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contains;
+
+    #[test]
+    fn what_is_searched_is_text_and_no_pattern() {
+        assert_eq!(contains(""), "%%");
+        assert_eq!(contains("50%_!V"), "%50!%!_!!v%");
+    }
 }

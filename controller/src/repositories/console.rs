@@ -15,7 +15,7 @@ use super::api::{self, RepositoriesQuery, RepositoryQuery, RepositoryView, Sort,
 use super::api::{UntaggedQuery, UntaggedView, Wish, in_repository};
 use super::deletion::{self, DeletionQuery, DeletionView, DigestQuery};
 use crate::State;
-use crate::actor::{in_org, in_project};
+use crate::actor::in_project;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice};
 use crate::error::{Error, Result};
 use crate::etag::segment;
@@ -204,7 +204,7 @@ pub(crate) async fn list(
     let first = if asked.after.is_empty() { String::new() } else { asked.link(&here, "") };
     let next = page.next.map(|after| asked.link(&here, &after));
     let projects = projects_to_choose(&viewer, &state, &org).await?;
-    let push = push_somewhere(&viewer, &state, &org, projects.as_deref().unwrap_or_default()).await?;
+    let push = push_somewhere(&viewer, &state, &org).await?;
     let frame = viewer.frame(Section::Repositories);
     console::page(&ListPage { frame, here, rows: page.items, given: asked, projects, first, next, push })
 }
@@ -229,16 +229,20 @@ async fn projects_to_choose(viewer: &Viewer, state: &State, org: &str) -> Result
     }
 }
 
+/// Projects that are looked at for one to push to.
+const MOST_TRIED: usize = 20;
+
 /// How to push something new: to a project in which the viewer may.
-async fn push_somewhere(viewer: &Viewer, state: &State, org: &str, slugs: &[String]) -> Result<Push> {
-    let mut project = DEFAULT_PROJECT;
-    let mut allowed = viewer.org().is_some_and(|org| viewer.actor.may(Permission::RegistryPush, &in_org(org)));
+async fn push_somewhere(viewer: &Viewer, state: &State, org: &str) -> Result<Push> {
+    let mut project = DEFAULT_PROJECT.to_owned();
+    let mut allowed = viewer.may(Permission::RegistryPush);
     if let (false, Some(chosen)) = (allowed, viewer.org()) {
+        let reach = viewer.actor.principal().reach(Permission::RegistryPush);
         let mut session = state.db().read().await?;
-        for slug in slugs {
-            let found = projects::find_by_slug(&mut session, &chosen.id, slug).await?;
-            if found.is_some_and(|found| viewer.actor.may(Permission::RegistryPush, &in_project(&found))) {
-                (project, allowed) = (slug, true);
+        for id in reach.projects.iter().take(MOST_TRIED) {
+            let found = projects::find(&mut session, id).await?.filter(|found| found.org_id == chosen.id);
+            if let Some(found) = found.filter(|f| viewer.actor.may(Permission::RegistryPush, &in_project(f))) {
+                (project, allowed) = (found.slug, true);
                 break;
             }
         }
