@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use storage::activity::Measurer;
 use storage::gc::Collector;
 use storage::removal::Remover;
 use storage::{Clock, orgs};
@@ -26,6 +27,8 @@ const IDENTITY: Duration = Duration::from_secs(5);
 const MAIL: Duration = Duration::from_millis(500);
 /// How often it is counted what large organizations use.
 const USAGE: Duration = Duration::from_secs(60);
+/// How often it is looked which organizations are to be measured.
+const MEASURE: Duration = Duration::from_secs(20);
 /// How often audit events are looked at that are older than their organization keeps them.
 const AUDIT: Duration = Duration::from_secs(600);
 /// How often the private CA's certificate is looked at.
@@ -82,6 +85,14 @@ impl Background {
             this.every("usage", USAGE, move || {
                 let (db, now) = (db.clone(), clock.now());
                 async move { Ok(orgs::count_usage(&db, now).await?) }
+            });
+        }
+        if services.contains(&Service::Controller) {
+            let Content { db, clock, .. } = stores.content.clone();
+            let measurer = Arc::new(Measurer::new(db, clock));
+            this.every("measure", MEASURE, move || {
+                let measurer = Arc::clone(&measurer);
+                async move { Ok(measurer.run().await?) }
             });
         }
         let identity = stores.identity.clone();

@@ -16,6 +16,7 @@ pub mod error;
 mod etag;
 mod extract;
 mod groups;
+mod home;
 mod idempotency;
 mod issuers;
 mod machines;

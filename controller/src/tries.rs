@@ -46,6 +46,7 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("post /orgs", "", r#"{"slug": "fresh"}"#),
     ("get /orgs/{org}", "", ""),
     ("patch /orgs/{org}", "", r#"{"name": "Renamed"}"#),
+    ("get /orgs/{org}/activity", "", ""),
     ("get /orgs/{org}/settings", "", ""),
     ("get /orgs/{org}/settings/effects", "", ""),
     ("patch /orgs/{org}/settings", "", r#"{"session_hours": 8}"#),

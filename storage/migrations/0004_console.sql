@@ -46,3 +46,34 @@ UPDATE tags SET pushed_by = COALESCE((
 CREATE INDEX repositories_by_push ON repositories (org_id, pushed_at, name);
 CREATE INDEX tags_by_age ON tags (repository_id, updated_at, name);
 CREATE INDEX manifests_by_age ON manifests (repository_id, created_at, digest);
+
+-- What happened on each day (days since 1970-01-01, in UTC), so that charts need no walk through the audit log. Pulls are counted
+-- in the batches that journal them; bytes are the last that were measured on that day, each blob once. Rows are kept for about a
+-- year. They go with what they are of.
+CREATE TABLE repository_days (
+    repository_id TEXT   NOT NULL,
+    day           BIGINT NOT NULL,
+    org_id        TEXT   NOT NULL,
+    project_id    TEXT   NOT NULL,
+    pulls         BIGINT NOT NULL,
+    PRIMARY KEY (repository_id, day)
+);
+CREATE INDEX repository_days_by_org ON repository_days (org_id, day, pulls);
+CREATE INDEX repository_days_by_project ON repository_days (project_id, day);
+CREATE TABLE project_days (
+    project_id    TEXT   NOT NULL,
+    day           BIGINT NOT NULL,
+    org_id        TEXT   NOT NULL,
+    pulls         BIGINT NOT NULL,
+    -- NULL: not measured on that day.
+    bytes         BIGINT,
+    PRIMARY KEY (project_id, day)
+);
+CREATE INDEX project_days_by_org ON project_days (org_id, day);
+CREATE TABLE org_days (
+    org_id        TEXT   NOT NULL,
+    day           BIGINT NOT NULL,
+    pulls         BIGINT NOT NULL,
+    bytes         BIGINT,
+    PRIMARY KEY (org_id, day)
+);

@@ -105,6 +105,30 @@ pub async fn list(session: &mut Session, filter: &ApiKeyFilter<'_>, after: &str,
     )
 }
 
+/// The keys of an organization, or of one of its users, that end between `now` and `until`: the first to end first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn expiring(
+    session: &mut Session,
+    filter: &ApiKeyFilter<'_>,
+    now: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<ApiKey>> {
+    query_all!(
+        session,
+        ApiKey,
+        "SELECT * FROM api_keys WHERE org_id = $1 AND (CAST($2 AS TEXT) IS NULL OR user_id = $2)
+         AND expires_at > $3 AND expires_at <= $4 ORDER BY expires_at, id LIMIT $5",
+        filter.org_id,
+        filter.user_id,
+        now,
+        until,
+        limit,
+    )
+}
+
 /// How many keys a user has in an organization.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! shall run on, so that a caller decides what belongs to one transaction. [`uploads`] turns a stream into a blob,
 //! [`gc`] takes away what nothing refers to, [`verify`] proves rows against bytes. [`names`] holds what may be a name.
 
+pub mod activity;
 pub mod api_keys;
 pub mod audit;
 pub mod bindings;

@@ -184,16 +184,21 @@ impl Remover {
 
     async fn drop_projects(&self, removed: &mut Removed) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        removed.projects += execute!(
+        let gone = query_all!(
             tx,
+            (String,),
             "DELETE FROM projects WHERE id IN (SELECT id FROM projects p WHERE p.slug < $1
                  AND NOT EXISTS (SELECT 1 FROM repositories r WHERE r.project_id = p.id)
                  AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.project_id = p.id)
                  AND NOT EXISTS (SELECT 1 FROM bindings b WHERE b.project_id = p.id)
-                 ORDER BY slug LIMIT $2)",
+                 ORDER BY slug LIMIT $2) RETURNING id",
             FIRST,
             BATCH,
         )?;
+        for (id,) in &gone {
+            execute!(tx, "DELETE FROM project_days WHERE project_id = $1", id.as_str())?;
+            removed.projects += 1;
+        }
         tx.commit().await
     }
 
@@ -218,6 +223,8 @@ impl Remover {
         for sql in [
             "DELETE FROM custom_roles WHERE id IN (SELECT id FROM custom_roles WHERE org_id = $1 LIMIT $2)",
             "DELETE FROM groups WHERE id IN (SELECT id FROM groups WHERE org_id = $1 LIMIT $2)",
+            "DELETE FROM org_days WHERE org_id = $1
+             AND day IN (SELECT day FROM org_days WHERE org_id = $1 ORDER BY day LIMIT $2)",
             "DELETE FROM audit_events WHERE org_id = $1
              AND seq IN (SELECT seq FROM audit_events WHERE org_id = $1 ORDER BY seq LIMIT $2)",
             "DELETE FROM audit_spans WHERE org_id = $1
@@ -355,6 +362,7 @@ async fn empty_repository(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
     if pulls > 0 {
         return Ok(false);
     }
+    execute!(tx, "DELETE FROM repository_days WHERE repository_id = $1", id)?;
     execute!(tx, "DELETE FROM gc_links WHERE repository_id = $1", id)?;
     Ok(execute!(tx, "DELETE FROM repositories WHERE id = $1", id)? > 0)
 }

@@ -250,7 +250,7 @@ async fn seen_key(actor: &Actor, state: &State, org: &str, id: &str) -> Result<(
     Ok((org, seen.ok_or(Error::NotFound("API key"))?))
 }
 
-async fn view(session: &mut Session, key: ApiKey) -> Result<ApiKeyView> {
+pub(crate) async fn view(session: &mut Session, key: ApiKey) -> Result<ApiKeyView> {
     let mut name_of = async |user_id: &str| -> Result<Option<String>> {
         Ok(memberships::find(session, &key.org_id, user_id).await?.map(|member| member.name))
     };

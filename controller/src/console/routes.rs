@@ -7,7 +7,7 @@ use super::{assets, form, front};
 use crate::State;
 use crate::users::console as users;
 use crate::{
-    account, api_keys, audit, bindings, devices, groups, issuers, machines, manifests, mfa, passwords, platform,
+    account, api_keys, audit, bindings, devices, groups, home, issuers, machines, manifests, mfa, passwords, platform,
     projects, repositories, roles, sessions, settings,
 };
 
@@ -30,6 +30,7 @@ pub(crate) fn router() -> Router<State> {
         .route("/second-factor/enrol/passkey", get(mfa::console::no_app).post(mfa::console::add_passkey))
         .route("/device", get(devices::console::show).post(devices::console::decide))
         // Home
+        .route("/orgs/{org}", get(home::console::show))
         // Registry
         .route("/orgs/{org}/manifests/{*name}", get(manifests::console::show))
         .route("/orgs/{org}/compare/{*name}", get(manifests::console::compare))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use storage::audit::{NewEvent, append_all};
 use storage::pulls::Pull;
-use storage::{Db, orgs, pulls};
+use storage::{Db, activity, orgs, pulls};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -258,6 +258,7 @@ async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage:
     // Before the chains, which come last in every transaction.
     let pulled: Vec<Pull> = batch.values().flatten().filter_map(pull_of).collect();
     pulls::note(&mut tx, &pulled).await?;
+    activity::count_pulls(&mut tx, &pulled).await?;
     for (org_id, events) in batch {
         append_all(&mut tx, org_id, events.clone()).await?;
     }
