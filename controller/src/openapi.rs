@@ -202,6 +202,48 @@ mod tests {
         assert_eq!(documented, routed);
     }
 
+    /// Of two schemas with one name the document keeps one, and describes the other wrongly.
+    #[test]
+    fn no_two_schemas_have_the_same_name() {
+        let mut names = Vec::new();
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "rs") {
+                    names.extend(schemas_of(&std::fs::read_to_string(path).unwrap()));
+                }
+            }
+        }
+        assert!(names.len() > 50, "{names:?}");
+        names.sort_unstable();
+        let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+        assert!(twice.is_empty(), "name one of them with #[schema(as = …)]: {twice:?}");
+    }
+
+    /// Names of the types in a file that derive `ToSchema`.
+    fn schemas_of(text: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        let (mut derives, mut given) = (false, None);
+        for line in text.lines() {
+            if line.starts_with("#[derive(") {
+                (derives, given) = (line.contains("ToSchema"), None);
+            } else if let Some((_, name)) = line.split_once("#[schema(as = ") {
+                given = name.split([',', ')']).next().map(str::to_owned);
+            } else if let Some(at) =
+                ["struct ", "enum "].iter().find_map(|word| line.find(word).map(|at| at + word.len()))
+            {
+                let name = line[at..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                if std::mem::take(&mut derives) {
+                    names.push(given.take().unwrap_or_else(|| name.to_owned()));
+                }
+            }
+        }
+        names
+    }
+
     #[test]
     fn every_operation_is_described_with_parameters_and_an_example() {
         let value = serde_json::to_value(document()).unwrap();

@@ -106,7 +106,7 @@ routes! {
     post   "/orgs"                                Needs(PlatformOrgCreate) => orgs::api::create_org, idempotent;
     get    "/orgs/{org}"                          Needs(OrgRead)           => orgs::api::get_org;
     patch  "/orgs/{org}"                          Needs(OrgUpdate)         => orgs::api::update_org;
-    get    "/orgs/{org}/activity"                 LoggedIn                 => home::api::get_activity;
+    get    "/orgs/{org}/activity"                 Needs(OrgRead)           => home::api::get_activity;
     get    "/orgs/{org}/settings"                 Needs(SettingsRead)      => settings::api::get_settings;
     patch  "/orgs/{org}/settings"                 Needs(SettingsWrite)     => settings::api::update_settings;
     get    "/orgs/{org}/settings/effects"         Needs(SettingsRead)      => settings::api::get_effects;

@@ -141,7 +141,8 @@ pub(crate) async fn get_activity(
     Shared(state): Shared<State>,
     Path(org): Path<String>,
 ) -> Result<Json<ActivityView>> {
-    let org = actor.sees_org(&state, &org).await?;
+    // Not merely seen: the platform's operator sees that it exists, and nothing in it.
+    let org = actor.can_in_org(Permission::OrgRead, &state, &org).await?;
     let now = state.identity().now();
     let mut session = state.db().read().await?;
     let last_login_at = last_login(&mut session, &actor, &org).await?;

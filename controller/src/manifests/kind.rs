@@ -8,6 +8,7 @@ use super::document::{Descriptor, Document, MAX_NAME, clip};
 /// What kind of thing a manifest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ManifestKind)]
 pub(crate) enum Kind {
     /// An image for one platform.
     Image,
