@@ -6,42 +6,57 @@ const KIB = 1024;
 const OF_A_KIND = 2;
 const WHOLE = ['admin', 'operator', 'guide'];
 
+/** What everybody of an organization finds. */
+const OWN = ['/account', '/account/keys', '/account/keys/new', '/account/mfa', '/account/password', '/account/sessions', '/account/sessions/end-others', '/account/terminal'];
+/** What whoever sees all of an organization finds. */
+const ALL = [
+  ...OWN, '/orgs/:org', '/orgs/:org/audit', '/orgs/:org/audit/:id', '/orgs/:org/audit/chain', '/orgs/:org/compare/:repository?', '/orgs/:org/groups',
+  '/orgs/:org/groups/:id', '/orgs/:org/groups/:id/roles', '/orgs/:org/issuers', '/orgs/:org/machines', '/orgs/:org/manifests/:repository?',
+  '/orgs/:org/projects', '/orgs/:org/projects/:project', '/orgs/:org/repositories', '/orgs/:org/repositories/:repository',
+  '/orgs/:org/repositories/:repository?push', '/orgs/:org/repositories/:repository?untagged', '/orgs/:org/roles', '/orgs/:org/roles/:id',
+  '/orgs/:org/settings', '/orgs/:org/users', '/orgs/:org/users/:id', '/orgs/:org/users/:id/access', '/orgs/:org/users/:id/rights',
+];
+
 /** What a role must find at least, and the entries of its side. */
 const ROLES = {
   admin: {
     who: world.admin,
-    side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', "Everybody's API keys", 'Trusted issuers', 'Settings', 'Audit', 'Account', 'API keys'],
-    finds: ['/orgs/:org/groups', '/orgs/:org/groups/new'],
+    side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', 'All API keys', 'Trusted issuers', 'Settings', 'Audit', 'Account', 'API keys'],
+    finds: [
+      ...ALL, '/orgs/:org/groups/new', '/orgs/:org/groups/:id/edit', '/orgs/:org/groups/:id/delete', '/orgs/:org/keys', '/orgs/:org/keys/new',
+      '/orgs/:org/keys/:id/revoke', '/orgs/:org/users/new', '/orgs/:org/users/:id/deactivate', '/orgs/:org/users/:id/delete', '/orgs/:org/users/:id/keys',
+      '/orgs/:org/users/:id/sessions',
+    ],
     not: ['/platform'],
   },
   operator: {
     who: world.operator,
     side: ['Organizations', 'Health', 'Audit', 'Account'],
-    finds: ['/platform', '/platform/orgs', '/platform/orgs/new', '/platform/orgs/:id', '/platform/orgs/:id/suspend', '/platform/orgs/:id/delete'],
+    finds: ['/platform/audit', '/platform/audit/:id', '/platform', '/platform/orgs', '/platform/orgs/new', '/platform/orgs/:id', '/platform/orgs/:id/suspend', '/platform/orgs/:id/delete'],
     not: ['/orgs/main/groups'],
   },
   reader: {
     who: world.seeds.people['reader@example.com'],
     side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', 'Trusted issuers', 'Settings', 'Audit', 'Account', 'API keys'],
-    finds: ['/orgs/:org/groups'],
+    finds: ALL,
     not: ['/orgs/main/groups/new', '/platform'],
   },
   auditor: {
     who: world.seeds.people['auditor@example.com'],
     side: ['Home', 'Audit', 'Account', 'API keys'],
-    finds: [],
+    finds: [...OWN, '/orgs/:org', '/orgs/:org/audit', '/orgs/:org/audit/:id'],
     not: ['/orgs/main/groups', '/platform'],
   },
   lead: {
     who: world.seeds.people['lead@example.com'],
     side: ['Home', 'Repositories', 'Projects', 'Users', 'Groups', 'Roles', 'Machine users', 'Audit', 'Account', 'API keys'],
-    finds: [],
+    finds: [...OWN, '/orgs/:org', '/orgs/:org/repositories', '/orgs/:org/projects', '/orgs/:org/users', '/orgs/:org/audit'],
     not: ['/orgs/main/groups/new', '/platform'],
   },
   guest: {
     who: world.seeds.people['guest@example.com'],
     side: ['Home', 'Repositories', 'Projects', 'Account', 'API keys'],
-    finds: [],
+    finds: [...OWN, '/orgs/:org', '/orgs/:org/repositories', '/orgs/:org/manifests/:repository?'],
     not: ['/orgs/main/groups', '/platform'],
   },
 };
@@ -54,7 +69,7 @@ function kind(address) {
   const nouns = { orgs: ':org', users: ':id', groups: ':id', roles: ':id', audit: ':id', machines: ':id', issuers: ':id', keys: ':id', sessions: ':id' };
   for (let at = 0; at < parts.length; at += 1) {
     const before = parts[at - 1];
-    if (['repositories', 'manifests', 'compare', 'tags'].includes(before) && parts[0] === 'orgs' && at === 3) { shown.push(':repository'); break; }
+    if (['repositories', 'manifests', 'compare', 'deletion'].includes(before) && parts[0] === 'orgs' && at === 3) { shown.push(':repository'); break; }
     else if (before === 'projects' && parts[at] !== 'new') shown.push(':project');
     else if (parts[0] === 'platform' && before === 'orgs' && parts[at] !== 'new') shown.push(':id');
     else if (nouns[before] && !['new', 'chain', 'export', 'end-others'].includes(parts[at])) shown.push(nouns[before]);
