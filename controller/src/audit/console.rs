@@ -32,16 +32,18 @@ struct Place {
     whole: bool,
     /// Whether the viewer may look at the organization's users.
     users: bool,
+    /// Whether they may look at projects.
+    projects: bool,
 }
 
 impl Place {
     fn of(viewer: &Viewer, org: &str) -> Self {
         let (whole, users) = (viewer.may(Permission::AuditRead), viewer.may(Permission::UserRead));
-        Self { org: org.to_owned(), whole, users }
+        Self { org: org.to_owned(), whole, users, projects: viewer.may_anywhere(Permission::ProjectRead) }
     }
 
     fn platform() -> Self {
-        Self { org: String::new(), whole: true, users: false }
+        Self { org: String::new(), whole: true, users: false, projects: false }
     }
 
     /// The list's path.
@@ -66,7 +68,7 @@ impl Place {
 
     /// The page of a project, where there is one to look at.
     fn project(&self, event: &EventView) -> Option<String> {
-        let known = !self.org.is_empty() && !event.project.is_empty();
+        let known = self.projects && !event.project.is_empty();
         known.then(|| format!("/orgs/{}/projects/{}", segment(&self.org), segment(&event.project)))
     }
 }

@@ -79,6 +79,12 @@ impl Frame {
         self.org.as_ref().map_or("", |org| org.slug.as_str())
     }
 
+    /// Whether the side leads to a section of the chosen organization, `"/users"` say: whether a link to it would be one.
+    pub(crate) fn offers(&self, section: &str) -> bool {
+        let path = format!("/orgs/{}{section}", crate::etag::segment(self.slug()));
+        self.nav.iter().flat_map(|group| &group.items).any(|item| item.href == path)
+    }
+
     /// A time in relation to now, with the absolute one to be read on it.
     pub(crate) fn ago(&self, at: impl std::borrow::Borrow<i64>) -> Ago {
         Ago { at: *at.borrow(), now: self.now }
