@@ -72,4 +72,4 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys schema people postgres clients oci crash
+	tests/tools/steps.sh check unit journeys schema people console postgres clients oci crash

@@ -77,3 +77,8 @@ CREATE TABLE org_days (
     bytes         BIGINT,
     PRIMARY KEY (org_id, day)
 );
+
+-- The user's name once more, which never changes: members are listed by it.
+ALTER TABLE memberships ADD COLUMN name TEXT COLLATE "C" NOT NULL DEFAULT '';
+UPDATE memberships SET name = (SELECT u.name FROM users u WHERE u.id = memberships.user_id);
+CREATE INDEX memberships_by_name ON memberships (org_id, name);

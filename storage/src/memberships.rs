@@ -121,7 +121,7 @@ pub async fn list(
         session,
         Member,
         select!(
-            "WHERE m.org_id = $1 AND u.name > $2
+            "WHERE m.org_id = $1 AND m.name > $2
              AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
                   OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
              AND (CAST($4 AS TEXT) IS NULL OR u.kind = $4)
@@ -143,7 +143,7 @@ pub async fn list(
                    SELECT w.user_id FROM wanted w WHERE w.user_id IS NOT NULL
                    UNION SELECT x.user_id FROM group_members x WHERE x.org_id = $1
                    AND x.group_id IN (SELECT w.group_id FROM wanted w WHERE w.group_id IS NOT NULL)))
-             ORDER BY u.name LIMIT $9"
+             ORDER BY m.name LIMIT $9"
         ),
         org_id,
         after.as_str(),
@@ -236,7 +236,8 @@ pub async fn count_elsewhere(session: &mut Session, user_id: &str, org_id: &str)
 pub async fn create(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Result<Member> {
     let made = execute!(
         tx,
-        "INSERT INTO memberships (org_id, user_id, active, created_at) VALUES ($1, $2, TRUE, $3)
+        "INSERT INTO memberships (org_id, user_id, name, active, created_at)
+         VALUES ($1, $2, (SELECT name FROM users WHERE id = $2), TRUE, $3)
          ON CONFLICT (org_id, user_id) DO NOTHING",
         org_id,
         user_id,

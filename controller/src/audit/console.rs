@@ -511,7 +511,7 @@ mod tests {
         }
         controller.settle().await;
         let page = controller.page(&admin, &format!("{AUDIT}?action=project.*&user=ADMIN@localhost")).await.expect(200);
-        assert!(has(&page, "Project made") && has(&page, "<code>project.create</code>"), "{}", page.raw);
+        assert!(has(&page, "Project made") && has(&page, ">project.create</code>"), "{}", page.raw);
         assert!(has(&page, "value=\"ADMIN@localhost\""), "what was typed stays");
         assert!(has(&page, ">p54<") && !has(&page, ">p3<"), "fifty to a page");
         assert!(page.raw.len() < 100 << 10, "{}", page.raw.len());

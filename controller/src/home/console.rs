@@ -123,9 +123,11 @@ pub(crate) async fn show(viewer: Viewer, Shared(state): Shared<State>, Path(org)
 
 /// A role as one line.
 fn role(role: &str, project: Option<&str>) -> String {
+    // A custom role's name is what people call it already.
+    let label = identity::rbac::Role::find(role).map_or_else(|| role.to_owned(), |base| base.label().to_owned());
     match project {
-        Some(project) => format!("{role} on {project}"),
-        None => format!("{role} on the whole organization"),
+        Some(project) => format!("{label} on {project}"),
+        None => format!("{label} on the whole organization"),
     }
 }
 
@@ -278,7 +280,7 @@ mod tests {
         let page = controller.page(&dev, HOME).await.expect(200);
         assert!(has(&page, "web/app:v1") && !has(&page, "secret"), "{}", page.raw);
         assert!(!has(&page, "Invitations") && !has(&page, "Refused"), "{}", page.raw);
-        assert!(has(&page, "PROJECT_READ_ONLY on web"));
+        assert!(has(&page, "Project Read Only on web"));
     }
 
     #[tokio::test]
