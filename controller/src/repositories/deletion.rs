@@ -193,9 +193,9 @@ pub(crate) async fn delete_manifest(
     Path(slug): Path<String>,
     Query(query): Query<DigestQuery>,
 ) -> Result<StatusCode> {
-    let digest: Digest = query.digest.parse().map_err(|error| Error::invalid("digest", &error))?;
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
+    let digest: Digest = query.digest.parse().map_err(|error| Error::invalid("digest", &error))?;
     let project = Resource::Project { org_id: &found.org_id, project_id: &found.project_id };
     let limited = !actor.may(Permission::RegistryDelete, &project);
     let principal = actor.principal();

@@ -174,7 +174,9 @@ pub(crate) async fn login(
             let again = again && holder.is_some();
             let notice = notice::read(&parts.headers, state.settings().secure_cookies).map(|notice| notice.0);
             let passkeys = state.identity().has_passkeys();
-            console::page(&LoginPage { username, next: query.next, again, passkeys, trouble: None, notice })
+            // What leads elsewhere is not even repeated.
+            let next = own_path(&query.next).unwrap_or_default().to_owned();
+            console::page(&LoginPage { username, next, again, passkeys, trouble: None, notice })
         }
     }
 }

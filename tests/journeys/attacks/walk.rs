@@ -126,6 +126,7 @@ fn victims(town: &Town) -> BTreeMap<&'static str, String> {
     town.admin.create_group("main", "walkers");
     town.admin.add_member("main", "walkers", DEV);
     town.admin.try_role("main", "walker", "PROJECT_READ_ONLY", &json!({})).expect(201);
+    let tags = town.admin.get("/orgs/main/tags?repository=main/app").expect(200).json();
     let device = super::post(town, "/device/code", &json!({"client": "rctl"})).expect(200).json();
     BTreeMap::from([
         ("org", "main".to_owned()),
@@ -142,6 +143,7 @@ fn victims(town: &Town) -> BTreeMap<&'static str, String> {
         ("repository", "main/app".to_owned()),
         ("reference", "v1".to_owned()),
         ("tag", "v1".to_owned()),
+        ("digest", tags["items"][0]["digest"].as_str().expect("a digest").to_owned()),
     ])
 }
 
