@@ -113,6 +113,14 @@ fn complete(operation: &mut Operation, route: &Route) {
             response.content.extend(problem(description).content);
         }
     }
+    // What the server refuses before anything is read: not a problem of ours, so no document of one.
+    for (status, description) in [("414", "The URL is too long"), ("431", "The headers are too large")] {
+        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        let content = ContentBuilder::new().schema(Some(text)).build();
+        let response =
+            ResponseBuilder::new().description(description).content("text/plain; charset=utf-8", content).build();
+        operation.responses.responses.insert(status.to_owned(), RefOr::T(response));
+    }
 }
 
 /// The failures that an operation can answer with, by what it takes.
