@@ -332,10 +332,10 @@ pub async fn members(
             GroupMember,
             "SELECT m.user_id, u.name, u.kind, m.active, m.created_at
              FROM memberships m JOIN users u ON u.id = m.user_id
-             WHERE m.org_id = $1 AND u.kind = 'local' AND u.name > $2
+             WHERE m.org_id = $1 AND u.kind = 'local' AND m.name > $2
              AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
                   OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
-             ORDER BY u.name LIMIT $4",
+             ORDER BY m.name LIMIT $4",
             group.org_id.as_str(),
             after,
             search.as_deref(),

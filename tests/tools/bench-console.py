@@ -32,8 +32,8 @@ INSERT INTO users (id, name, kind, operator, must_change_password, epoch, grants
 SELECT printf('u%025d', i), printf('user%06d@example.com', i), 'local', FALSE, FALSE, 1, 1, :now - i, TRUE FROM n;
 
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO memberships (org_id, user_id, active, created_at, first_name, last_name, accepted_at)
-SELECT :org, printf('u%025d', i), i % 17 > 0, :now - i, 'First' || i % 997, 'Last' || i % 991, :now - i FROM n;
+INSERT INTO memberships (org_id, user_id, name, active, created_at, first_name, last_name, accepted_at)
+SELECT :org, printf('u%025d', i), printf('user%06d@example.com', i), i % 17 > 0, :now - i, 'First' || i % 997, 'Last' || i % 991, :now - i FROM n;
 
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
 INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
@@ -70,7 +70,7 @@ PAGES = {
     "admin@localhost": [
         "/orgs/main", "/orgs/main/repositories", "/orgs/main/repositories?q=app0999", f"/orgs/main/repositories/{REPOSITORY}",
         f"/orgs/main/manifests/{REPOSITORY}?reference=v1", f"/orgs/main/compare/{REPOSITORY}?from=v1&to=build-00007", "/orgs/main/projects",
-        "/orgs/main/projects/web", "/orgs/main/users", "/orgs/main/users?q=user0999", "/orgs/main/users/user000007@example.com",
+        "/orgs/main/projects/web", "/orgs/main/users", "/orgs/main/users?search=user0999", "/orgs/main/users?role=AUDITOR", "/orgs/main/users/user000007@example.com",
         "/orgs/main/users/user000007@example.com/access", "/orgs/main/groups", "/orgs/main/groups/All%20Local%20Users", "/orgs/main/roles",
         "/orgs/main/machines", "/orgs/main/issuers", "/orgs/main/settings", "/orgs/main/audit", "/orgs/main/keys", "/account",
         "/account/keys", "/account/sessions", "/account/mfa", "/account/terminal",
