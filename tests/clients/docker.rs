@@ -8,7 +8,11 @@ use crate::support::server::{ADMIN, ADMIN_PASSWORD};
 pub(crate) fn dockerd(desk: &Desk) -> Daemon {
     let path = |name: &str| desk.path(name).to_string_lossy().into_owned();
     let socket = format!("unix://{}", path("docker.sock"));
+    // It trusts what lies in /etc/docker/certs.d, as on anybody's machine, and no variable of the desk's.
     let args = [
+        "-u",
+        "SSL_CERT_FILE",
+        "dockerd",
         "--data-root",
         &path("dockerd"),
         "--exec-root",
@@ -22,9 +26,7 @@ pub(crate) fn dockerd(desk: &Desk) -> Daemon {
         "--bridge=none",
         "--storage-driver=vfs",
     ];
-    desk.daemon("dockerd", &args, || {
-        desk.command("docker", &["info"]).output().is_ok_and(|output| output.status.success())
-    })
+    desk.daemon("env", &args, || desk.command("docker", &["info"]).output().is_ok_and(|output| output.status.success()))
 }
 
 #[test]

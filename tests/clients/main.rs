@@ -16,6 +16,7 @@ mod helm;
 mod oras;
 mod people;
 mod podman;
+mod rctl;
 mod regctl;
 mod skopeo;
 #[path = "../console/stage.rs"]
