@@ -221,6 +221,12 @@ impl Identity {
         self.0.options.clock.now_ms()
     }
 
+    /// For how long the temporary password of an invitation lets in (seconds).
+    #[must_use]
+    pub fn invitation_lifetime(&self) -> i64 {
+        self.0.options.temporary_password_lifetime
+    }
+
     /// Where people reach the controller.
     #[must_use]
     pub fn controller_url(&self) -> &str {

@@ -12,6 +12,7 @@ use storage::clock::{parse_rfc3339_ms, rfc3339};
 use super::api::{self, ChainView, EventView, FilterQuery};
 use super::words::{self, Change};
 use crate::State;
+use crate::console::form::given;
 use crate::console::{self, FormProblem, Frame, Section, Viewer};
 use crate::error::{Error, Result};
 use crate::etag::segment;
@@ -139,19 +140,18 @@ impl Given {
 
     /// As the API takes them.
     fn query(&self) -> FilterQuery {
-        let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
         FilterQuery {
-            since: text(&in_utc(&self.since)),
-            until: text(&in_utc(&self.until)),
-            user: text(&self.user),
-            project: text(&self.project),
-            action: text(&self.action),
-            outcome: text(&self.outcome),
-            client: text(&self.client),
-            address: text(&self.address),
-            target: text(&self.target),
+            since: given(&in_utc(&self.since)),
+            until: given(&in_utc(&self.until)),
+            user: given(&self.user),
+            project: given(&self.project),
+            action: given(&self.action),
+            outcome: given(&self.outcome),
+            client: given(&self.client),
+            address: given(&self.address),
+            target: given(&self.target),
             limit: Some(PAGE),
-            after: text(&self.after),
+            after: given(&self.after),
             format: None,
         }
     }

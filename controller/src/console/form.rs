@@ -102,6 +102,11 @@ pub(crate) fn wrong<'a>(problem: &'a Option<FormProblem>, field: &str) -> Option
     problem.as_ref().and_then(|problem| problem.at(field))
 }
 
+/// What a field holds, if anything.
+pub(crate) fn given(text: &str) -> Option<String> {
+    Some(text.trim()).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+}
+
 /// Text of the API as a sentence.
 pub(crate) fn sentence(text: &str) -> String {
     let mut chars = text.chars();

@@ -27,9 +27,6 @@ const SHOWN: usize = 5;
 /// Invitations and roles that are shown.
 const INVITED: i64 = 5;
 const ROLES: usize = 6;
-/// For how long an invitation's temporary password lets in, in seconds.
-pub(crate) const INVITATION: i64 = 72 * 3600;
-
 /// `/orgs/{org}`
 #[derive(Template)]
 #[template(path = "home/home.html")]
@@ -43,6 +40,8 @@ struct HomePage {
     busiest: String,
     projects: Vec<Bar>,
     invited: Option<(Vec<UserView>, bool)>,
+    /// For how long an invitation lets in (seconds).
+    lifetime: i64,
     keys_of_all: bool,
     denials: Option<Denials>,
     roles: Vec<String>,
@@ -104,6 +103,7 @@ pub(crate) async fn show(viewer: Viewer, Shared(state): Shared<State>, Path(org)
         busiest: busiest.map_or_else(String::new, |day| format!(", most on {} ({})", day.day, count(day.pulls))),
         projects: chart::parts(&shares),
         invited,
+        lifetime: state.identity().invitation_lifetime(),
         keys_of_all: viewer.may(Permission::ApikeyManage),
         denials,
         roles,

@@ -8,7 +8,7 @@ use http::StatusCode;
 use identity::federation::rules::{Rules, RulesError};
 use identity::federation::{NewTrust, TrustError};
 use identity::rbac::Permission;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::orgs::Org;
 use storage::trusted_issuers::{self, TrustedIssuer};
@@ -96,7 +96,7 @@ pub(crate) struct IssuerChange {
     /// Claim → texts, in place of all the rules that were.
     pub(crate) rules: Option<BTreeMap<String, Vec<String>>>,
     /// The issuer's public keys; null where it publishes them.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "extract::given")]
     #[schema(value_type = Option<Object>)]
     pub(crate) keys: Option<Option<Value>>,
 }
@@ -107,11 +107,6 @@ pub(crate) struct IssuerChange {
 pub(crate) struct IssuerQuery {
     /// Only those whose tokens stand for this machine; takes `user.read`.
     pub(crate) user: Option<String>,
-}
-
-/// A field that is there, null or not.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std::result::Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Trusted issuers

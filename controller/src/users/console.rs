@@ -20,6 +20,7 @@ use super::api::{self, Kind, Status, UserRole, UserView};
 use crate::State;
 use crate::audit::Refused;
 use crate::bindings::api::{BindingToCreate, BindingView, create_binding};
+pub(crate) use crate::console::form::given;
 use crate::console::{self, FormProblem, Frame, Viewer};
 use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Tag, Versioned};
@@ -49,11 +50,6 @@ pub(crate) fn url(path: &str, fields: &[(&str, &str)]) -> String {
     query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
     let query = query.finish();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
-}
-
-/// What a field holds, if anything.
-pub(crate) fn given(text: &str) -> Option<String> {
-    Some(text.trim()).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
 }
 
 /// The version that a form was drawn of, for whoever would change what another changed meanwhile.
