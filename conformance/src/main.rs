@@ -2,7 +2,9 @@
 //!
 //! `conformance oci` runs the OCI distribution-spec program with every switch on. It believes no
 //! exit code alone: the results have to be new, complete and free of failures and of skips.
+//! `conformance bench` measures how fast a registry is, beside others.
 
+mod bench;
 mod oci;
 mod results;
 
@@ -21,12 +23,16 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the OCI distribution-spec conformance program with every API and data switch on.
-    Oci(oci::Options),
+    Oci(Box<oci::Options>),
+    /// Measure how fast registries are.
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Oci(options) => oci::run(&options),
+        Command::Bench(command) => bench::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
