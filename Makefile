@@ -5,7 +5,7 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench-audit bench-console
+.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench bench-quick bench-report bench-check bench-audit bench-console
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,29 @@ oci: tools build ## The OCI conformance program, every switch on, over TLS with 
 crash: tools build ## kill -9, power cuts, full disks, memory (as root)
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test crash -- --test-threads=1
 
+# Data of the servers goes to target/bench: BENCH="--data FOLDER" puts it on another disk, BENCH="-w push" measures a part.
+BENCH ?=
+conformance := target/release/conformance
+
+bench: build ## Compare the speed with CNCF Distribution, docker-registry and nginx: hours; conformance/bench/REPORT.md
+	tests/tools/install.sh bench
+	$(CARGO) build --release -p conformance
+	$(conformance) bench run $(BENCH); status=$$?; $(conformance) bench report && exit $$status
+
+bench-quick: build ## The same beside docker-registry alone, once, with small sizes: minutes, printed
+	tests/tools/install.sh bench-quick
+	$(CARGO) build --release -p conformance
+	$(conformance) bench run --scale quick --runs 1 --no-limits --scheme https --peer wharfinger --peer docker-registry \
+	  --results target/bench/quick.json $(BENCH)
+
+bench-report: ## Write the report and the charts anew from what `make bench` kept
+	$(CARGO) build --release -p conformance
+	$(conformance) bench report
+
+bench-check: ## Every workload of the benchmark against the server, at a size that says only that it works
+	$(CARGO) build
+	$(CARGO) test -p conformance --test bench
+
 bench-audit: ## How long pages of an audit log of a million events take, printed
 	$(CARGO) run -q -p storage --example bench_audit
 
@@ -72,4 +95,4 @@ fuzz: ## A minute on every fuzz target
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys schema people console postgres clients oci crash
+	tests/tools/steps.sh check unit journeys bench-check schema people console postgres clients oci crash

@@ -5,6 +5,8 @@
 #   install.sh debian       only the Debian packages (as root)
 #   install.sh check        only what `make check` needs
 #   install.sh fuzz         only cargo-fuzz
+#   install.sh bench        only the servers that `make bench` compares, and what measures the disk
+#   install.sh bench-quick  only the one that `make bench-quick` compares
 #   install.sh python       only the Python packages
 #   install.sh node         only the packages of Node.js
 #   install.sh oidc         only the OpenID Connect provider
@@ -23,6 +25,8 @@ debian_packages=(
   gcc git iproute2 jq make mold mount openssl podman postgresql-15 procps python3 python3-venv runc skopeo
   util-linux xfsprogs
 )
+
+bench_packages=(docker-registry fio nginx-light openssl procps)
 
 python_packages=(
   "aiosmtpd==1.4.6"
@@ -49,11 +53,16 @@ say() { printf 'tools: %s\n' "$*"; }
 die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
 
 debian() {
-  local missing=() package
   # Node.js from wherever it is; Debian's where there is none.
   command -v node >/dev/null || debian_packages+=(nodejs)
   command -v npm >/dev/null || debian_packages+=(npm)
-  for package in "${debian_packages[@]}"; do
+  packages "${debian_packages[@]}"
+}
+
+# Those of the Debian packages that are missing.
+packages() {
+  local missing=() package
+  for package in "$@"; do
     dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
@@ -64,7 +73,7 @@ debian() {
     >>"$tools/log/apt.log" 2>&1 || { tail -n 20 "$tools/log/apt.log" >&2; die "apt-get install failed"; }
   # The packages may start daemons of their own; the journeys start private ones.
   local unit
-  for unit in docker containerd docker-registry; do
+  for unit in docker containerd docker-registry nginx; do
     if [ -x "/etc/init.d/$unit" ]; then "/etc/init.d/$unit" stop >/dev/null 2>&1 || true; fi
   done
 }
@@ -131,11 +140,13 @@ cargo_tool() {
 # `nice` runs programs, not shell functions, so this script is also the program.
 if [ "${1:-}" = --go-install ]; then go_install "$2" "$3"; exit; fi
 
+# All of them, or the one that is named.
 go_programs() {
   command -v go >/dev/null || die "a Go toolchain is needed to build the clients"
   local entry name module
   for entry in "${go_tools[@]}"; do
     read -r name module <<<"$entry"
+    [ "${1:-$name}" = "$name" ] || continue
     build "$name" "$module" bash "$0" --go-install "$name" "$module"
   done
 }
@@ -148,6 +159,8 @@ case ${1:-all} in
   oidc) oidc_provider ;;
   check) cargo_tool cargo-deny 0.20.2 ;;
   fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
-  *) die "unknown part '$1': all, debian, check, fuzz, python, node or oidc" ;;
+  bench) packages "${bench_packages[@]}"; go_programs registry ;;
+  bench-quick) packages docker-registry ;;
+  *) die "unknown part '$1': all, bench, bench-quick, check, debian, fuzz, python, node or oidc" ;;
 esac
 say "ready in $tools/bin"

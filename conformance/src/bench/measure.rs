@@ -59,6 +59,8 @@ fn percentile(sorted: &[u64], part: f64) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
+    /// From the first connection's beginning to the last one's end.
+    pub(crate) between: Option<(Instant, Instant)>,
     pub(crate) bytes: u64,
     pub(crate) latency: BTreeMap<&'static str, Vec<u64>>,
     pub(crate) errors: u64,
@@ -81,6 +83,10 @@ impl Measured {
         for (kind, mut samples) in other.latency {
             self.latency.entry(kind).or_default().append(&mut samples);
         }
+        self.between = match (self.between, other.between) {
+            (Some((start, end)), Some((other_start, other_end))) => Some((start.min(other_start), end.max(other_end))),
+            (one, other) => one.or(other),
+        };
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
@@ -147,6 +153,7 @@ pub(crate) fn drive(
                 }
             }
         }
+        mine.between = Some((start, Instant::now()));
         mine
     };
     std::thread::scope(|scope| {
@@ -157,7 +164,6 @@ pub(crate) fn drive(
         }
         let (client, before) = (own_cpu_s(), server.map(|server| server.cpu_s()));
         barrier.wait();
-        let start = Instant::now();
         let mut all = Measured::default();
         for worker in workers {
             match worker.join() {
@@ -165,7 +171,7 @@ pub(crate) fn drive(
                 Err(_) => all.failed("a thread of the client panicked".into()),
             }
         }
-        all.seconds = start.elapsed().as_secs_f64();
+        all.seconds = all.between.map_or(0.0, |(start, end)| (end - start).as_secs_f64());
         all.client_cpu_s = own_cpu_s() - client;
         all.server_cpu_s = server.map(|server| server.cpu_s()).zip(before).map(|(after, before)| after - before);
         all.server_peak_mib = server.map(|server| server.peak_mib());

@@ -1,10 +1,16 @@
 //! How fast a registry is: load programs, the peers, and the report.
 
+mod charts;
 mod client;
 mod content;
 mod http;
+mod limits;
 mod measure;
+mod report;
 mod row;
+mod run;
+mod seed;
+mod servers;
 mod work;
 
 use std::path::PathBuf;
@@ -15,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use client::{Login, Registry};
 use measure::Server;
 use row::Row;
+use servers::{Peer, Pki, Programs, Running};
 use work::{Bench, Scale, Spec};
 
 /// What is asked of the benchmark.
@@ -22,6 +29,12 @@ use work::{Bench, Scale, Spec};
 pub(crate) enum Command {
     /// Put load on one registry that runs already, and print a JSON object for each workload
     Load(Box<LoadOptions>),
+    /// Compare servers: start each, run the workloads on them in turn, keep every row
+    Run(Box<run::RunOptions>),
+    /// Write the report and the charts from what `run` kept
+    Report(report::ReportOptions),
+    /// Start a server as `run` does, show how to put load on it, and stop it when the input ends
+    Start(StartOptions),
     /// List the workloads
     List,
 }
@@ -83,10 +96,28 @@ pub(crate) struct LoadOptions {
     table: bool,
 }
 
+/// Which server to start.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StartOptions {
+    #[arg(value_enum)]
+    peer: Peer,
+    /// Plain HTTP in place of TLS
+    #[arg(long)]
+    http: bool,
+    /// Where the server keeps its data; deleted at the end
+    #[arg(long, default_value = "target/bench/data")]
+    data: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
+}
+
 /// Does what is asked.
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(options) => load(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Report(options) => report::write(&options),
+        Command::Start(options) => start(&options),
         Command::List => {
             for spec in work::all() {
                 println!("{:<22} {}", spec.name, spec.about);
@@ -97,7 +128,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
 }
 
 /// The workloads that the names stand for, in the order of the list.
-fn chosen(names: &[String]) -> Result<Vec<Spec>> {
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<Spec>> {
     let all = work::all();
     for name in names {
         ensure!(all.iter().any(|spec| spec.name.starts_with(name.as_str())), "no workload {name}: see `bench list`");
@@ -107,6 +138,26 @@ fn chosen(names: &[String]) -> Result<Vec<Spec>> {
         names.iter().any(|name| spec.name == name || !whole(name) && spec.name.starts_with(name.as_str()))
     };
     Ok(all.iter().filter(|spec| wanted(spec)).cloned().collect())
+}
+
+fn start(options: &StartOptions) -> Result<()> {
+    let pki = Pki::new(&options.data.join("pki"))?;
+    let running = Running::start(options.peer, !options.http, &options.programs, &pki, &options.data)?;
+    let login = &running.bench.registry.login;
+    for (name, value) in
+        [("BENCH_USER", &login.user), ("BENCH_PASSWORD", &login.password), ("BENCH_API_KEY", &login.api_key)]
+    {
+        if let Some(value) = value {
+            println!("export {name}='{value}'");
+        }
+    }
+    let mut command = format!("bench load --url {} --pid {} --ca {}", running.url, running.pid(), pki.ca().display());
+    if let Some(collector) = &running.bench.gc_command {
+        command.push_str(&format!(" --gc-command '{collector}' --gc-wait {}", running.bench.gc_wait));
+    }
+    println!("{command} --table -w push-4k");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
 }
 
 fn load(options: &LoadOptions) -> Result<()> {

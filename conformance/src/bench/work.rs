@@ -97,7 +97,7 @@ pub(crate) struct Spec {
 pub(crate) enum Scale {
     /// As the report has them.
     Full,
-    /// Small enough for all of them to run in five minutes.
+    /// Small enough for all of them to run in five minutes, on two servers.
     Quick,
     /// Only to see that they work.
     Tiny,
@@ -229,8 +229,8 @@ impl Spec {
                     bytes => bytes,
                 };
                 self.count = if self.count >= 1000 { self.count / 4 } else { self.count };
-                self.seconds = self.seconds.min(2.0);
-                self.entries = self.entries.min(1000);
+                self.seconds = self.seconds.min(1.5);
+                self.entries = self.entries.min(if matches!(self.kind, Kind::Catalog(_)) { 300 } else { 1000 });
             }
             Scale::Tiny => {
                 self.bytes = self.bytes.min(if self.bytes > MIB { 3 * MIB } else { 4096 });
@@ -243,9 +243,37 @@ impl Spec {
         self
     }
 
+    /// A list that is the same as a shorter one at any size but the full one.
+    pub(crate) fn is_long_list(&self) -> bool {
+        matches!(self.kind, Kind::Tags(_) | Kind::Catalog(_)) && self.entries > 10_000
+    }
+
     /// Whether a run leaves nothing that another could use: blobs that were pushed once, or deleted.
     pub(crate) fn is_used_up(&self) -> bool {
         matches!(self.kind, Kind::Push(_) | Kind::Delete | Kind::Gc)
+    }
+
+    /// Whether each run gets a server of its own with an empty disk: what was written before would count.
+    pub(crate) fn wants_fresh_server(&self) -> bool {
+        matches!(self.kind, Kind::Push(_) | Kind::ImagePush | Kind::Delete | Kind::Gc)
+    }
+
+    /// Workloads of the same name here can use what was prepared for one of them.
+    pub(crate) fn fixture(&self) -> String {
+        let what = match self.kind {
+            Kind::Pull => "pull",
+            Kind::Manifest { .. } | Kind::ImagePull | Kind::Mixed => "images",
+            _ => self.name,
+        };
+        format!("{what} {} {}", self.bytes, self.entries)
+    }
+
+    /// Whether encryption changes what is measured: then both ways are of interest.
+    pub(crate) fn is_about_bytes(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Push(_) | Kind::Pull | Kind::Range | Kind::Manifest { .. } | Kind::ImagePush | Kind::ImagePull
+        )
     }
 
     fn limit(&self) -> Limit<'static> {
@@ -365,8 +393,8 @@ impl Bench {
                 listing(path, "registry:catalog:*".into())
             }
             Kind::Referrers => {
-                let repository = self.repository("referrers");
-                let subject = self.fill_referrers(&repository, spec.entries)?;
+                let repository = self.referrers_repository();
+                let subject = self.fill_referrers(spec.entries)?;
                 listing(format!("/v2/{repository}/referrers/{subject}"), scope_of(&repository))
             }
             Kind::Token(grant) => self.token_request(grant)?,
@@ -535,9 +563,7 @@ impl Bench {
         }
         let image = Image::new(fresh_seed()?, 0);
         push_image(&mut client, repository, &image)?;
-        self.quietly(16, entries, |client, number| {
-            put_manifest(client, repository, &tag(entries - 1 - (number + 1) % entries), &image.manifest)
-        })
+        self.quietly(16, entries, |client, number| put_manifest(client, repository, &tag(number), &image.manifest))
     }
 
     fn fill_catalog(&self, entries: u64) -> Result<()> {
@@ -548,35 +574,39 @@ impl Bench {
         }
         let image = Image::new(fresh_seed()?, 0);
         self.quietly(16, entries, |client, number| {
-            push_image(client, &self.catalog_repository((number + 1) % entries), &image).map(drop)
+            push_image(client, &self.catalog_repository(number), &image).map(drop)
         })
     }
 
-    /// Gives one image many referrers, unless it was done before; the image's digest.
-    fn fill_referrers(&self, repository: &str, entries: u64) -> Result<String> {
-        // Always the same image, so that a later run finds it.
-        let image = Image::new(entries, 0);
-        let scope = scope_of(repository);
+    pub(crate) fn referrers_repository(&self) -> String {
+        self.repository("referrers")
+    }
+
+    /// Pushes one image under the first tag.
+    pub(crate) fn push_one(&self, repository: &str) -> Result<()> {
+        push_image(&mut Client::new(&self.registry), repository, &Image::new(fresh_seed()?, 0)).map(drop)
+    }
+
+    /// Pushes the image that others refer to, and the last of these.
+    pub(crate) fn push_one_referrer(&self, entries: u64) -> Result<()> {
+        let (repository, image) = (self.referrers_repository(), subject(entries));
         let mut client = Client::new(&self.registry);
-        let referrer = |number: u64| {
-            json!({
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "artifactType": "application/vnd.example.signature",
-                "config": {"mediaType": CONFIG, "digest": image.config_digest, "size": image.config.len()},
-                "layers": [{"mediaType": LAYER, "digest": image.layer.digest, "size": image.layer.noise.length}],
-                "subject": {"mediaType": MANIFEST, "digest": image.digest, "size": image.manifest.len()},
-                "annotations": {"org.example.number": number.to_string()},
-            })
-            .to_string()
-            .into_bytes()
-        };
-        let last = sha256(&referrer(entries - 1));
-        if manifest(&mut client, &scope, repository, "HEAD", &last).is_err() {
-            push_image(&mut client, repository, &image)?;
+        push_image(&mut client, &repository, &image)?;
+        let last = referrer(&image, entries - 1);
+        put_manifest(&mut client, &repository, &sha256(&last), &last)
+    }
+
+    /// Gives one image many referrers, unless it was done before; the image's digest.
+    fn fill_referrers(&self, entries: u64) -> Result<String> {
+        let (repository, image) = (self.referrers_repository(), subject(entries));
+        let scope = scope_of(&repository);
+        let mut client = Client::new(&self.registry);
+        let last = sha256(&referrer(&image, entries - 1));
+        if manifest(&mut client, &scope, &repository, "HEAD", &last).is_err() {
+            push_image(&mut client, &repository, &image)?;
             self.quietly(16, entries, |client, number| {
-                let bytes = referrer((number + 1) % entries);
-                put_manifest(client, repository, &sha256(&bytes), &bytes)
+                let bytes = referrer(&image, number);
+                put_manifest(client, &repository, &sha256(&bytes), &bytes)
             })?;
         }
         Ok(image.digest)
@@ -653,6 +683,7 @@ impl Bench {
         ensure!(output.status.success(), "the collector failed: {}", String::from_utf8_lossy(&output.stderr));
         let removed =
             collected_blobs(&String::from_utf8_lossy(&output.stdout)).context("the collector counts nothing")?;
+        ensure!(removed >= spec.entries as f64, "{removed} blobs were collected, {} were garbage", spec.entries);
         measured.extra = [
             ("gc_seconds", seconds),
             ("gc_blobs", removed),
@@ -673,6 +704,24 @@ fn collected_blobs(said: &str) -> Option<f64> {
     }
     let lines = said.lines().filter(|line| line.starts_with("blob eligible for deletion:")).count();
     Some(lines as f64)
+}
+
+/// The image with so many referrers; always the same, so that a later run finds it.
+fn subject(entries: u64) -> Image {
+    Image::new(entries, 0)
+}
+
+fn referrer(image: &Image, number: u64) -> Vec<u8> {
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.example.signature",
+        "config": {"mediaType": CONFIG, "digest": image.config_digest, "size": image.config.len()},
+        "layers": [{"mediaType": LAYER, "digest": image.layer.digest, "size": image.layer.noise.length}],
+        "subject": {"mediaType": MANIFEST, "digest": image.digest, "size": image.manifest.len()},
+        "annotations": {"org.example.number": format!("{number:08}")},
+    });
+    manifest.to_string().into_bytes()
 }
 
 fn pick<T>(all: &[T], number: u64) -> Result<&T> {
