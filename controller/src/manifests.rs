@@ -7,6 +7,7 @@ pub(crate) mod api;
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod console;
+pub(crate) mod contents;
 pub(crate) mod describe;
 pub(crate) mod document;
 pub(crate) mod image;

@@ -185,6 +185,7 @@ routes! {
     delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
     get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => manifests::api::get_manifest;
     delete "/orgs/{org}/manifest"                 Needs(RegistryDelete)    => repositories::deletion::delete_manifest;
+    get    "/orgs/{org}/manifest/contents"        Needs(RegistryPull)      => manifests::contents::get_contents;
     get    "/orgs/{org}/manifest/raw"             Needs(RegistryPull)      => manifests::raw::get_raw_manifest;
     get    "/orgs/{org}/referrers"                Needs(RegistryPull)      => manifests::referrers::list_referrers;
     get    "/orgs/{org}/compare"                  Needs(RegistryPull)      => manifests::compare::compare_manifests;

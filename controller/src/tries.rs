@@ -121,6 +121,7 @@ const TRIES: &[(&str, &str, &str)] = &[
         "",
     ),
     ("get /orgs/{org}/manifest", "?repository={org}/web/app&reference=v1", ""),
+    ("get /orgs/{org}/manifest/contents", "?repository={org}/web/app&reference=v1", ""),
     ("get /orgs/{org}/manifest/raw", "?repository={org}/web/app&reference=v1", ""),
     ("get /orgs/{org}/referrers", "?repository={org}/web/app&reference=v1", ""),
     ("get /orgs/{org}/compare", "?repository={org}/web/app&from=v1&to=v1", ""),

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::config;
 use super::describe::{self, DescriptionView, MAX_CHILDREN};
 use super::document::{Descriptor, Document, MAX_NAME, MAX_TEXT, clip, object};
-use super::image::{ChartView, ImageView};
+use super::image::{ChartView, ImageView, WasmView};
 use super::kind::{self, Kind};
 use crate::State;
 use crate::actor::Actor;
@@ -88,6 +88,8 @@ pub(crate) struct ManifestView {
     pub(crate) image: Option<ImageView>,
     /// What its config says, of a Helm chart.
     pub(crate) chart: Option<ChartView>,
+    /// What its config says, of WebAssembly.
+    pub(crate) wasm: Option<WasmView>,
     /// Its config, where it is JSON of at most 4 MiB that is here and undamaged.
     #[schema(value_type = Option<Object>)]
     pub(crate) config: Option<Map<String, Value>>,
@@ -200,6 +202,7 @@ async fn view(state: &State, found: &Found) -> Result<ManifestView> {
         layers_left_off: document.layers().count().saturating_sub(MAX_LAYERS),
         config_digest: document.config().and_then(Descriptor::digest).map(|digest| clip(digest, MAX_NAME)),
         chart: config.as_ref().filter(|_| description.kind == Kind::HelmChart).map(ChartView::of),
+        wasm: config.as_ref().filter(|_| description.kind == Kind::Wasm).map(WasmView::of),
         image,
         description,
         config,

@@ -7,11 +7,12 @@ use axum::response::Response;
 use http::StatusCode;
 use identity::rbac::Permission;
 use serde::Deserialize;
-use storage::names::{Reference, RepoName};
+use storage::names::{Digest, Reference, RepoName};
 use storage::tags;
 
 use super::api::{self, EntryView, LayerView, ManifestQuery, ManifestView};
 use super::compare::{self, Change, CompareQuery, CompareView, DifferenceView, SideView, words};
+use super::contents::{self, ContentView, ContentsQuery, ContentsView, Problem};
 use super::image::{ImageView, StepView, plain_command};
 use super::kind::Kind;
 use super::referrers::{self, ReferrerView, ReferrersView, rank};
@@ -37,6 +38,8 @@ const MOST_TAGS: i64 = 100;
 /// What of a manifest is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tab {
+    /// What a signature, an attestation or an SBOM says.
+    Says,
     /// Platforms, layers or files.
     Content,
     Config,
@@ -52,6 +55,7 @@ pub(crate) struct ShowQuery {
     reference: String,
     view: Option<String>,
     start: Option<usize>,
+    search: Option<String>,
 }
 
 /// Where a repository's pages are.
@@ -123,6 +127,8 @@ struct ShowPage {
     start: usize,
     commands: Vec<Command>,
     attached: ReferrersView,
+    says: Option<ContentsView>,
+    search: String,
     /// The registry, as clients name it.
     host: String,
     may_delete: bool,
@@ -178,6 +184,20 @@ impl ShowPage {
             Kind::Index => self.view.description.platforms.len(),
             _ => self.view.layers.len() + self.view.layers_left_off,
         }
+    }
+
+    /// Whether there is a tab for what it says.
+    fn speaks(&self) -> bool {
+        self.view.description.kind.speaks()
+    }
+
+    /// How its signature would be checked, as a command: by what it is about, where that is known.
+    fn check(&self, content: &ContentView) -> Option<String> {
+        let named = content.signature.as_ref()?.signs.as_deref();
+        let stated = content.statement.as_ref().and_then(|said| said.subjects.first()?.digest.as_deref());
+        let digest: Digest = self.view.subject.as_deref().or(named).or(stated)?.parse().ok()?;
+        let verb = if content.statement.is_some() { "verify-attestation" } else { "verify" };
+        Some(format!("cosign {verb} --key cosign.pub {}/{}@{digest}", self.host, self.view.repository))
     }
 
     /// What an image was made by.
@@ -427,23 +447,49 @@ pub(crate) async fn show(
     };
     // By digest: a tag may move between the two.
     let exactly = ManifestQuery { repository: place.name.clone(), reference: view.digest.clone() };
-    let attached = referrers::list_referrers(viewer.actor(), Shared(state.clone()), Path(org), Query(exactly)).await?;
+    let attached =
+        referrers::list_referrers(viewer.actor(), Shared(state.clone()), Path(org.clone()), Query(exactly)).await?;
     let Json(attached) = attached;
     let signed = attached.items.iter().any(|item| item.depth == 1 && item.label.starts_with("Signature (cosign"));
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let may_delete = repository(&viewer.actor, &state, place.slug(), &place.name, &wish).await.is_ok();
     let host = state.settings().registry_host.clone();
     let commands = commands(&host, &view, &query.reference, signed);
+    let speaks = view.description.kind.speaks();
     let tab = match query.view.as_deref() {
+        None | Some("says") if speaks => Tab::Says,
         Some("config") => Tab::Config,
         Some("history") => Tab::History,
         Some("attached") => Tab::Attached,
         Some("raw") => Tab::Raw,
         _ => Tab::Content,
     };
+    let search = super::document::clip(query.search.unwrap_or_default().trim(), 90);
+    let says = match tab {
+        Tab::Says => {
+            let (repository, reference) = (place.name.clone(), view.digest.clone());
+            let query = ContentsQuery { repository, reference, search: Some(search.clone()) };
+            let Json(says) = contents::get_contents(viewer.actor(), Shared(state), Path(org), Query(query)).await?;
+            Some(says)
+        }
+        _ => None,
+    };
     let (reference, start) = (query.reference, query.start.unwrap_or_default());
     let frame = viewer.frame(Section::Repositories);
-    console::page(&ShowPage { frame, place, view, reference, tab, start, commands, attached, host, may_delete })
+    console::page(&ShowPage {
+        frame,
+        place,
+        view,
+        reference,
+        tab,
+        start,
+        commands,
+        attached,
+        says,
+        search,
+        host,
+        may_delete,
+    })
 }
 
 /// What a reference that stands for nothing is answered with.
@@ -626,6 +672,43 @@ mod tests {
         assert_eq!(told, [(0, 500, "Layer 1: 500"), (500, 2, "2 small layers: 2"), (502, 498, "Layer 4: 498")]);
         assert_eq!(bars(&[layer(0)], &|size| size.to_string()), []);
         assert!(bars(&vec![layer(i64::MAX); 500], &|size| size.to_string()).len() <= 500);
+    }
+
+    #[tokio::test]
+    async fn what_an_sbom_says_is_shown_escaped_and_searched() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let sbom = json!({"spdxVersion": "SPDX-2.3", "creationInfo": {"creators": ["Tool: syft-1.9"]},
+            "packages": [{"name": "<b>zlib", "versionInfo": "1.3"}, {"name": "curl"}]});
+        let layer = controller.push_blob("main/app", sbom.to_string().as_bytes()).await;
+        let manifest = json!({"schemaVersion": 2, "artifactType": "application/spdx+json",
+            "layers": [{"mediaType": "application/spdx+json", "digest": layer, "size": 9}]});
+        let digest = controller.push_manifest("main/app", None, &manifest, &[&layer]).await;
+        let path = format!("/orgs/main/manifests/app?reference={digest}");
+        let page = controller.page(&admin, &path).await.expect(200).raw;
+        for shown in ["syft-1.9", "&#60;b&#62;zlib", "curl", "not checked here", "2 packages"] {
+            assert!(page.contains(shown), "{shown}");
+        }
+        let found = controller.page(&admin, &format!("{path}&view=says&search=zlib")).await.expect(200).raw;
+        assert!(found.contains("zlib") && !found.contains("<th scope=\"row\">curl"));
+        let none = controller.page(&admin, &format!("{path}&view=says&search=none")).await.expect(200).raw;
+        assert!(none.contains("No package is like that"));
+        controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let image = controller.page(&admin, "/orgs/main/manifests/app?reference=v1&view=says").await.expect(200).raw;
+        assert!(!image.contains("not checked here"));
+    }
+
+    #[tokio::test]
+    async fn a_component_of_webassembly_is_shown() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = json!({"os": "wasip2", "architecture": "wasm", "component": {"exports": ["wasi:cli/run@0.2.0"]}});
+        let config = controller.push_blob("main/app", config.to_string().as_bytes()).await;
+        let manifest = json!({"schemaVersion": 2, "layers": [],
+            "config": {"mediaType": "application/vnd.wasm.config.v0+json", "digest": config, "size": 9}});
+        controller.push_manifest("main/app", Some("w"), &manifest, &[&config]).await;
+        let page = controller.page(&admin, "/orgs/main/manifests/app?reference=w&view=config").await.expect(200).raw;
+        assert!(page.contains("wasip2/wasm") && page.contains("wasi:cli/run@0.2.0"));
     }
 
     #[tokio::test]

@@ -184,6 +184,38 @@ impl ChartView {
     }
 }
 
+/// What the config of a WebAssembly artifact says.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct WasmView {
+    /// What it runs on.
+    #[schema(example = "wasip2/wasm")]
+    pub(crate) platform: Option<String>,
+    /// Who made it.
+    pub(crate) author: Option<String>,
+    /// The world that the component is made for.
+    pub(crate) target: Option<String>,
+    /// What it offers.
+    pub(crate) exports: Vec<String>,
+    /// What it needs.
+    pub(crate) imports: Vec<String>,
+}
+
+impl WasmView {
+    /// Of a config.
+    pub(crate) fn of(config: &Map<String, Value>) -> Self {
+        let none = Map::new();
+        let component = fields(config, "component").unwrap_or(&none);
+        let of = |fields: &Map<String, Value>, name: &str| text(fields, name).map(|text| clip(text, MAX_TEXT));
+        Self {
+            platform: super::document::platform(config),
+            author: of(config, "author"),
+            target: of(component, "target"),
+            exports: texts(component, "exports"),
+            imports: texts(component, "imports"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -218,5 +250,15 @@ mod tests {
         let chart = ChartView::of(&object(br#"{"name":7,"maintainers":[{"name":"Ann","email":"a@x"},{"email":"b"},3],"sources":"x","deprecated":"yes"}"#).unwrap());
         assert_eq!(chart.maintainers, ["Ann <a@x>"]);
         assert!(!chart.deprecated && chart.name.is_none());
+    }
+
+    #[test]
+    fn a_component_says_what_it_offers_and_needs() {
+        let config = br#"{"os":"wasip2","architecture":"wasm","author":"Ann","layerDigests":[],
+            "component":{"exports":["wasi:cli/run@0.2.0"],"imports":["wasi:io/error@0.2.0",7],"target":null}}"#;
+        let wasm = WasmView::of(&object(config).unwrap());
+        assert_eq!((wasm.platform.as_deref(), wasm.author.as_deref()), (Some("wasip2/wasm"), Some("Ann")));
+        assert_eq!((wasm.exports.as_slice(), wasm.imports.len()), (&["wasi:cli/run@0.2.0".to_owned()][..], 1));
+        assert!(WasmView::of(&object(br#"{"component":[]}"#).unwrap()).exports.is_empty());
     }
 }

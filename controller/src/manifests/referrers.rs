@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use super::api::{ManifestQuery, find};
 use super::document::{Document, MAX_NAME, clip};
 use super::kind::{self, Kind};
+use super::{config, contents};
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ use crate::time;
 const MAX: usize = 200;
 /// How far from the manifest they may be.
 const MAX_DEPTH: usize = 4;
+/// Referrers whose contents are read.
+const MAX_SUMMARIES: usize = 20;
 /// Largest manifest that is read to say what it is.
 const MAX_READ: i64 = 16 << 10;
 /// Largest index under a referrers tag that is read.
@@ -66,6 +69,12 @@ pub(crate) struct ReferrerView {
     pub(crate) artifact_type: Option<String>,
     /// Its length in bytes, with what it is made of.
     pub(crate) total_size: i64,
+    /// What it says in a few words, of the first 20 that say something and are small. Nothing of it is checked.
+    #[schema(example = "214 packages, listed by syft-1.9")]
+    pub(crate) summary: Option<String>,
+    /// What that is read from.
+    #[serde(skip)]
+    speech: Option<Speech>,
     /// The tag by which it is attached, where it is by one.
     pub(crate) tag: Option<String>,
     /// When it was first pushed.
@@ -74,6 +83,13 @@ pub(crate) struct ReferrerView {
     pub(crate) pushed_at: i64,
     /// Who pushed it first.
     pub(crate) pushed_by: String,
+}
+
+/// A layer that says something, and what is beside it.
+#[derive(Debug, Clone)]
+struct Speech {
+    digest: Digest,
+    certificate: Option<String>,
 }
 
 /// What is attached to a manifest
@@ -91,7 +107,8 @@ pub(crate) async fn list_referrers(
     let found = find(&actor, &state, &slug, &query).await?;
     let digest: Digest = found.manifest.digest.parse().map_err(Error::internal)?;
     let (items, more) = attached(&state, &found.repository, &digest).await?;
-    let items = in_order(items, digest.as_str());
+    let mut items = in_order(items, digest.as_str());
+    summarize(&state, &found.repository, &mut items).await?;
     let repository = found.name.canonical().to_owned();
     Ok(Json(ReferrersView { repository, digest: found.manifest.digest, items, more }))
 }
@@ -120,6 +137,20 @@ async fn attached(state: &State, repository: &Repository, digest: &Digest) -> Re
     }
     let deeper = storage::referrers::of(&mut session, &repository.id, level.iter(), 0, 1).await?;
     Ok((items, !deeper.is_empty()))
+}
+
+/// Adds to the first of them what they say, where that is small enough to be remembered.
+async fn summarize(state: &State, repository: &Repository, items: &mut [ReferrerView]) -> Result<()> {
+    let speaking: Vec<&mut ReferrerView> =
+        items.iter_mut().filter(|item| item.speech.is_some()).take(MAX_SUMMARIES).collect();
+    let digests: Vec<Digest> = speaking.iter().filter_map(|item| Some(item.speech.as_ref()?.digest.clone())).collect();
+    let loaded = config::load(state, repository, &digests, config::SMALL).await?;
+    for item in speaking {
+        let Some(speech) = &item.speech else { continue };
+        let Some(bytes) = loaded.get(speech.digest.as_str()) else { continue };
+        item.summary = contents::read(bytes, speech.certificate.as_deref(), false, "").and_then(|told| told.line());
+    }
+    Ok(())
 }
 
 /// What is about one of these manifests, with that one's digest, and the tag that says so.
@@ -175,6 +206,11 @@ fn view(row: Stored, about: String, tag: Option<String>, depth: usize) -> Referr
         Some(document) => kind::of(document),
         None => kind::of_type(artifact_type.as_deref()),
     };
+    let first = document.as_ref().filter(|_| kind.speaks()).and_then(|document| document.layers().next());
+    let speech = first.and_then(|layer| {
+        let certificate = contents::certificate_of(layer);
+        Some(Speech { digest: layer.digest()?.parse().ok()?, certificate })
+    });
     let content = document.iter().flat_map(Document::blobs).map(|(_, size)| size);
     ReferrerView {
         digest: row.digest,
@@ -184,6 +220,8 @@ fn view(row: Stored, about: String, tag: Option<String>, depth: usize) -> Referr
         label,
         artifact_type,
         total_size: content.fold(row.size, i64::saturating_add),
+        summary: None,
+        speech,
         tag,
         pushed_at: row.created_at,
         pushed_by: row.pushed_by,
@@ -268,6 +306,29 @@ mod tests {
         assert_eq!((&read["items"][0]["tag"], &read["more"]), (&json!(tag), &json!(false)));
         let other = controller.other_org().await;
         controller.get(&other, "/orgs/main/referrers?repository=main/app&reference=v1").await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn what_a_small_one_says_is_told_in_a_line() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let image = controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let sbom =
+            json!({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": [{"name": "a"}, {"name": "b"}]});
+        let layer = controller.push_blob("main/app", sbom.to_string().as_bytes()).await;
+        let mut manifest = about(&image, "application/vnd.cyclonedx+json");
+        manifest["layers"] = json!([{"mediaType": "application/vnd.cyclonedx+json", "digest": layer, "size": 9}]);
+        controller.push_manifest("main/app", None, &manifest, &[&layer]).await;
+        let path = "/orgs/main/referrers?repository=main/app&reference=v1";
+        let read = controller.get(&admin, path).await.expect(200).body;
+        assert_eq!(read["items"][0]["summary"], "2 packages");
+        // Of a blob that the repository has no link to, nothing is told.
+        let hidden = json!({"bomFormat": "CycloneDX", "components": [{"name": "secret"}]});
+        let hidden = controller.push_blob("main/hidden", hidden.to_string().as_bytes()).await;
+        manifest["layers"][0]["digest"] = json!(hidden);
+        controller.push_manifest("main/app", None, &manifest, &[]).await;
+        let read = controller.get(&admin, path).await.expect(200).body;
+        assert_eq!(read["items"].as_array().unwrap().iter().filter(|item| item["summary"].is_null()).count(), 1);
     }
 
     #[tokio::test]
