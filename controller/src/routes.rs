@@ -94,6 +94,7 @@ routes! {
     post   "/account/mfa/passkeys/begin"          Session                  => mfa::api::begin_passkey;
     post   "/account/mfa/passkeys"                Session                  => mfa::api::add_passkey;
     get    "/account/mfa/passkeys"                Session                  => mfa::api::list_passkeys;
+    patch  "/account/mfa/passkeys/{id}"           Session                  => mfa::api::rename_passkey;
     delete "/account/mfa/passkeys/{id}"           Session                  => mfa::api::remove_passkey;
 
     post   "/device/code"                         Anyone                   => devices::api::begin_device;

@@ -34,6 +34,7 @@ const TRIES: &[(&str, &str, &str)] = &[
     ("post /account/mfa/passkeys/begin", "", ""),
     ("post /account/mfa/passkeys", "", r#"{"token": "none", "name": "laptop", "credential": {}}"#),
     ("get /account/mfa/passkeys", "", ""),
+    ("patch /account/mfa/passkeys/{id}", "", r#"{"name": "phone"}"#),
     ("delete /account/mfa/passkeys/{id}", "", ""),
     ("post /device/code", "", r#"{"client": "rctl"}"#),
     ("post /device/token", "", r#"{"device_code": "none"}"#),

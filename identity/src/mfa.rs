@@ -283,10 +283,7 @@ impl Identity {
         name: &str,
         credential: &Value,
     ) -> Result<Changed, MfaError> {
-        let name = name.trim();
-        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(crate::name::is_hidden) {
-            return Err(MfaError::Name);
-        }
+        let name = passkey_name(name)?;
         let user_id = &by.principal.user_id;
         let mut tx = self.db().begin().await?;
         let begun = challenges::take(&mut tx, ADD, &sha256_hex(token.expose()), self.now()).await?;
@@ -299,6 +296,35 @@ impl Identity {
         let first = !self.has_factor(&mut tx, user_id).await?;
         passkeys::create(&mut tx, &row).await?;
         self.turn_on(tx, by, session, first, FactorChange::PasskeyAdded(name)).await
+    }
+
+    /// Gives a passkey another name. It opens what it opened before, so no session ends.
+    ///
+    /// # Errors
+    /// [`MfaError::Name`]; [`MfaError::Storage`] where the user has none of that id.
+    pub async fn rename_passkey(
+        &self,
+        by: &Caller,
+        session: &LiveSession,
+        id: &str,
+        name: &str,
+    ) -> Result<passkeys::Passkey, MfaError> {
+        const UNKNOWN: storage::Error = storage::Error::NotFound("passkey");
+        let (name, user_id) = (passkey_name(name)?, &by.principal.user_id);
+        let mut tx = self.db().begin().await?;
+        self.hold(&mut tx, session).await?;
+        let passkey = passkeys::find(&mut tx, id).await?.filter(|passkey| passkey.user_id == *user_id);
+        let passkey = passkey.ok_or(UNKNOWN)?;
+        if passkey.name != name {
+            if !passkeys::rename(&mut tx, user_id, id, name).await? {
+                return Err(UNKNOWN.into());
+            }
+            let detail = json!({"passkey": id, "before": {"name": passkey.name}, "after": {"name": name}});
+            let entry = Entry { action: "passkey.rename", target: &by.principal.name, detail, ..Entry::default() };
+            self.record_for(&mut tx, by, Some(user_id), &entry).await?;
+        }
+        tx.commit().await?;
+        Ok(passkeys::Passkey { name: name.to_owned(), ..passkey })
     }
 
     /// Takes a passkey away.
@@ -476,6 +502,13 @@ impl Identity {
         self.forget(user_id);
         Ok(Changed { recovery_codes: Vec::new(), session })
     }
+}
+
+/// A name that a passkey can have.
+fn passkey_name(name: &str) -> Result<&str, MfaError> {
+    let name = name.trim();
+    let fits = !name.is_empty() && name.chars().count() <= MAX_NAME && !name.chars().any(crate::name::is_hidden);
+    if fits { Ok(name) } else { Err(MfaError::Name) }
 }
 
 #[cfg(test)]

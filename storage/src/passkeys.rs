@@ -79,6 +79,14 @@ pub async fn update(tx: &mut Tx, id: &str, checked: &str, credential: &str, now:
     Ok(touched > 0)
 }
 
+/// Gives a user's passkey another name. True where there was one.
+///
+/// # Errors
+/// Those of the database.
+pub async fn rename(tx: &mut Tx, user_id: &str, id: &str, name: &str) -> Result<bool> {
+    Ok(execute!(tx, "UPDATE passkeys SET name = $3 WHERE user_id = $1 AND id = $2", user_id, id, name)? > 0)
+}
+
 /// Takes a user's passkey away. True where there was one.
 ///
 /// # Errors
@@ -124,6 +132,10 @@ mod tests {
         assert!(update(&mut tx, "a", "{1}", "{2}", 9).await.unwrap());
         assert!(!update(&mut tx, "a", "{1}", "{2}", 9).await.unwrap());
         assert_eq!(find(&mut tx, "a").await.unwrap().unwrap().last_used_at, Some(9));
+        assert!(!rename(&mut tx, "somebody", "a", "theirs").await.unwrap());
+        assert!(rename(&mut tx, &user_id, "a", "phone").await.unwrap());
+        assert_eq!(find(&mut tx, "a").await.unwrap().unwrap().name, "phone");
+        assert_eq!(find(&mut tx, "b").await.unwrap().unwrap().name, "laptop");
         assert!(!delete(&mut tx, "somebody", "a").await.unwrap());
         assert!(delete(&mut tx, &user_id, "a").await.unwrap());
         assert_eq!(delete_all(&mut tx, &user_id).await.unwrap(), 1);

@@ -28,6 +28,7 @@ pub(crate) const ACTIONS: &[(&str, &str)] = &[
     ("mfa.recovery_use", "Recovery code used"),
     ("passkey.add", "Passkey added"),
     ("passkey.remove", "Passkey removed"),
+    ("passkey.rename", "Passkey renamed"),
     ("apikey.create", "API key made"),
     ("apikey.delete", "API key revoked"),
     ("user.invite", "Invitation"),

@@ -103,6 +103,10 @@ pub(crate) fn router() -> Router<State> {
         .route("/account/mfa", get(mfa::console::show))
         .route("/account/mfa/totp/remove", get(mfa::console::ask_remove_app).post(mfa::console::remove_app))
         .route(
+            "/account/mfa/passkeys/{id}/rename",
+            get(mfa::console::ask_rename_passkey).post(mfa::console::rename_passkey),
+        )
+        .route(
             "/account/mfa/passkeys/{id}/remove",
             get(mfa::console::ask_remove_passkey).post(mfa::console::remove_passkey),
         )

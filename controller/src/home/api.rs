@@ -54,6 +54,10 @@ pub(crate) struct ActivityView {
     pub(crate) new_pushes: Option<usize>,
     /// The newest pushes to repositories that the caller may pull from, at most ten.
     pub(crate) pushes: Vec<PushView>,
+    /// Whether pushes from before the last ones of the organization were not looked at, of which the caller may see some.
+    pub(crate) older_pushes: bool,
+    /// Whether the caller may pull from more than fifty projects, but not from all: of those beyond, nothing is told here.
+    pub(crate) more_projects: bool,
     /// Whether there is no repository that the caller may pull from.
     pub(crate) empty: bool,
     /// Pulls on each of the last thirty days; null where the caller may pull nowhere.
@@ -147,7 +151,7 @@ pub(crate) async fn get_activity(
     let mut session = state.db().read().await?;
     let last_login_at = last_login(&mut session, &actor, &org).await?;
     let sight = Sight::of(&mut session, &actor, &org).await?;
-    let recent = sight.pushes(&mut session).await?;
+    let (recent, older) = sight.pushes(&mut session).await?;
     let new_pushes = last_login_at.map(|since| recent.iter().filter(|push| push.at > since).count());
     let pushes = existing(&mut session, recent).await?;
     let (pulls, most_pulled) = sight.pulls(&mut session, day_of(now)).await?;
@@ -155,6 +159,8 @@ pub(crate) async fn get_activity(
         last_login_at,
         new_pushes,
         empty: sight.is_empty(&mut session).await?,
+        older_pushes: older && pushes.len() < SHOWN_PUSHES,
+        more_projects: sight.more_projects,
         pushes,
         pulls,
         most_pulled,
@@ -225,21 +231,33 @@ struct Sight<'a> {
     partly: Vec<Project>,
     /// Or some repositories anywhere.
     partly_anywhere: bool,
+    /// Whether there are projects beyond those.
+    more_projects: bool,
 }
 
 impl<'a> Sight<'a> {
     async fn of(session: &mut Session, actor: &'a Actor, org: &'a Org) -> Result<Self> {
         let reach = actor.principal().reach(Permission::RegistryPull);
         let whole = reach.orgs.contains(&org.id);
-        let mut sight = Self { actor, org, whole, projects: Vec::new(), partly: Vec::new(), partly_anywhere: false };
+        let mut sight = Self {
+            actor,
+            org,
+            whole,
+            projects: Vec::new(),
+            partly: Vec::new(),
+            partly_anywhere: false,
+            more_projects: false,
+        };
         if whole {
             return Ok(sight);
         }
+        let partly = reach.partly.iter().filter(|part| part.org_id == org.id);
+        sight.more_projects = reach.projects.len() > MOST_PROJECTS || partly.clone().count() > MOST_PROJECTS;
         for id in reach.projects.iter().take(MOST_PROJECTS) {
             let found = projects::find(session, id).await?;
             sight.projects.extend(found.filter(|project| project.org_id == org.id));
         }
-        for part in reach.partly.iter().filter(|part| part.org_id == org.id).take(MOST_PROJECTS) {
+        for part in partly.take(MOST_PROJECTS) {
             match &part.project_id {
                 Some(id) if !reach.projects.contains(id) => {
                     sight.partly.extend(projects::find(session, id).await?);
@@ -262,10 +280,10 @@ impl<'a> Sight<'a> {
         name.org() == self.org.slug && self.actor.may(Permission::RegistryPull, &resource)
     }
 
-    /// The newest pushes, from the audit log: it knows who, and what was pushed over since.
-    async fn pushes(&self, session: &mut Session) -> Result<Vec<PushView>> {
+    /// The newest pushes, from the audit log: it knows who, and what was pushed over since. And whether there may be older ones.
+    async fn pushes(&self, session: &mut Session) -> Result<(Vec<PushView>, bool)> {
         if self.nothing() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let within: Option<Vec<Within>> = (!self.whole && !self.partly_anywhere).then(|| {
             let all = self.projects.iter().chain(&self.partly);
@@ -288,7 +306,7 @@ impl<'a> Sight<'a> {
                 pushes.push(push);
             }
         }
-        Ok(pushes)
+        Ok((pushes, !self.whole && found.next.is_some()))
     }
 
     async fn is_empty(&self, session: &mut Session) -> Result<bool> {

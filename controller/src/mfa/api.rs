@@ -140,6 +140,15 @@ pub(crate) struct PasskeyToAdd {
     pub(crate) credential: Value,
 }
 
+/// What to change of a passkey.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasskeyChange {
+    /// What to call it.
+    #[schema(example = "phone", max_length = 64)]
+    pub(crate) name: String,
+}
+
 /// One's second factors
 #[utoipa::path(get, path = "/account/mfa", tag = "account",
     responses((status = 200, description = "Second factors", body = MfaView)))]
@@ -269,6 +278,20 @@ pub(crate) async fn list_passkeys(holder: Holder, Shared(state): Shared<State>) 
     may_enrol(&holder)?;
     let status = state.identity().mfa(&holder.caller.principal.user_id).await?;
     Ok(Json(Passkeys { items: status.passkeys.into_iter().map(PasskeyView::from).collect() }))
+}
+
+/// Rename a passkey
+#[utoipa::path(patch, path = "/account/mfa/passkeys/{id}", tag = "account", params(("id" = String, Path)),
+    request_body = PasskeyChange, responses((status = 200, description = "The passkey", body = PasskeyView)))]
+pub(crate) async fn rename_passkey(
+    holder: Holder,
+    Shared(state): Shared<State>,
+    extract::Path(id): extract::Path<String>,
+    extract::Json(given): extract::Json<PasskeyChange>,
+) -> Result<Json<PasskeyView>> {
+    holder.full()?;
+    let renamed = state.identity().rename_passkey(&holder.caller, &holder.session, &id, &given.name).await?;
+    Ok(Json(renamed.into()))
 }
 
 /// Remove a passkey

@@ -10,7 +10,7 @@ use identity::mfa::Changed;
 use identity::session::NewSession;
 use serde::Deserialize;
 
-use super::api::{self, MfaView, PasskeyToAdd, PasskeyView, TotpCode, TotpRemoval};
+use super::api::{self, MfaView, PasskeyChange, PasskeyToAdd, PasskeyView, TotpCode, TotpRemoval};
 use crate::State;
 use crate::actor::Holder;
 use crate::console::front::own_path;
@@ -94,6 +94,16 @@ struct RemovePasskeyPage {
     required: bool,
 }
 
+/// `/account/mfa/passkeys/{id}/rename`
+#[derive(Template)]
+#[template(path = "mfa/rename_passkey.html")]
+struct RenamePasskeyPage {
+    frame: Frame,
+    passkey: PasskeyView,
+    typed: String,
+    problem: Option<FormProblem>,
+}
+
 /// A code of the authenticator app. No `Debug`: it is one.
 #[derive(Deserialize)]
 pub(crate) struct CodeForm {
@@ -107,6 +117,13 @@ pub(crate) struct CodeForm {
 #[serde(default)]
 pub(crate) struct NextForm {
     next: String,
+}
+
+/// What to call a passkey.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NameForm {
+    name: String,
 }
 
 /// A passkey to be. No `Debug`: it holds what names the ceremony.
@@ -304,17 +321,56 @@ fn gone(state: &State, session: &NewSession, told: &str) -> Response {
     with_session(state, session, notice::done(state, HERE, told))
 }
 
+/// Asks what to call a passkey.
+pub(crate) async fn ask_rename_passkey(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let (passkey, _) = passkey(&viewer, &state, &id).await?;
+    let (frame, typed) = (viewer.frame(Section::Account), passkey.name.clone());
+    console::page(&RenamePasskeyPage { frame, passkey, typed, problem: None })
+}
+
+/// Gives a passkey another name.
+pub(crate) async fn rename_passkey(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+    Form(NameForm { name: typed }): Form<NameForm>,
+) -> Result<Response> {
+    let given = PasskeyChange { name: typed.clone() };
+    let renamed =
+        api::rename_passkey(viewer.holder(), Shared(state.clone()), Path(id.clone()), crate::extract::Json(given))
+            .await;
+    match renamed {
+        Ok(_) => Ok(notice::done(&state, HERE, "The passkey has another name.")),
+        Err(error) => {
+            let (status, problem) = FormProblem::of(error)?;
+            let (passkey, _) = passkey(&viewer, &state, &id).await?;
+            let (frame, problem) = (viewer.frame(Section::Account), Some(problem));
+            console::page_as(status, &RenamePasskeyPage { frame, passkey, typed, problem })
+        }
+    }
+}
+
+/// A passkey of one's own, and the other factors.
+async fn passkey(viewer: &Viewer, state: &State, id: &str) -> Result<(PasskeyView, MfaView)> {
+    let Json(mut mfa) = api::get_mfa(viewer.holder(), Shared(state.clone())).await?;
+    let at = mfa.passkeys.iter().position(|passkey| passkey.id == id).ok_or(Error::NotFound("passkey"))?;
+    Ok((mfa.passkeys.remove(at), mfa))
+}
+
 /// Asks before a passkey goes.
 pub(crate) async fn ask_remove_passkey(
     viewer: Viewer,
     Shared(state): Shared<State>,
     Path(id): Path<String>,
 ) -> Result<Response> {
-    let Json(mfa) = api::get_mfa(viewer.holder(), Shared(state)).await?;
-    let last = mfa.passkeys.len() == 1 && mfa.totp_since.is_none();
-    let passkey = mfa.passkeys.into_iter().find(|passkey| passkey.id == id).ok_or(Error::NotFound("passkey"))?;
+    let (passkey, others) = passkey(&viewer, &state, &id).await?;
+    let (last, required) = (others.passkeys.is_empty() && others.totp_since.is_none(), others.required);
     let frame = viewer.frame(Section::Account);
-    console::page(&RemovePasskeyPage { frame, passkey, last, required: mfa.required })
+    console::page(&RemovePasskeyPage { frame, passkey, last, required })
 }
 
 /// Takes a passkey away.

@@ -677,6 +677,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_passkey_is_renamed_by_its_owner_alone() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let app = controller.submit(&admin, "/second-factor/enrol/app", &[]).await.expect(200);
+        let code = app_code(&controller, &app);
+        let on = controller.submit(&admin, "/second-factor/enrol/app/confirm", &[("code", &code)]).await.expect(200);
+        let admin = session(&controller, &on).await;
+        let other = controller.member("other@example.com", None).await;
+        let user_id = {
+            let found = storage::users::find_by_name(&mut controller.db.read().await.unwrap(), ADMIN).await;
+            found.unwrap().unwrap().id
+        };
+        let passkey = storage::passkeys::Passkey {
+            id: "a1".into(),
+            user_id,
+            name: "old <b>".into(),
+            credential: "{}".into(),
+            created_at: 1,
+            last_used_at: None,
+        };
+        let mut tx = controller.db.begin().await.unwrap();
+        storage::passkeys::create(&mut tx, &passkey).await.unwrap();
+        tx.commit().await.unwrap();
+        let path = "/account/mfa/passkeys/a1/rename";
+        assert!(controller.page(&admin, "/account/mfa").await.expect(200).raw.contains(path));
+        let asked = controller.page(&admin, path).await.expect(200);
+        assert!(asked.raw.contains("value=\"old &#60;b&#62;\""), "{}", asked.raw);
+        let empty = controller.submit(&admin, path, &[("name", "  ")]).await.expect(422);
+        assert!(empty.raw.contains("1 to 64 characters"), "{}", empty.raw);
+        controller.submit(&admin, path, &[("name", "phone")]).await.expect(303);
+        let listed = controller.get(&admin, "/account/mfa/passkeys").await.expect(200);
+        assert_eq!(listed.body["items"][0]["name"], "phone");
+        let read = controller.get(&admin, "/orgs/main/audit?action=passkey.rename").await.expect(200);
+        assert_eq!(read.body["items"].as_array().map_or(0, Vec::len), 1);
+        controller.page(&other, path).await.expect(404);
+        controller.submit(&other, path, &[("name", "mine")]).await.expect(404);
+        let named = json!({"name": "laptop"});
+        let api = "/account/mfa/passkeys/a1";
+        controller.call(&other, Method::PATCH, api, &named).await.expect(404);
+        let renamed = controller.call(&admin, Method::PATCH, api, &named).await.expect(200);
+        assert_eq!(renamed.body["name"], "laptop");
+    }
+
+    #[tokio::test]
     async fn where_a_second_factor_is_asked_for_everything_leads_to_its_page() {
         let controller = Controller::start().await;
         let admin = controller.login(ADMIN).await;

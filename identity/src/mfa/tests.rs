@@ -413,7 +413,16 @@ async fn a_passkey_of_somebody_else_opens_nothing_of_mine() {
     let admins = t.identity.mfa(&admin.principal.user_id).await.unwrap().passkeys;
     let removed = t.identity.remove_passkey(&caller(&ann), &ann, &admins[0].id).await;
     assert!(matches!(removed, Err(MfaError::Storage(storage::Error::NotFound(_)))));
+    let renamed = t.identity.rename_passkey(&caller(&ann), &ann, &admins[0].id, "mine").await;
+    assert!(matches!(renamed, Err(MfaError::Storage(storage::Error::NotFound(_)))));
     let own = t.identity.mfa(&ann.principal.user_id).await.unwrap().passkeys;
+    for no_name in ["", "  ", "a\u{202e}b", &"x".repeat(65)] {
+        let named = t.identity.rename_passkey(&caller(&ann), &ann, &own[0].id, no_name).await;
+        assert!(matches!(named, Err(MfaError::Name)), "{no_name}");
+    }
+    t.identity.rename_passkey(&caller(&ann), &ann, &own[0].id, " phone ").await.unwrap();
+    let named = t.identity.mfa(&ann.principal.user_id).await.unwrap().passkeys.remove(0);
+    assert_eq!((named.name.as_str(), &named.credential), ("phone", &own[0].credential));
     t.identity.remove_passkey(&caller(&ann), &ann, &own[0].id).await.unwrap();
     log_in(&t, "ann@acme.example").await;
 }
