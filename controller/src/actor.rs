@@ -26,6 +26,10 @@ const API_KEY: &str = "x-api-key";
 /// The header in which unsafe requests repeat the session's token.
 pub(crate) const CSRF_TOKEN: &str = "x-csrf-token";
 
+/// The header of what a page asks for by itself: it reads, and does not count as use of the session. Whoever sends it, or leaves
+/// it out, gains nothing: they could have used the session.
+const BY_ITSELF: &str = "x-refresh";
+
 /// An authenticated caller with the rights of this moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
@@ -35,6 +39,8 @@ pub(crate) struct Actor {
     trail: Trail,
     /// Id of the organization that the session chose, or that the API key belongs to.
     pub(crate) org_id: Option<String>,
+    /// Whether a page asks by itself, with nobody there.
+    by_itself: bool,
 }
 
 /// The holder of a session, even of one that must first choose a new password.
@@ -70,7 +76,11 @@ impl FromRequestParts<State> for Holder {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self> {
         let (secret, kind) = session_secret(&parts.headers, state).ok_or(Error::Unauthenticated)?;
-        let session = state.identity().find_session(&secret, kind).await?.ok_or(Error::Unauthenticated)?;
+        let found = match by_itself(parts) {
+            true => state.identity().peek_session(&secret, kind).await?,
+            false => state.identity().find_session(&secret, kind).await?,
+        };
+        let session = found.ok_or(Error::Unauthenticated)?;
         let client = if kind == SessionKind::Cli { Client::Cli } else { Client::Browser };
         let caller = Caller {
             principal: Arc::clone(&session.principal),
@@ -104,9 +114,12 @@ impl Holder {
 
     /// The holder as a caller, who is seen in the organization that they chose, and their session.
     pub(crate) async fn into_actor(self, parts: &Parts, state: &State) -> (Actor, LiveSession) {
-        sessions::api::note_visit(state, &self.session).await;
+        let by_itself = by_itself(parts);
+        if !by_itself {
+            sessions::api::note_visit(state, &self.session).await;
+        }
         let org_id = self.session.org_id.clone();
-        (Actor { caller: self.caller, trail: trail(parts), org_id }, self.session)
+        (Actor { caller: self.caller, trail: trail(parts), org_id, by_itself }, self.session)
     }
 }
 
@@ -157,6 +170,11 @@ fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
     }
 }
 
+/// Whether a page asks by itself, with nobody there.
+fn by_itself(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD) && parts.headers.contains_key(BY_ITSELF)
+}
+
 /// What the audit log learns of a request.
 fn trail(parts: &Parts) -> Trail {
     parts.extensions.get::<Trail>().cloned().unwrap_or_default()
@@ -178,7 +196,7 @@ impl Actor {
         let caller = Caller { principal, credential, origin: origin(parts, Client::Api) };
         let trail = trail(parts);
         trail.caller(&caller);
-        Self { caller, trail, org_id }
+        Self { caller, trail, org_id, by_itself: false }
     }
 
     /// The user and their rights.
@@ -238,7 +256,9 @@ impl Actor {
     pub(crate) async fn sees_org(&self, state: &State, slug: &str) -> Result<Org> {
         let found = orgs::find_by_slug(&mut state.db().read().await?, slug).await?;
         let org = self.seen(found, |org| self.is_shown(org)).ok_or(Error::NotFound("organization"))?;
-        state.identity().note_visit(&org.id, &self.principal().user_id, self.caller.origin.client).await;
+        if !self.by_itself {
+            state.identity().note_visit(&org.id, &self.principal().user_id, self.caller.origin.client).await;
+        }
         Ok(org)
     }
 

@@ -48,6 +48,67 @@ async fn a_member_without_a_role_sees_nothing() {
 }
 
 #[tokio::test]
+async fn a_page_that_refreshes_itself_holds_off_no_idle_log_out() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    let change = json!({"idle_logout_minutes": 10});
+    controller.call(&admin, Method::PATCH, "/orgs/main/settings", &change).await.expect(200);
+    let Caller::Session { cookie, .. } = &admin else { unreachable!() };
+    let refresh = async |path: &str| {
+        let request = Request::get(path).header(header::COOKIE, cookie).header("x-refresh", "1");
+        controller.send(request.body(Body::empty()).unwrap()).await
+    };
+    let (page, api) = ("/orgs/main/audit?live=1", "/api/v1/orgs/main/audit");
+    for _ in 0..9 {
+        controller.clock.advance(60);
+        refresh(page).await.expect(200);
+        refresh(api).await.expect(200);
+    }
+    // Somebody is there, and then nobody.
+    controller.page(&admin, page).await.expect(200);
+    for _ in 0..9 {
+        controller.clock.advance(60);
+        refresh(page).await.expect(200);
+    }
+    controller.clock.advance(60);
+    let led = refresh(page).await.expect(303);
+    assert!(led.headers["location"].to_str().unwrap().starts_with("/login"));
+    refresh(api).await.expect(401);
+    // A change is one, whatever it says.
+    let admin = controller.login(ADMIN).await;
+    controller.clock.advance(500);
+    let new = json!({"slug": "fresh"});
+    controller.call_with(&admin, Method::POST, "/orgs/main/projects", &new, &[("x-refresh", "1")]).await.expect(201);
+    controller.clock.advance(500);
+    controller.get(&admin, "/orgs/main").await.expect(200);
+}
+
+#[tokio::test]
+async fn no_name_in_a_path_is_one_that_browsers_take_for_a_folder() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    let operator = controller.login(OPERATOR).await;
+    let made = controller.post(&admin, "/orgs/main/groups", &json!({"name": "crew"})).await.expect(201);
+    let version = made.headers[header::ETAG].to_str().unwrap().to_owned();
+    for dots in [".", "..", " .. "] {
+        for (path, new) in [
+            ("/orgs/main/groups", json!({"name": dots})),
+            ("/orgs/main/roles", json!({"name": dots, "base": "PROJECT_READ_ONLY"})),
+            ("/orgs/main/users", json!({"name": dots, "kind": "machine"})),
+            ("/orgs/main/projects", json!({"slug": dots})),
+        ] {
+            let refused = controller.post(&admin, path, &new).await.expect(422);
+            assert!(!refused.text("detail").is_empty(), "{path}");
+        }
+        controller.post(&operator, "/orgs", &json!({"slug": dots, "name": "x"})).await.expect(422);
+        let rename = json!({"name": dots});
+        let headers = [("if-match", version.as_str())];
+        let refused = controller.call_with(&admin, Method::PATCH, "/orgs/main/groups/crew", &rename, &headers).await;
+        assert!(refused.expect(422).text("detail").contains("dots"));
+    }
+}
+
+#[tokio::test]
 async fn a_session_needs_its_token_where_it_changes_something() {
     let controller = Controller::start().await;
     let Caller::Session { cookie, csrf } = controller.login(ADMIN).await else { unreachable!() };

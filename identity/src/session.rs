@@ -264,6 +264,21 @@ impl Identity {
     /// # Errors
     /// Those of the database.
     pub async fn find_session(&self, token: &Secret, kind: SessionKind) -> storage::Result<Option<LiveSession>> {
+        let found = self.peek_session(token, kind).await?;
+        let now = self.now();
+        if let Some(live) = found.as_ref().filter(|live| live.row.last_seen_at + NOTE_USE_EVERY <= now) {
+            let mut tx = self.db().begin().await?;
+            sessions::touch(&mut tx, &live.row.token_hash, now).await?;
+            tx.commit().await?;
+        }
+        Ok(found)
+    }
+
+    /// As [`Identity::find_session`], of what a page asks for by itself: that is no use, and so puts no end off.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn peek_session(&self, token: &Secret, kind: SessionKind) -> storage::Result<Option<LiveSession>> {
         if !kind.fits(token) {
             return Ok(None);
         }
@@ -272,12 +287,6 @@ impl Identity {
         let Some(subject) = self.subject(&row.user_id).await? else { return Ok(None) };
         if !self.is_live(&row, &subject) {
             return Ok(None);
-        }
-        let now = self.now();
-        if row.last_seen_at + NOTE_USE_EVERY <= now {
-            let mut tx = self.db().begin().await?;
-            sessions::touch(&mut tx, &row.token_hash, now).await?;
-            tx.commit().await?;
         }
         let org_id = row.org_id.clone().filter(|org| subject.orgs.contains(org));
         let mut principal = subject.principal(None);

@@ -205,6 +205,10 @@ fn explicit(group: &Group) -> Result<(), AdminError> {
 fn checked_name(name: &str) -> Result<&str, AdminError> {
     let name = name.trim();
     let bad = |c: char| crate::name::is_hidden(c) || c == '/';
+    // A browser takes these for the folder itself, and the one above: no page of such a group could be reached.
+    if matches!(name, "." | "..") {
+        return Err(AdminError::Field { field: "name", reason: "a name of dots alone has no address: use another" });
+    }
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(bad) {
         let reason = "1 to 128 characters, none of them a slash or a control";
         return Err(AdminError::Field { field: "name", reason });

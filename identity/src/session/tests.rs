@@ -68,6 +68,20 @@ async fn an_organization_says_how_long_a_session_lasts_and_may_lie_idle() {
 }
 
 #[tokio::test]
+async fn what_a_page_asks_for_by_itself_is_no_use() {
+    let t = testing::identity().await;
+    let session = begin(&t, SessionKind::Browser).await;
+    settings(&t, |s| s.idle_logout_minutes = Some(60)).await;
+    let peek = async || t.identity.peek_session(&session.token, SessionKind::Browser).await.unwrap();
+    t.advance(3_000);
+    assert!(peek().await.is_some());
+    t.advance(599);
+    assert!(peek().await.is_some());
+    t.advance(1);
+    assert!(peek().await.is_none() && find(&t, &session).await.is_none(), "nobody was there for an hour");
+}
+
+#[tokio::test]
 async fn use_is_noted_once_a_minute() {
     let t = testing::identity().await;
     let session = begin(&t, SessionKind::Browser).await;

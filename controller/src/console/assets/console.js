@@ -193,13 +193,15 @@ window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
 
-// A part of the page that changes by itself: fetched again every so many seconds, while it is looked at.
+// A part of the page that changes by itself: fetched again every so many seconds, while it is looked at. That is no use of
+// the session, so it says so; where the session ended meanwhile, the page does not stay.
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const again = async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch(location.href, { credentials: "same-origin" });
-      if (!answer.ok || answer.redirected) return;
+      const answer = await fetch(location.href, { credentials: "same-origin", headers: { "X-Refresh": "1" } });
+      if (answer.redirected) return location.reload();
+      if (!answer.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById(part.id);
       if (!fresh) return location.reload();
