@@ -9,6 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Method, StatusCode, header};
+use identity::rbac::Permission;
+use storage::names::RepoName;
 
 use super::form::sentence;
 use super::frame::{Frame, Section};
@@ -17,6 +19,7 @@ use super::{front, notice, page_as, see};
 use crate::State;
 use crate::audit::Refused;
 use crate::error::Problem;
+use crate::etag::segment;
 
 /// A failure, in the frame where somebody is logged in.
 #[derive(Template)]
@@ -28,6 +31,8 @@ struct ProblemPage {
     advice: &'static str,
     /// The organization to switch to, and where to go on there.
     switch: Option<(String, String)>,
+    /// What was looked for and is not there, and where the audit log tells what became of it.
+    log: Option<(String, String)>,
 }
 
 /// The same, where nobody is.
@@ -79,7 +84,8 @@ async fn failed(state: &State, mut asked: Parts, problem: Arc<Problem>, response
             let to = if reads { here } else { "/".to_owned() };
             let switch = problem.other_org.clone().map(|org| (org, to));
             let frame = viewer.frame(Section::None);
-            page_as(response.status(), &ProblemPage { frame, problem, detail, advice, switch })
+            let log = if problem.which() == "not-found" { in_the_log(&viewer, asked.uri.path()) } else { None };
+            page_as(response.status(), &ProblemPage { frame, problem, detail, advice, switch, log })
         }
         None => page_as(response.status(), &DoorProblemPage { problem, detail, advice }),
     };
@@ -93,6 +99,26 @@ async fn failed(state: &State, mut asked: Parts, problem: Arc<Problem>, response
         page.extensions_mut().insert(refused.clone());
     }
     page
+}
+
+/// What a page was about, and the audit log's page of it: for whoever may read all of that log, and so learns nothing by it.
+fn in_the_log(viewer: &Viewer, path: &str) -> Option<(String, String)> {
+    let (org, rest) = path.strip_prefix("/orgs/")?.split_once('/')?;
+    let (noun, rest) = rest.split_once('/')?;
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().ok().map(String::from);
+    let name = match noun {
+        "projects" | "users" | "groups" | "roles" | "machines" => plain(rest.split('/').next()?)?,
+        "repositories" | "manifests" => {
+            plain(&format!("{org}/{rest}"))?.parse::<RepoName>().ok()?.canonical().to_owned()
+        }
+        _ => return None,
+    };
+    let slug = &viewer.org().filter(|own| own.slug == org)?.slug;
+    if name.len() > 254 || !viewer.may(Permission::AuditRead) {
+        return None;
+    }
+    let href = format!("/orgs/{}/audit?target={}", segment(slug), front::query(&name));
+    Some((name, href))
 }
 
 /// What a page says of a failure, and what to do.
@@ -126,5 +152,48 @@ fn words(problem: &Problem) -> (String, &'static str) {
         ),
         "unavailable" => (said, "Try again in a moment."),
         _ => (said, "Go back and try again."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use crate::testing::{ADMIN, Controller};
+
+    const LOOK: &str = "Look for it in the audit log";
+
+    #[tokio::test]
+    async fn what_is_gone_leads_to_the_log_for_whoever_reads_it() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let dev = controller.member("dev@example.com", Some(("PROJECT_ADMIN", Some("defaultproject")))).await;
+        let made = controller.post(&admin, "/orgs/main/groups", &json!({"name": "the crew"})).await.expect(201);
+        let version = made.headers["etag"].to_str().unwrap().to_owned();
+        let path = "/orgs/main/groups/the%20crew";
+        let headers = [("if-match", version.as_str())];
+        controller.call_with(&admin, http::Method::DELETE, path, &serde_json::Value::Null, &headers).await.expect(204);
+        let gone = controller.page(&admin, path).await.expect(404);
+        let href = "/orgs/main/audit?target=the+crew";
+        assert!(gone.raw.contains(LOOK) && gone.raw.contains(&format!("href=\"{href}\"")), "{}", gone.raw);
+        assert!(controller.page(&admin, href).await.expect(200).raw.contains("Group deleted"));
+        for path in
+            ["/orgs/main/projects/none", "/orgs/main/users/none%40x.example/keys", "/orgs/main/repositories/web/none"]
+        {
+            assert!(controller.page(&admin, path).await.expect(404).raw.contains(LOOK), "{path}");
+        }
+        assert!(
+            controller.page(&admin, "/orgs/main/repositories/web/none").await.raw.contains("target=main%2Fweb%2Fnone")
+        );
+        // Whoever may not read the log reads what they read before, and so does whoever looks into another organization.
+        let plain = controller.page(&dev, path).await;
+        assert!(!plain.raw.contains(LOOK) && !plain.raw.contains("target="), "{}", plain.raw);
+        controller.other_org().await;
+        for path in ["/orgs/other/projects/none", "/orgs/none/projects/none"] {
+            assert!(!controller.page(&admin, path).await.expect(404).raw.contains(LOOK), "{path}");
+        }
+        let hostile = controller.page(&admin, "/orgs/main/projects/%3Cb%3E%22").await;
+        assert!(!hostile.raw.contains("<b>"), "{}", hostile.raw);
     }
 }
