@@ -101,7 +101,7 @@ pub(super) struct Subject {
     pub(super) digest: Pairs,
 }
 
-/// What is said: an SBOM (SPDX 2 or CycloneDX, as JSON), or a provenance (SLSA 0.2 or 1).
+/// What is said: an SBOM (SPDX 2 or `CycloneDX`, as JSON), or a provenance (SLSA 0.2 or 1).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Body {
@@ -138,7 +138,7 @@ pub(super) struct SpdxPackage {
     pub(super) license_declared: Text,
 }
 
-/// Of a CycloneDX document, or of a provenance.
+/// Of a `CycloneDX` document, or of a provenance.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Metadata {
@@ -159,7 +159,7 @@ pub(super) struct Named {
 
 pub(super) type Tools = List<Object<Named>, 20>;
 
-/// A list, or since CycloneDX 1.5 an object with a list.
+/// A list, or since `CycloneDX` 1.5 an object with a list.
 fn tools<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tools, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]

@@ -215,7 +215,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// What is in a UTF8String of DER that is short enough for one byte of length, or two.
+/// What is in a `UTF8String` of DER that is short enough for one byte of length, or two.
 fn utf8_string(der: &[u8]) -> Option<&[u8]> {
     match der {
         [0x0c, length, text @ ..] if *length < 0x80 && text.len() == usize::from(*length) => Some(text),
@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a real key: for ann@example.com, logged in by https://accounts.example, as Sigstore's authority writes them.
+    /// Of a real key: for ann@example.com, logged in by `https://accounts.example`, as Sigstore's authority writes them.
     const CERTIFICATE: &str = include_str!("keyless.pem");
 
     fn told(json: &Value, certificate: Option<&str>) -> ContentView {
