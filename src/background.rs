@@ -82,7 +82,7 @@ impl Background {
         }
         if services.contains(&Service::Controller) {
             let Content { db, clock, .. } = stores.content.clone();
-            this.every("usage", USAGE, move || {
+            this.begin("usage", Duration::ZERO, USAGE, move || {
                 let (db, now) = (db.clone(), clock.now());
                 async move { Ok(orgs::count_usage(&db, now).await?) }
             });
@@ -167,14 +167,29 @@ impl Background {
     }
 
     /// Runs a task every so often until stopped. A failure is reported and the next run is not put off.
-    fn every<F>(&self, name: &'static str, interval: Duration, mut task: impl FnMut() -> F + Send + 'static)
+    fn every<F>(&self, name: &'static str, interval: Duration, task: impl FnMut() -> F + Send + 'static)
     where
+        F: Future<Output = Result<()>> + Send,
+    {
+        self.begin(name, interval, interval, task);
+    }
+
+    /// As [`Self::every`], the first time after `first`.
+    fn begin<F>(
+        &self,
+        name: &'static str,
+        first: Duration,
+        interval: Duration,
+        mut task: impl FnMut() -> F + Send + 'static,
+    ) where
         F: Future<Output = Result<()>> + Send,
     {
         let (stop, metrics) = (self.stop.clone(), self.metrics.clone());
         let (ends, clock) = (self.ends.clone(), self.clock.clone());
         self.tasks.spawn(async move {
-            while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            let mut wait = first;
+            while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                wait = interval;
                 // A run that has begun may finish: it works in small transactions.
                 let outcome = task().await;
                 metrics.task_ran(name, outcome.is_ok());

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::blobs;
 use crate::clock::Clock;
-use crate::db::{Db, testing};
+use crate::db::{Db, Session, testing};
 use crate::digest::digest_of;
 use crate::error::Error;
 use crate::gc::Collector;
@@ -600,7 +600,7 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
     let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
     let listed = tags::page(&mut session, &repository.id, &wanted, 9).await.unwrap();
     assert_eq!((listed[1].content_size, listed[1].pushed_by.as_str()), (9, "ci"), "the layer of both counts once");
-    assert!(manifests::untagged(&mut session, &repository.id, "", 9).await.unwrap().is_empty(), "the index has it");
+    assert_eq!(untagged(&mut session, &repository.id, "").await, [], "the index has it");
     let payloads = manifests::payloads(&mut session, &repository.id, [(index.as_str(), 16)].into_iter()).await.unwrap();
     assert_eq!(payloads[index.as_str()], payload);
     let large =
@@ -615,10 +615,45 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
     let mut tx = w.db.begin().await.unwrap();
     manifests::delete(&mut tx, &repository.id, &index, 0).await.unwrap();
     tx.commit().await.unwrap();
-    let untagged = manifests::untagged(&mut w.db.read().await.unwrap(), &repository.id, "", 9).await.unwrap();
-    assert_eq!((untagged[0].digest.as_str(), untagged[0].content_size), (child.as_str(), 5));
-    let next = manifests::untagged(&mut w.db.read().await.unwrap(), &repository.id, &untagged[0].cursor(), 9).await;
-    assert!(next.unwrap().is_empty());
+    let mut session = w.db.read().await.unwrap();
+    let found = untagged(&mut session, &repository.id, "").await;
+    assert_eq!((found[0].digest.as_str(), found[0].content_size), (child.as_str(), 5));
+    assert_eq!(untagged(&mut session, &repository.id, &found[0].cursor()).await, []);
+}
+
+/// All manifests without a tag from a place on, page by page.
+async fn untagged(session: &mut Session, repository_id: &str, after: &str) -> Vec<manifests::Listed> {
+    let (mut all, mut next) = (Vec::new(), Some(after.to_owned()));
+    while let Some(after) = next {
+        let (page, further) = manifests::untagged(session, repository_id, &after, 2).await.unwrap();
+        next = if page.len() == 2 { Some(page[1].cursor()) } else { further };
+        all.extend(page);
+    }
+    all
+}
+
+#[tokio::test]
+async fn one_page_of_the_untagged_looks_at_so_many_manifests_and_says_where_to_go_on() {
+    let w = world().await;
+    let mut digests = Vec::new();
+    for n in 0..9 {
+        w.clock.advance(1);
+        let payload = format!("{{\"n\":{n}}}");
+        let tag: Tag = format!("v{n}").parse().unwrap();
+        let tags = if [0, 1, 8].contains(&n) { vec![] } else { vec![tag] };
+        w.push_manifest(payload.as_bytes(), vec![], None, &tags).await;
+        digests.push(sha256(payload.as_bytes()).to_string());
+    }
+    let mut session = w.db.read().await.unwrap();
+    let repository = repositories::find(&mut session, &w.repo).await.unwrap().unwrap();
+    let found: Vec<String> = untagged(&mut session, &repository.id, "").await.into_iter().map(|m| m.digest).collect();
+    assert_eq!(found, [8, 1, 0].map(|n: usize| digests[n].clone()));
+    let (first, next) = manifests::untagged(&mut session, &repository.id, "", 2).await.unwrap();
+    assert_eq!((first.len(), first[0].digest.as_str()), (1, digests[8].as_str()));
+    let (none, next) = manifests::untagged(&mut session, &repository.id, &next.unwrap(), 2).await.unwrap();
+    assert_eq!(none, []);
+    let (last, next) = manifests::untagged(&mut session, &repository.id, &next.unwrap(), 3).await.unwrap();
+    assert_eq!((last.len(), next.is_some()), (2, true), "there were three to look at");
 }
 
 #[tokio::test]

@@ -453,6 +453,9 @@ mod tests {
         assert_eq!(names, [pair("p", "ann@x"), pair("u", "ci:a"), pair("u-b", "ci:b")]);
         let members = all("SELECT org_id, user_id FROM memberships ORDER BY org_id, user_id").await;
         assert_eq!(members, [pair("a", "p"), pair("a", "u"), pair("b", "p"), pair("b", "u-b")]);
+        let searched = all("SELECT kind, searched FROM memberships ORDER BY org_id, user_id").await;
+        let (person, machine) = (pair("local", "ann@x  "), pair("machine", "ci  "));
+        assert_eq!(searched, [person.clone(), machine.clone(), person, machine]);
         let bound = all("SELECT id, user_id FROM bindings WHERE user_id IS NOT NULL ORDER BY id").await;
         assert_eq!(bound, [pair("1", "u"), pair("2", "u-b"), pair("3", "p")]);
         let keys = all("SELECT id, user_id FROM api_keys ORDER BY id").await;

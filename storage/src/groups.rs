@@ -4,7 +4,7 @@
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::new_id;
-use crate::{execute, execute_each, query_all, query_opt};
+use crate::{execute, execute_each, query_all, query_all_each, query_one, query_opt};
 
 /// [`Group::builtin`] of the group of every local member.
 pub const LOCAL_USERS: &str = "local-users";
@@ -140,7 +140,7 @@ pub async fn list(
 /// Those of the database.
 pub async fn counts(session: &mut Session, org_id: &str, ids: &[&str]) -> Result<Vec<GroupCounts>> {
     let ids = serde_json::to_string(ids).map_err(|e| Error::Damaged(e.to_string()))?;
-    crate::query_all_each!(
+    query_all_each!(
         session,
         GroupCounts,
         "SELECT g.id, (SELECT COUNT(*) FROM group_members x WHERE x.group_id = g.id) AS members,
@@ -325,39 +325,65 @@ pub async fn members(
     after: &str,
     limit: i64,
 ) -> Result<Vec<GroupMember>> {
-    let search = search.map(crate::db::like);
-    if group.builtin.as_deref() == Some(LOCAL_USERS) {
-        return query_all!(
-            session,
-            GroupMember,
-            "SELECT m.user_id, u.name, u.kind, m.active, m.created_at
-             FROM memberships m JOIN users u ON u.id = m.user_id
-             WHERE m.org_id = $1 AND u.kind = 'local' AND m.name > $2
-             AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
-                  OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
-             ORDER BY m.name LIMIT $4",
-            group.org_id.as_str(),
-            after,
-            search.as_deref(),
-            limit,
-        );
-    }
-    query_all!(
+    let search = search.unwrap_or_default().to_lowercase();
+    let statements = if group.builtin.as_deref() == Some(LOCAL_USERS) {
+        &LOCAL_MEMBERS
+    } else if is_large(session, &group.id).await? {
+        &MANY_MEMBERS
+    } else {
+        &FEW_MEMBERS
+    };
+    let [sqlite, postgres] = *statements;
+    query_all_each!(
         session,
         GroupMember,
-        "SELECT x.user_id, u.name, u.kind, m.active, x.created_at
-         FROM group_members x JOIN users u ON u.id = x.user_id
-         JOIN memberships m ON m.org_id = x.org_id AND m.user_id = x.user_id
-         WHERE x.group_id = $1 AND u.name > $2
-         AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
-              OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
-         ORDER BY u.name LIMIT $4",
-        group.id.as_str(),
+        sqlite,
+        postgres,
+        group.org_id.as_str(),
         after,
-        search.as_deref(),
+        search.as_str(),
+        group.id.as_str(),
         limit,
     )
 }
+
+/// Members that are looked up one by one and sorted; where there are more, the organization's are walked until the page is full.
+const FEW: i64 = if cfg!(test) { 1 } else { 1000 };
+
+async fn is_large(session: &mut Session, group_id: &str) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM group_members WHERE group_id = $1 LIMIT $2) AS counted";
+    let (count,) = query_one!(session, (i64,), sql, group_id, FEW + 1)?;
+    Ok(count > FEW)
+}
+
+macro_rules! members {
+    ($from:literal) => {
+        [members!($from, "INSTR"), members!($from, "STRPOS")]
+    };
+    ($from:literal, $find:literal) => {
+        concat!(
+            "SELECT m.user_id, u.name, u.kind, m.active, ",
+            $from,
+            " AND ($3 = '' OR ",
+            $find,
+            "(m.searched, $3) > 0) ORDER BY m.name LIMIT $5"
+        )
+    };
+}
+
+// In SQLite, a cross join is walked in the order that it is written in.
+static LOCAL_MEMBERS: [&str; 2] = members!(
+    "m.created_at FROM memberships m JOIN users u ON u.id = m.user_id
+     WHERE m.org_id = $1 AND m.kind = 'local' AND m.name > $2 AND $4 <> ''"
+);
+static MANY_MEMBERS: [&str; 2] = members!(
+    "x.created_at FROM memberships m CROSS JOIN group_members x JOIN users u ON u.id = m.user_id
+     WHERE m.org_id = $1 AND m.name > $2 AND x.group_id = $4 AND x.user_id = m.user_id"
+);
+static FEW_MEMBERS: [&str; 2] = members!(
+    "x.created_at FROM group_members x CROSS JOIN memberships m JOIN users u ON u.id = m.user_id
+     WHERE x.group_id = $4 AND m.org_id = $1 AND m.user_id = x.user_id AND m.name || '' > $2"
+);
 
 #[cfg(test)]
 mod tests {

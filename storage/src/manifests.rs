@@ -318,14 +318,23 @@ pub(crate) fn read_cursor(cursor: &str) -> (i64, &str) {
     parts.unwrap_or((i64::MAX, ""))
 }
 
+/// Most manifests that are looked at for one page of those without a tag: where all have one, there is no end to them otherwise.
+const LOOK_AT: i64 = if cfg!(test) { 3 } else { 4000 };
+
 /// At most `limit` manifests of a repository that nothing holds by name: no tag points at them, no other manifest lists
-/// them, and what they are about is not here. Newest first, after a [`Listed::cursor`].
+/// them, and what they are about is not here. Newest first, after a [`Listed::cursor`]. Where so many were looked at before there
+/// were enough that the rest is left, the cursor of the last of them is returned too.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn untagged(session: &mut Session, repository_id: &str, after: &str, limit: i64) -> Result<Vec<Listed>> {
+pub async fn untagged(
+    session: &mut Session,
+    repository_id: &str,
+    after: &str,
+    limit: i64,
+) -> Result<(Vec<Listed>, Option<String>)> {
     let (at, digest) = read_cursor(after);
-    query_all!(
+    let found = query_all!(
         session,
         Listed,
         "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.subject, m.created_at, m.pushed_by,
@@ -337,18 +346,34 @@ pub async fn untagged(session: &mut Session, repository_id: &str, after: &str, l
                         SELECT y.target FROM manifest_references x JOIN manifest_references y
                         ON y.repository_id = x.repository_id AND y.manifest = x.target
                         WHERE x.repository_id = m.repository_id AND x.manifest = m.digest)), 0) AS content_size
-         FROM manifests m LEFT JOIN last_pulls p ON p.repository_id = m.repository_id AND p.digest = m.digest
-         WHERE m.repository_id = $1 AND (m.created_at, m.digest) < ($2, $3)
-         AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.digest = m.digest)
-         AND NOT EXISTS (SELECT 1 FROM manifest_references x
-                         WHERE x.repository_id = m.repository_id AND x.target = m.digest)
+         FROM (SELECT created_at, digest FROM manifests WHERE repository_id = $1 AND (created_at, digest) < ($2, $3)
+               ORDER BY created_at DESC, digest DESC LIMIT $5) AS seen
+         CROSS JOIN manifests m LEFT JOIN last_pulls p ON p.repository_id = m.repository_id AND p.digest = m.digest
+         WHERE m.repository_id = $1 AND m.digest = seen.digest
+         AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = seen.digest)
+         AND NOT EXISTS (SELECT 1 FROM manifest_references x WHERE x.repository_id = $1 AND x.target = seen.digest)
          AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject)
-         ORDER BY m.created_at DESC, m.digest DESC LIMIT $4",
+         ORDER BY seen.created_at DESC, seen.digest DESC LIMIT $4",
         repository_id,
         at,
         digest,
         limit,
-    )
+        LOOK_AT,
+    )?;
+    if i64::try_from(found.len()).is_ok_and(|found| found >= limit) {
+        return Ok((found, None));
+    }
+    let last = query_opt!(
+        session,
+        (i64, String),
+        "SELECT created_at, digest FROM manifests WHERE repository_id = $1 AND (created_at, digest) < ($2, $3)
+         ORDER BY created_at DESC, digest DESC LIMIT 1 OFFSET $4",
+        repository_id,
+        at,
+        digest,
+        LOOK_AT - 1,
+    )?;
+    Ok((found, last.map(|(at, digest)| cursor_of(at, &digest))))
 }
 
 /// Most bytes of manifests that one list reads, and of one of them: a list must not cost what a pusher likes.

@@ -1,6 +1,6 @@
 //! Memberships: which users belong to which organization, and whether they are active there.
 
-use crate::db::{Session, Tx, like};
+use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::users::row_name;
 use crate::{execute, execute_each, query_all, query_one, query_opt};
@@ -73,7 +73,7 @@ pub struct UpdateMember<'a> {
 
 /// A member's columns, and what a query goes on with.
 macro_rules! select {
-    ($rest:literal) => {
+    ($($rest:expr),+ $(,)?) => {
         concat!(
             "SELECT m.org_id, m.user_id,
                     CASE WHEN u.kind = 'machine' AND LENGTH(u.name) > LENGTH(m.org_id) + 1 THEN SUBSTR(u.name, 1, LENGTH(u.name) - LENGTH(m.org_id) - 1)
@@ -83,10 +83,13 @@ macro_rules! select {
                     (u.totp_confirmed_at IS NOT NULL
                      OR EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)) AS mfa
              FROM memberships m JOIN users u ON u.id = m.user_id ",
-            $rest
+            $($rest),+
         )
     };
 }
+
+mod list;
+pub use list::list;
 
 /// Finds a member of an organization by user id.
 ///
@@ -103,58 +106,6 @@ pub async fn find(session: &mut Session, org_id: &str, user_id: &str) -> Result<
 pub async fn find_by_name(session: &mut Session, org_id: &str, name: &str) -> Result<Option<Member>> {
     let row = row_name(name, org_id);
     query_opt!(session, Member, select!("WHERE m.org_id = $1 AND u.name = $2"), org_id, row)
-}
-
-/// At most `limit` members of an organization after the name `after`, in byte order of the names of their rows.
-///
-/// # Errors
-/// Those of the database.
-pub async fn list(
-    session: &mut Session,
-    org_id: &str,
-    filter: &MemberFilter<'_>,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Member>> {
-    let after = if after.is_empty() { String::new() } else { row_name(after, org_id) };
-    query_all!(
-        session,
-        Member,
-        select!(
-            "WHERE m.org_id = $1 AND m.name > $2
-             AND (CAST($3 AS TEXT) IS NULL OR LOWER(u.name) LIKE $3 ESCAPE '!'
-                  OR LOWER(m.first_name || ' ' || m.last_name) LIKE $3 ESCAPE '!')
-             AND (CAST($4 AS TEXT) IS NULL OR u.kind = $4)
-             AND (CAST($5 AS TEXT) IS NULL
-                  OR $5 = CASE WHEN m.active = FALSE THEN 'inactive'
-                               WHEN u.kind = 'local' AND m.last_access_at IS NULL THEN 'invited'
-                               ELSE 'active' END)
-             AND (CAST($6 AS TEXT) IS NULL OR EXISTS
-                  (SELECT 1 FROM groups g WHERE g.org_id = m.org_id AND g.name = $6
-                   AND ((g.builtin = 'local-users' AND u.kind = 'local')
-                        OR EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = g.id AND x.user_id = m.user_id))))
-             AND ((CAST($7 AS TEXT) IS NULL AND CAST($8 AS TEXT) IS NULL) OR m.user_id IN
-                  (WITH wanted AS
-                        (SELECT b.user_id, b.group_id FROM bindings b WHERE b.org_id = $1
-                         AND (CAST($7 AS TEXT) IS NULL
-                              OR b.project_id IN (SELECT p.id FROM projects p WHERE p.org_id = $1 AND p.slug = $7))
-                         AND (CAST($8 AS TEXT) IS NULL OR b.role = $8
-                              OR b.role IN (SELECT c.id FROM custom_roles c WHERE c.org_id = $1 AND c.name = $8)))
-                   SELECT w.user_id FROM wanted w WHERE w.user_id IS NOT NULL
-                   UNION SELECT x.user_id FROM group_members x WHERE x.org_id = $1
-                   AND x.group_id IN (SELECT w.group_id FROM wanted w WHERE w.group_id IS NOT NULL)))
-             ORDER BY m.name LIMIT $9"
-        ),
-        org_id,
-        after.as_str(),
-        filter.search.map(like),
-        filter.kind,
-        filter.status,
-        filter.group,
-        filter.project,
-        filter.role,
-        limit,
-    )
 }
 
 /// Ids of the living organizations in which the user is active.
@@ -236,8 +187,8 @@ pub async fn count_elsewhere(session: &mut Session, user_id: &str, org_id: &str)
 pub async fn create(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Result<Member> {
     let made = execute!(
         tx,
-        "INSERT INTO memberships (org_id, user_id, name, active, created_at)
-         VALUES ($1, $2, (SELECT name FROM users WHERE id = $2), TRUE, $3)
+        "INSERT INTO memberships (org_id, user_id, name, kind, active, created_at)
+         VALUES ($1, $2, (SELECT name FROM users WHERE id = $2), (SELECT kind FROM users WHERE id = $2), TRUE, $3)
          ON CONFLICT (org_id, user_id) DO NOTHING",
         org_id,
         user_id,
@@ -246,7 +197,18 @@ pub async fn create(tx: &mut Tx, org_id: &str, user_id: &str, now: i64) -> Resul
     if made == 0 {
         return Err(Error::Conflict("the user belongs to this organization already"));
     }
-    find(tx, org_id, user_id).await?.ok_or(Error::NotFound("user"))
+    let member = find(tx, org_id, user_id).await?.ok_or(Error::NotFound("user"))?;
+    update_searched(tx, &member).await?;
+    Ok(member)
+}
+
+/// Keeps what a member is searched in as the member is.
+async fn update_searched(tx: &mut Tx, member: &Member) -> Result<()> {
+    let Member { org_id, user_id, name, first_name, last_name, .. } = member;
+    let searched = format!("{name} {first_name} {last_name}").to_lowercase();
+    let sql = "UPDATE memberships SET searched = $3 WHERE org_id = $1 AND user_id = $2 AND searched <> $3";
+    execute!(tx, sql, org_id.as_str(), user_id.as_str(), searched.as_str())?;
+    Ok(())
 }
 
 /// Changes a member's profile. `expected` is the version that was read, if that matters.
@@ -274,7 +236,10 @@ pub async fn update(
         expected,
     )?;
     match find(tx, org_id, user_id).await? {
-        Some(member) if touched > 0 => Ok(member),
+        Some(member) if touched > 0 => {
+            update_searched(tx, &member).await?;
+            Ok(member)
+        }
         Some(_) => Err(Error::Version),
         None => Err(Error::NotFound("user")),
     }

@@ -8,9 +8,12 @@ for each page 30 times on one connection. Prints the median and the slowest in m
 come over the wire. Asserts nothing.
 """
 
+import base64
+import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import sqlite3
 import statistics
@@ -26,54 +29,144 @@ PASSWORD = "tide tables and the rope locker"
 OPERATOR_PASSWORD = "operators keep long passwords too"
 RUNS = 30
 
+# The images' config, the only blob that has bytes: pages read no other.
+CONFIG = json.dumps({
+    "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z", "config": {"Cmd": ["/app"]},
+    "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "1" * 64]}, "history": [{"created_by": "COPY app /app"}],
+}).encode()
+CONFIG_DIGEST = "sha256:" + hashlib.sha256(CONFIG).hexdigest()
+
+# Each statement fills `n` with the numbers from 1 to what stands before it: `:count`, or a number.
 FILL = """
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+:count
 INSERT INTO users (id, name, kind, operator, must_change_password, epoch, grants_epoch, created_at, verified)
 SELECT printf('u%025d', i), printf('user%06d@example.com', i), 'local', FALSE, FALSE, 1, 1, :now - i, TRUE FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO memberships (org_id, user_id, name, active, created_at, first_name, last_name, accepted_at)
-SELECT :org, printf('u%025d', i), printf('user%06d@example.com', i), i % 17 > 0, :now - i, 'First' || i % 997, 'Last' || i % 991, :now - i FROM n;
+:count
+INSERT INTO memberships (org_id, user_id, name, kind, searched, active, created_at, first_name, last_name, accepted_at,
+                         last_access_at, last_access_door)
+SELECT :org, printf('u%025d', i), printf('user%06d@example.com', i), 'local',
+       printf('user%06d@example.com first%d last%d', i, i % 997, i % 991), i % 17 > 0, :now - i,
+       'First' || i % 997, 'Last' || i % 991, :now - i, CASE WHEN i % 10 > 0 THEN :now - i END, 'registry' FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+10000
+INSERT INTO users (id, name, kind, operator, must_change_password, epoch, grants_epoch, created_at, verified)
+SELECT printf('m%025d', i), printf('machine%06d:%s', i, :org), 'machine', FALSE, FALSE, 1, 1, :now - i, FALSE FROM n;
+
+10000
+INSERT INTO memberships (org_id, user_id, name, kind, searched, active, created_at, accepted_at)
+SELECT :org, printf('m%025d', i), printf('machine%06d:%s', i, :org), 'machine', printf('machine%06d  ', i), i % 17 > 0,
+       :now - i, :now - i FROM n;
+
+10000
+INSERT INTO groups (id, org_id, name, description, version, created_at)
+SELECT printf('g%025d', i), :org, printf('group%05d', i), 'The group of number ' || i, 1, :now - i FROM n;
+
+:count
+INSERT INTO group_members (group_id, user_id, org_id, created_at)
+SELECT printf('g%025d', 1), printf('u%025d', i), :org, :now FROM n;
+
+10000
+INSERT INTO group_members (group_id, user_id, org_id, created_at)
+SELECT printf('g%025d', 2), printf('u%025d', i * 9), :org, :now FROM n WHERE i * 9 <= :count;
+
+2
+INSERT INTO bindings (id, org_id, group_id, role, project_id, namespaces, builtin, created_at)
+SELECT printf('b%025d', i), :org, printf('g%025d', i), CASE i WHEN 1 THEN 'READER' ELSE 'DEVELOPER' END, :project, '[]', FALSE, :now
+FROM n;
+
+500
+INSERT INTO bindings (id, org_id, user_id, role, namespaces, builtin, created_at)
+SELECT printf('c%025d', i), :org, printf('u%025d', i * 7), 'AUDITOR', '[]', FALSE, :now FROM n WHERE i * 7 <= :count;
+
+:count
 INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
 SELECT printf('r%025d', i), :org, :project, printf('main/web/team%03d/app%06d', i % 500, i), :now - i * 2, :now - i FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+:count
 INSERT INTO blobs (org_id, digest, size, object_key, created_at)
-SELECT :org, printf('sha256:%064x', i), 1000000 + i, printf('o%031d', i), :now FROM n;
+SELECT :org, layer(i), 1000000 + i, printf('o%031d', i), :now FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
-SELECT printf('r%025d', i), printf('sha256:%064x', i), :org, :now FROM n;
+:count
+INSERT INTO blob_links (repository_id, digest, org_id, lease_until) SELECT printf('r%025d', i), layer(i), :org, :now FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
-SELECT printf('r%025d', i), printf('sha256:%064x', i + 1000000), 'application/vnd.oci.image.manifest.v1+json', 400, :now - i,
-       'admin@localhost', CAST('{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"' || printf('sha256:%064x', i) || '","size":2},"layers":[]}' AS BLOB) FROM n;
+:count
+INSERT INTO blob_links (repository_id, digest, org_id, lease_until) SELECT printf('r%025d', i), :config, :org, :now FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
+:count
+INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload, content_size)
+SELECT printf('r%025d', i), digest(manifest(i)), 'application/vnd.oci.image.manifest.v1+json', length(manifest(i)), :now - i,
+       'admin@localhost', manifest(i), 1000000 + i FROM n;
+
+:count
 INSERT INTO manifest_references (repository_id, manifest, target)
-SELECT printf('r%025d', i), printf('sha256:%064x', i + 1000000), printf('sha256:%064x', i) FROM n;
+SELECT printf('r%025d', i), digest(manifest(i)), layer(i) FROM n UNION ALL
+SELECT printf('r%025d', i), digest(manifest(i)), :config FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)
-INSERT INTO tags (repository_id, name, digest, updated_at)
-SELECT printf('r%025d', i), 'v1', printf('sha256:%064x', i + 1000000), :now - i FROM n;
+:count
+INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by)
+SELECT printf('r%025d', i), 'v1', digest(manifest(i)), :now - i, 'admin@localhost' FROM n;
 
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-INSERT INTO tags (repository_id, name, digest, updated_at)
-SELECT printf('r%025d', 1), printf('build-%05d', i), printf('sha256:%064x', 1000001), :now - i FROM n;
+10000
+INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by)
+SELECT printf('r%025d', 1), printf('build-%05d', i), digest(manifest(1)), :now - i, 'admin@localhost' FROM n;
+
+20000
+INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload, content_size)
+SELECT printf('r%025d', 2), digest(manifest(-i)), 'application/vnd.oci.image.manifest.v1+json', length(manifest(-i)), :now - 2 - i,
+       'admin@localhost', manifest(-i), 1000002 FROM n;
+
+20000
+INSERT INTO manifest_references (repository_id, manifest, target)
+SELECT printf('r%025d', 2), digest(manifest(-i)), :config FROM n;
+
+20000
+INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by)
+SELECT printf('r%025d', 2), printf('build-%05d', i), digest(manifest(-i)), :now - 2 - i, 'admin@localhost' FROM n;
 """
 
+
+def digest(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def layer(number):
+    """Digest of the layer of an image: none has bytes."""
+    return f"sha256:{number:064x}"
+
+
+def manifest(number):
+    """The image of a number; what is below 0 is an older one of the second repository."""
+    document = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": CONFIG_DIGEST, "size": len(CONFIG)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": layer(max(number, 2)),
+                    "size": 1000000 + max(number, 2)}],
+        "annotations": {"number": str(number)},
+    }
+    return json.dumps(document).encode()
+
+
 REPOSITORY = "web/team001/app000001"
+OLDER = "web/team002/app000002"
+USERS, GROUPS, REPOSITORIES, AUDIT = (f"/orgs/main/{noun}" for noun in ("users", "groups", "repositories", "audit"))
 PAGES = {
     "admin@localhost": [
-        "/orgs/main", "/orgs/main/repositories", "/orgs/main/repositories?q=app0999", f"/orgs/main/repositories/{REPOSITORY}",
+        "/orgs/main", REPOSITORIES, f"{REPOSITORIES}?search=app0999", f"{REPOSITORIES}?search=nowhere", f"{REPOSITORIES}?sort=pushed",
+        f"{REPOSITORIES}?sort=pushed&search=nowhere", f"{REPOSITORIES}?project=web", f"{REPOSITORIES}?project=web&search=nowhere",
+        f"{REPOSITORIES}?project=web&sort=pushed", f"{REPOSITORIES}/{REPOSITORY}", f"{REPOSITORIES}/{REPOSITORY}?sort=pushed",
+        f"{REPOSITORIES}/{REPOSITORY}?search=nowhere", f"{REPOSITORIES}/{OLDER}?tab=untagged",
         f"/orgs/main/manifests/{REPOSITORY}?reference=v1", f"/orgs/main/compare/{REPOSITORY}?from=v1&to=build-00007", "/orgs/main/projects",
-        "/orgs/main/projects/web", "/orgs/main/users", "/orgs/main/users?search=user0999", "/orgs/main/users?role=AUDITOR", "/orgs/main/users/user000007@example.com",
-        "/orgs/main/users/user000007@example.com/access", "/orgs/main/groups", "/orgs/main/groups/All%20Local%20Users", "/orgs/main/roles",
-        "/orgs/main/machines", "/orgs/main/issuers", "/orgs/main/settings", "/orgs/main/audit", "/orgs/main/keys", "/account",
-        "/account/keys", "/account/sessions", "/account/mfa", "/account/terminal",
+        "/orgs/main/projects/web", USERS, f"{USERS}?search=user0999", f"{USERS}?search=last77", f"{USERS}?search=nobody",
+        f"{USERS}?kind=machine", f"{USERS}?kind=machine&search=nobody", f"{USERS}?status=active&search=nobody", f"{USERS}?status=invited",
+        f"{USERS}?status=inactive", f"{USERS}?role=AUDITOR", f"{USERS}?role=PROJECT_ADMIN", f"{USERS}?role=READER", f"{USERS}?role=DEVELOPER",
+        f"{USERS}?project=web", f"{USERS}?project=web&search=nobody", f"{USERS}?group=group00001", f"{USERS}?group=group00002",
+        f"{USERS}?group=All+Local+Users&search=nobody", f"{USERS}/user000007@example.com", f"{USERS}/user000007@example.com/access",
+        GROUPS, f"{GROUPS}?search=number+777", f"{GROUPS}/All%20Local%20Users", f"{GROUPS}/All%20Local%20Users?search=nobody",
+        f"{GROUPS}/group00001", f"{GROUPS}/group00001?search=nobody", f"{GROUPS}/group00002", "/orgs/main/roles",
+        "/orgs/main/machines", "/orgs/main/machines?search=machine0099", "/orgs/main/issuers", "/orgs/main/settings",
+        AUDIT, f"{AUDIT}?user=admin@localhost", f"{AUDIT}?action=project.create", f"{AUDIT}?project=web&outcome=denied",
+        "/orgs/main/keys", "/account", "/account/keys", "/account/sessions", "/account/mfa", "/account/terminal",
     ],
     "operator@localhost": ["/platform", "/platform/orgs", "/platform/orgs/main", "/platform/orgs/main/delete", "/platform/audit"],
 }
@@ -124,16 +217,39 @@ class Server:
         return {"Cookie": answer.headers["Set-Cookie"].split(";")[0]}, token
 
 
+    def push_config(self):
+        """Pushes the images' config, as a client does."""
+        basic = base64.b64encode(f"admin@localhost:{PASSWORD}".encode()).decode()
+        auth = http.client.HTTPConnection("localhost", self.ports[2], timeout=30)
+        realm = self.registry("GET", "/v2/").headers["WWW-Authenticate"]
+        service = re.search('service="([^"]*)"', realm)[1]
+        auth.request("GET", f"/token?service={service}&scope=repository:main/web/config:pull,push", headers={"Authorization": f"Basic {basic}"})
+        bearer = {"Authorization": "Bearer " + json.loads(auth.getresponse().read())["token"]}
+        upload = self.registry("POST", "/v2/main/web/config/blobs/uploads/", headers=bearer).headers["Location"]
+        path = re.sub("^https?://[^/]*", "", upload)
+        whole = f"{path}{'&' if '?' in path else '?'}digest={CONFIG_DIGEST}"
+        if self.registry("PUT", whole, CONFIG, {**bearer, "Content-Type": "application/octet-stream"}).status != 201:
+            sys.exit("bench-console.py: no config")
+
+    def registry(self, method, path, body=None, headers=None):
+        connection = http.client.HTTPConnection("localhost", self.ports[1], timeout=30)
+        connection.request(method, path, body, headers or {})
+        return connection.getresponse()
+
+
 def fill(file, count):
     database = sqlite3.connect(file)
     database.execute("PRAGMA synchronous = OFF")
+    for function in (digest, layer, manifest):
+        database.create_function(function.__name__, 1, function, deterministic=True)
     (org,) = database.execute("SELECT id FROM orgs WHERE slug = 'main'").fetchone()
     (project,) = database.execute("SELECT id FROM projects WHERE slug = 'web'").fetchone()
-    known = {"count": count, "org": org, "project": project, "now": int(time.time())}
-    for statement in FILL.split(";\n\n"):
-        database.execute(statement, {name: value for name, value in known.items() if f":{name}" in statement})
+    known = {"count": count, "org": org, "project": project, "config": CONFIG_DIGEST, "now": int(time.time())}
+    for numbered in FILL.strip().split(";\n\n"):
+        most, statement = numbered.split("\n", 1)
+        sql = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {most}) {statement}"
+        database.execute(sql, {name: value for name, value in known.items() if f":{name}" in sql})
     database.commit()
-    database.execute("PRAGMA optimize")
     database.close()
 
 
@@ -148,6 +264,7 @@ def main():
         connection.request("POST", "/api/v1/orgs/main/projects", json.dumps({"slug": "web"}), headers)
         if connection.getresponse().status != 201:
             sys.exit("bench-console.py: no project")
+        server.push_config()
         server.stop()
         began = time.monotonic()
         fill(server.folder / "data/wharfinger.db", count)

@@ -400,7 +400,8 @@ pub(crate) async fn list_tags(
 
 /// Manifests of a repository without a tag
 ///
-/// Newest first: those that no tag points at, no index lists, and that are attached to nothing which is here.
+/// Newest first: those that no tag points at, no index lists, and that are attached to nothing which is here. 4,000 manifests are
+/// looked at for a page, so one may be short, or empty, and still have a `next`: go on from there.
 #[utoipa::path(get, path = "/orgs/{org}/untagged", tag = "repositories",
     params(("org", description = "Slug of the organization"), UntaggedQuery),
     responses((status = 200, description = "A page of manifests", body = Page<UntaggedView>)))]
@@ -413,7 +414,7 @@ pub(crate) async fn list_untagged(
     let (_, found) = repository(&actor, &state, &slug, &query.repository, &Wish::PULL).await?;
     let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
     let mut session = state.db().read().await?;
-    let rows = manifests::untagged(&mut session, &found.id, &bounds.after, bounds.fetch()).await?;
+    let (rows, next) = manifests::untagged(&mut session, &found.id, &bounds.after, bounds.fetch()).await?;
     drop(session);
     let mut looks = Looks::of(&state, &found, rows.iter().map(|row| (row.digest.as_str(), row.size))).await?;
     let view = |row: manifests::Listed| UntaggedView {
@@ -425,7 +426,8 @@ pub(crate) async fn list_untagged(
         pulled_at: row.pulled_at,
         pulled_by: row.pulled_by,
     };
-    Ok(Json(bounds.page_by(rows, manifests::Listed::cursor, view)))
+    let page = bounds.page_by(rows, manifests::Listed::cursor, view);
+    Ok(Json(Page { next: page.next.or(next), items: page.items }))
 }
 
 /// What is asked of a repository.
