@@ -1,4 +1,4 @@
--- What makes lists fast where an organization has a hundred thousand members.
+-- What makes lists fast where an organization has a hundred thousand members and repositories.
 
 -- The user's kind once more, which never changes.
 ALTER TABLE memberships ADD COLUMN kind TEXT NOT NULL DEFAULT '';
@@ -15,3 +15,6 @@ CREATE INDEX memberships_by_kind ON memberships (org_id, kind, name, searched);
 CREATE INDEX memberships_by_status ON memberships (org_id, (CASE
         WHEN active = FALSE THEN 'inactive' WHEN kind = 'local' AND last_access_at IS NULL THEN 'invited' ELSE 'active' END),
     name, searched);
+
+-- A project's repositories, newest first.
+CREATE INDEX repositories_by_project_push ON repositories (project_id, pushed_at, name);

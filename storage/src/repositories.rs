@@ -194,15 +194,15 @@ impl Repository {
 }
 
 /// The repositories that match: `$1` is what is searched for, `$2` where in the name that begins. Not by LIKE, which takes
-/// ten times as long to find nothing.
+/// ten times as long to find nothing; and first in the whole name, which is cheaper than a part of it.
 macro_rules! matching {
     ($session:expr, $rest:literal; $($arg:expr),+ $(,)?) => {
         query_all_each!(
             $session,
             Repository,
-            concat!("SELECT * FROM repositories WHERE ($1 = '' OR INSTR(SUBSTR(name, $2), $1) > 0) AND ", $rest),
+            concat!("SELECT * FROM repositories WHERE ($1 = '' OR (INSTR(name, $1) > 0 AND INSTR(SUBSTR(name, $2), $1) > 0)) AND ", $rest),
             concat!(
-                "SELECT * FROM repositories WHERE ($1 = '' OR STRPOS(SUBSTR(name, CAST($2 AS INTEGER)), $1) > 0) AND ",
+                "SELECT * FROM repositories WHERE ($1 = '' OR (STRPOS(name, $1) > 0 AND STRPOS(SUBSTR(name, CAST($2 AS INTEGER)), $1) > 0)) AND ",
                 $rest
             ),
             $($arg),+

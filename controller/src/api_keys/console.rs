@@ -18,7 +18,7 @@ use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::mfa::console::attachment;
 use crate::page::PageQuery;
-use crate::projects::api::{ProjectQuery, list_projects};
+use crate::projects::api::first_slugs;
 
 /// Projects that the form offers.
 const PROJECTS: i64 = 100;
@@ -231,11 +231,8 @@ impl NewPage {
         problem: Option<FormProblem>,
     ) -> Result<Self> {
         let Json(account) = get_account(viewer.actor(), Shared(state.clone())).await?;
-        let page = Query(PageQuery { limit: Some(PROJECTS), after: None });
-        let every = Query(ProjectQuery::default());
-        let path = Path(scope.org.clone());
-        let projects = match list_projects(viewer.actor(), Shared(state.clone()), path, every, page).await {
-            Ok(Json(page)) => page.items.into_iter().map(|project| project.slug).collect(),
+        let projects = match first_slugs(&viewer.actor, state, &scope.org, PROJECTS).await {
+            Ok((slugs, _)) => slugs,
             Err(Error::Denied(_)) => Vec::new(),
             Err(error) => return Err(error),
         };

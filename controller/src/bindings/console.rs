@@ -224,31 +224,24 @@ pub(crate) async fn all_options(
 
 /// Names of people, machines and groups to choose from.
 async fn names(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
-    let page = || Query(PageQuery { limit: Some(OFFERED), after: None });
+    let page = Query(PageQuery { limit: Some(OFFERED), after: None });
     let mut names = Vec::new();
     if viewer.may(Permission::UserRead) {
         let which = Query(users::api::UserQuery::default());
         let found =
-            users::api::list_users(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, page()).await?;
+            users::api::list_users(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, page).await?;
         names.extend(found.0.items.into_iter().map(|user| user.name));
     }
     if viewer.may(Permission::GroupRead) {
-        let which = Query(groups::api::GroupQuery::default());
-        let found =
-            groups::api::list_groups(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, page())
-                .await?;
-        names.extend(found.0.items.into_iter().map(|group| group.name));
+        let found = groups::api::first_groups(&viewer.actor, state, org, OFFERED).await?;
+        names.extend(found.into_iter().map(|group| group.name));
     }
     Ok(names)
 }
 
 /// Projects to choose from.
 pub(crate) async fn slugs(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
-    let query = Query(PageQuery { limit: Some(OFFERED), after: None });
-    let which = Query(projects::api::ProjectQuery::default());
-    let found =
-        projects::api::list_projects(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, query).await?;
-    Ok(found.0.items.into_iter().map(|project| project.slug).collect())
+    Ok(projects::api::first_slugs(&viewer.actor, state, org, OFFERED).await?.0)
 }
 
 /// What a field with commas or spaces between its texts holds.

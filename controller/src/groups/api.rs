@@ -164,23 +164,40 @@ pub(crate) async fn list_groups(
     Query(which): Query<GroupQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<GroupView>>> {
-    let org = actor.can_in_org(Permission::GroupRead, &state, &org).await?;
-    let (search, bounds) = (search_text(which.search.as_ref())?, query.bounds()?);
-    let user_id = match &which.user {
-        Some(name) => Some(user_of(&actor, &state, &org, name).await?.user_id),
-        None => None,
-    };
-    let mut session = state.db().read().await?;
-    let of = user_id.as_deref();
-    let rows = groups::list(&mut session, &org.id, of, search, &bounds.after, bounds.fetch()).await?;
-    let page = bounds.page(rows, |group| &group.name, |group| group);
+    let (org, page) = uncounted(&actor, &state, &org, &which, query).await?;
     let ids: Vec<&str> = page.items.iter().map(|group| group.id.as_str()).collect();
-    let counts = groups::counts(&mut session, &org.id, &ids).await?;
+    let counts = groups::counts(&mut state.db().read().await?, &org.id, &ids).await?;
     let view = |group: Group| {
         let counts = counts.iter().find(|counts| counts.id == group.id);
         GroupView::of(group, counts)
     };
     Ok(Json(Page { items: page.items.into_iter().map(view).collect(), next: page.next }))
+}
+
+/// The rows of [`list_groups`], without what takes counting.
+async fn uncounted(
+    actor: &Actor,
+    state: &State,
+    org: &str,
+    which: &GroupQuery,
+    query: PageQuery,
+) -> Result<(Org, Page<Group>)> {
+    let org = actor.can_in_org(Permission::GroupRead, state, org).await?;
+    let (search, bounds) = (search_text(which.search.as_ref())?, query.bounds()?);
+    let user_id = match &which.user {
+        Some(name) => Some(user_of(actor, state, &org, name).await?.user_id),
+        None => None,
+    };
+    let mut session = state.db().read().await?;
+    let of = user_id.as_deref();
+    let rows = groups::list(&mut session, &org.id, of, search, &bounds.after, bounds.fetch()).await?;
+    Ok((org, bounds.page(rows, |group| &group.name, |group| group)))
+}
+
+/// The first groups of [`list_groups`], to choose from.
+pub(crate) async fn first_groups(actor: &Actor, state: &State, org: &str, most: i64) -> Result<Vec<Group>> {
+    let query = PageQuery { limit: Some(most), after: None };
+    Ok(uncounted(actor, state, org, &GroupQuery::default(), query).await?.1.items)
 }
 
 /// A group as it is shown.

@@ -16,7 +16,7 @@ use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice, se
 use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Versioned, segment};
 use crate::extract::{self, Path, Query};
-use crate::groups::api::{GroupQuery, list_groups};
+use crate::groups::api::first_groups;
 use crate::issuers::api::{IssuerQuery, list_issuers};
 use crate::issuers::console::{Job, Line, project_of};
 use crate::page::PageQuery;
@@ -140,10 +140,8 @@ async fn new_page(
     let may_group = viewer.may(Permission::GroupWrite);
     let (whole, projects) = if may_give { all_options(viewer, state, org).await? } else { (Vec::new(), Vec::new()) };
     let groups = if may_group {
-        let bounds = Query(PageQuery { limit: Some(OFFERED), after: None });
-        let which = Query(GroupQuery::default());
-        let found = list_groups(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, bounds).await?;
-        found.0.items.into_iter().filter(|group| !group.builtin).map(|group| group.name).collect()
+        let found = first_groups(&viewer.actor, state, org, OFFERED).await?;
+        found.into_iter().filter(|group| group.builtin.is_none()).map(|group| group.name).collect()
     } else {
         Vec::new()
     };

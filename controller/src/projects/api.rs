@@ -168,11 +168,29 @@ pub(crate) async fn list_projects(
     Query(which): Query<ProjectQuery>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<ProjectView>>> {
-    let org = actor.sees_org(&state, &org).await?;
-    let (search, bounds) = (which.text()?, query.bounds()?);
-    let rows = in_reach(&actor, &state, &org, search, &bounds).await?;
-    let page = bounds.page(rows, |project| &project.slug, |project| project);
+    let (org, page) = uncounted(&actor, &state, &org, &which, query).await?;
     Ok(Json(Page { items: views(&actor, &state, &org, page.items).await?, next: page.next }))
+}
+
+/// The rows of [`list_projects`], without what takes counting.
+async fn uncounted(
+    actor: &Actor,
+    state: &State,
+    org: &str,
+    which: &ProjectQuery,
+    query: PageQuery,
+) -> Result<(Org, Page<Project>)> {
+    let org = actor.sees_org(state, org).await?;
+    let (search, bounds) = (which.text()?, query.bounds()?);
+    let rows = in_reach(actor, state, &org, search, &bounds).await?;
+    Ok((org, bounds.page(rows, |project| &project.slug, |project| project)))
+}
+
+/// Slugs of the first projects of [`list_projects`], to choose from, and whether there are more.
+pub(crate) async fn first_slugs(actor: &Actor, state: &State, org: &str, most: i64) -> Result<(Vec<String>, bool)> {
+    let query = PageQuery { limit: Some(most), after: None };
+    let (_, page) = uncounted(actor, state, org, &ProjectQuery::default(), query).await?;
+    Ok((page.items.into_iter().map(|project| project.slug).collect(), page.next.is_some()))
 }
 
 /// All of the organization's projects, or those that the caller has a role in.

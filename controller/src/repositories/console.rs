@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::manifests::kind::Kind;
-use crate::page::PageQuery;
 
 /// Items of a page.
 const PAGE: i64 = 50;
@@ -211,19 +210,8 @@ pub(crate) async fn list(
 
 /// The projects that the viewer sees, where they are few.
 async fn projects_to_choose(viewer: &Viewer, state: &State, org: &str) -> Result<Option<Vec<String>>> {
-    let query = PageQuery { limit: Some(MOST_PROJECTS), after: None };
-    let every = Query(crate::projects::api::ProjectQuery::default());
-    let page = crate::projects::api::list_projects(
-        viewer.actor(),
-        Shared(state.clone()),
-        Path(org.to_owned()),
-        every,
-        Query(query),
-    )
-    .await;
-    match page {
-        Ok(Json(page)) if page.next.is_none() => Ok(Some(page.items.into_iter().map(|one| one.slug).collect())),
-        Ok(_) => Ok(None),
+    match crate::projects::api::first_slugs(&viewer.actor, state, org, MOST_PROJECTS).await {
+        Ok((slugs, more)) => Ok((!more).then_some(slugs)),
         Err(Error::Denied(_)) => Ok(Some(Vec::new())),
         Err(error) => Err(error),
     }
@@ -741,6 +729,30 @@ mod tests {
         assert_eq!(deleted.headers["location"], "/orgs/main/repositories/web/shop?tab=untagged");
         let untagged = controller.page(&admin, "/orgs/main/repositories/web/shop?tab=untagged").await.expect(200).raw;
         assert!(untagged.contains("Nothing without a tag"));
+    }
+
+    #[tokio::test]
+    async fn images_without_a_tag_are_found_behind_thousands_that_have_one() {
+        let (controller, admin) = stocked().await;
+        controller.submit(&admin, "/orgs/main/deletion/web/shop", &[("tag", "v1")]).await.expect(303);
+        for sql in [
+            "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             SELECT r.id, 'd' || CAST(i AS TEXT), 'm', 2, 9000000000 + i, 'x', m.payload FROM n
+             CROSS JOIN repositories r JOIN manifests m ON m.repository_id = r.id WHERE r.name = 'main/web/shop'
+             AND m.digest = (SELECT MIN(x.digest) FROM manifests x WHERE x.repository_id = r.id)",
+            "INSERT INTO tags (repository_id, name, digest, updated_at)
+             SELECT repository_id, 't' || digest, digest, 1 FROM manifests WHERE size = 2",
+        ] {
+            storage::db::testing::run(&controller.db, sql).await;
+        }
+        let tab = "/orgs/main/repositories/web/shop?tab=untagged";
+        let first = controller.page(&admin, tab).await.expect(200).raw;
+        assert!(first.contains("Nothing without a tag so far"), "{first}");
+        let next = first.split("rel=\"next\"").next().unwrap().rsplit("href=\"").next().unwrap();
+        let next = next.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+        let second = controller.page(&admin, &next).await.expect(200).raw;
+        assert!(second.contains("?reference=sha256:") && !second.contains("Next page"), "{second}");
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Tag, Versioned};
 use crate::extract::{self, Path, Query};
 use crate::page::PageQuery;
-use crate::projects::api::{ProjectQuery, list_projects};
+use crate::projects::api::first_slugs;
 use crate::roles::api::list_roles;
 
 /// Rows of a page.
@@ -361,10 +361,7 @@ pub(crate) async fn project_names(viewer: &Viewer, state: &State, org: &str) -> 
     if !viewer.may_anywhere(Permission::ProjectRead) {
         return Ok(Vec::new());
     }
-    let query = Query(PageQuery { limit: Some(SUGGESTIONS), after: None });
-    let which = Query(ProjectQuery::default());
-    let Json(page) = list_projects(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), which, query).await?;
-    Ok(page.items.into_iter().map(|project| project.slug).collect())
+    Ok(first_slugs(&viewer.actor, state, org, SUGGESTIONS).await?.0)
 }
 
 /// Where the viewer may give roles and take them away.

@@ -13,8 +13,7 @@ use crate::State;
 use crate::console::{self, Frame, Section, Viewer};
 use crate::error::Result;
 use crate::extract::{Path, Query};
-use crate::groups::api::{GroupQuery, list_groups};
-use crate::page::PageQuery;
+use crate::groups::api::first_groups;
 use crate::users::api::{self, Include, Kind, Status, UserQuery};
 
 /// Roles that a row shows; the user's page has the others.
@@ -139,9 +138,6 @@ pub(super) async fn group_names(viewer: &Viewer, state: &State, org: &str) -> Re
     if !viewer.may(Permission::GroupRead) {
         return Ok(Vec::new());
     }
-    let query = Query(PageQuery { limit: Some(2 * PAGE), after: None });
-    let path = Path(org.to_owned());
-    let which = Query(GroupQuery::default());
-    let Json(page) = list_groups(viewer.actor(), Shared(state.clone()), path, which, query).await?;
-    Ok(page.items.into_iter().map(|group| group.name).collect())
+    let groups = first_groups(&viewer.actor, state, org, 2 * PAGE).await?;
+    Ok(groups.into_iter().map(|group| group.name).collect())
 }
