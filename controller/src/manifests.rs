@@ -10,6 +10,7 @@ pub(crate) mod console;
 pub(crate) mod contents;
 pub(crate) mod describe;
 pub(crate) mod document;
+pub(crate) mod helm;
 pub(crate) mod image;
 pub(crate) mod kind;
 pub(crate) mod raw;

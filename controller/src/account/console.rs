@@ -56,7 +56,7 @@ pub(crate) struct Tools {
     /// The controller's URL.
     endpoint: String,
     /// The user, quoted.
-    user: String,
+    pub(crate) user: String,
     /// Whether the registry speaks TLS.
     secure: bool,
     /// The certificate of the private CA.
@@ -95,17 +95,35 @@ impl Tools {
     }
 
     fn podman(&self) -> String {
-        let plain = if self.secure { "" } else { " --tls-verify=false" };
-        format!("podman login {} -u {}{plain}", self.host, self.user)
+        format!("podman login {} -u {}{}", self.host, self.user, self.podman_more())
     }
 
     fn helm(&self) -> String {
-        let more = match (&self.private_ca, self.secure) {
-            (Some(_), _) => " --ca-file wharfinger-ca.crt",
+        format!("helm registry login {} -u {}{}", self.host, self.user, self.file_more())
+    }
+
+    /// What a tool's commands take beside: where the server's certificate is of its own authority, and where it speaks no TLS.
+    fn more(&self, private: &'static str, plain: &'static str) -> &'static str {
+        match (&self.private_ca, self.secure) {
+            (Some(_), _) => private,
             (None, true) => "",
-            (None, false) => " --plain-http",
-        };
-        format!("helm registry login {} -u {}{more}", self.host, self.user)
+            (None, false) => plain,
+        }
+    }
+
+    /// For podman, which finds the authority where [`Self::trust`] puts it.
+    pub(crate) fn podman_more(&self) -> &'static str {
+        self.more("", " --tls-verify=false")
+    }
+
+    /// For helm and ORAS.
+    pub(crate) fn file_more(&self) -> &'static str {
+        self.more(" --ca-file wharfinger-ca.crt", " --plain-http")
+    }
+
+    /// For cosign.
+    pub(crate) fn cosign_more(&self) -> &'static str {
+        self.more(" --registry-cacert wharfinger-ca.crt", " --allow-http-registry")
     }
 
     fn rctl(&self) -> String {

@@ -13,10 +13,12 @@ use storage::tags;
 use super::api::{self, EntryView, LayerView, ManifestQuery, ManifestView};
 use super::compare::{self, Change, CompareQuery, CompareView, DifferenceView, SideView, words};
 use super::contents::{self, ContentView, ContentsQuery, ContentsView, Problem};
+use super::helm;
 use super::image::{ImageView, StepView, plain_command};
 use super::kind::Kind;
 use super::referrers::{self, ReferrerView, ReferrersView, rank};
 use crate::State;
+use crate::account::console::Tools;
 use crate::console::{self, FormProblem, Frame, Section, Viewer};
 use crate::error::{Error, Result};
 use crate::extract::{Path, Query};
@@ -129,8 +131,7 @@ struct ShowPage {
     attached: ReferrersView,
     says: Option<ContentsView>,
     search: String,
-    /// The registry, as clients name it.
-    host: String,
+    tools: Tools,
     may_delete: bool,
 }
 
@@ -270,7 +271,7 @@ impl ShowPage {
 
     /// It, as clients name it by its digest.
     fn exact(&self) -> String {
-        format!("{}/{}@{}", self.host, self.view.repository, self.view.digest)
+        format!("{}/{}@{}", self.tools.host, self.view.repository, self.view.digest)
     }
 
     fn raw_manifest(&self) -> Raw {
@@ -375,13 +376,14 @@ fn bars(layers: &[LayerView], size: &dyn Fn(i64) -> String) -> Vec<Bar> {
 }
 
 /// What to paste to have it, as fits what it is.
-fn commands(host: &str, view: &ManifestView, reference: &str, signed: bool) -> Vec<Command> {
-    let (name, digest) = (format!("{host}/{}", view.repository), view.digest.as_str());
+fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -> Vec<Command> {
+    let (name, digest) = (format!("{}/{}", tools.host, view.repository), view.digest.as_str());
     let asked = reference.parse::<Reference>().ok();
     let tag = match &asked {
         Some(Reference::Tag(tag)) => Some(tag.as_str()),
         _ => view.tags.first().map(String::as_str),
     };
+    let (more, cosign) = (tools.file_more(), tools.cosign_more());
     let mut commands = Vec::new();
     let mut add = |what, text: String| commands.push(Command { what, text });
     let exact = format!("{name}@{digest}");
@@ -393,39 +395,45 @@ fn commands(host: &str, view: &ManifestView, reference: &str, signed: bool) -> V
             add("Pull exactly this", format!("docker pull {exact}"));
         }
         Kind::HelmChart => {
-            let version = view.chart.as_ref().and_then(|chart| chart.version.as_deref());
-            if let Some(version) = version.filter(|version| is_plain(version)) {
-                add("Pull the chart", format!("helm pull oci://{name} --version {version}"));
-                let release = view.repository.rsplit('/').next().unwrap_or_default();
-                add("Install it", format!("helm install {release} oci://{name} --version {version}"));
-            } else {
-                add("Pull its files", format!("oras pull {exact}"));
-            }
+            let tags = tag.into_iter().chain(view.tags.iter().map(String::as_str));
+            let tag = tags.into_iter().find(|tag| helm::version(tag).is_some());
+            add("Pull the chart", helm::command("pull", tools, &name, tag, digest));
+            let words = format!("install {}", helm::release(&view.repository));
+            add("Install it", helm::command(&words, tools, &name, tag, digest));
         }
         Kind::Signature | Kind::Attestation => {
-            add("See the manifest", format!("oras manifest fetch --pretty {exact}"));
+            add("See the manifest", format!("oras manifest fetch --pretty{more} {exact}"));
             if let Some(subject) = &view.subject {
-                let verb = if view.description.kind == Kind::Signature { "verify" } else { "verify-attestation" };
-                add("Check it", format!("cosign {verb} --key cosign.pub {name}@{subject}"));
+                let verb = match view.description.kind {
+                    Kind::Signature => "verify".to_owned(),
+                    _ => predicate(view).map_or_else(
+                        || "verify-attestation".to_owned(),
+                        |kind| format!("verify-attestation --type {kind}"),
+                    ),
+                };
+                add("Check it", format!("cosign {verb} --key cosign.pub{cosign} {name}@{subject}"));
             }
         }
         Kind::Wasm | Kind::Sbom | Kind::Artifact => {
             if let Some(tag) = tag {
-                add("Pull what the tag points at", format!("oras pull {name}:{tag}"));
+                add("Pull what the tag points at", format!("oras pull{more} {name}:{tag}"));
             }
-            add("Pull exactly this", format!("oras pull {exact}"));
+            add("Pull exactly this", format!("oras pull{more} {exact}"));
         }
     }
     if signed {
-        add("Check its signature", format!("cosign verify --key cosign.pub {exact}"));
+        add("Check its signature", format!("cosign verify --key cosign.pub{cosign} {exact}"));
     }
     commands
 }
 
-/// Whether a text of theirs can stand in a command that people paste.
-fn is_plain(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
-    !text.is_empty() && !text.starts_with('-') && text.len() <= 64 && text.chars().all(plain)
+/// What an attestation states, by its type, which cosign asks for; `None` where it does not say, or not so that it can stand in a
+/// command that people paste.
+fn predicate(view: &ManifestView) -> Option<&str> {
+    let layer = || view.manifest.as_ref()?.get("layers")?.get(0)?.get("annotations")?.get("predicateType")?.as_str();
+    let stated = view.annotations.get("dev.sigstore.bundle.predicateType").map(String::as_str).or_else(layer)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_' | '/' | ':');
+    (stated.starts_with("https://") && stated.len() <= 200 && stated.chars().all(plain)).then_some(stated)
 }
 
 /// A manifest.
@@ -453,8 +461,8 @@ pub(crate) async fn show(
     let signed = attached.items.iter().any(|item| item.depth == 1 && item.label.starts_with("Signature (cosign"));
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let may_delete = repository(&viewer.actor, &state, place.slug(), &place.name, &wish).await.is_ok();
-    let host = state.settings().registry_host.clone();
-    let commands = commands(&host, &view, &query.reference, signed);
+    let tools = Tools::of(&state, &viewer.actor.principal().name);
+    let commands = commands(&tools, &view, &query.reference, signed);
     let speaks = view.description.kind.speaks();
     let tab = match query.view.as_deref() {
         None | Some("says") if speaks => Tab::Says,
@@ -487,7 +495,7 @@ pub(crate) async fn show(
         attached,
         says,
         search,
-        host,
+        tools,
         may_delete,
     })
 }
@@ -854,11 +862,42 @@ mod tests {
         assert!(wrong.contains("aria-invalid"), "{wrong}");
     }
 
-    #[test]
-    fn commands_hold_nothing_that_a_chart_says_but_a_plain_version() {
-        for bad in ["", "1; rm -rf /", "--help", "1.0 && x", "$(x)", "1\n2"] {
-            assert!(!is_plain(bad), "{bad}");
+    #[tokio::test]
+    async fn charts_are_fetched_by_their_tags_and_attestations_checked_by_their_types() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let about = json!({"name": "app", "version": "9.9.9; rm -rf /"}).to_string();
+        let config = controller.push_blob("main/app", about.as_bytes()).await;
+        let chart = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": config},
+            "layers": [{"mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip"}]});
+        let digest = controller.push_manifest("main/app", Some("latest"), &chart, &[&config]).await;
+        let page = async |reference: &str| {
+            controller.page(&admin, &format!("/orgs/main/manifests/app?reference={reference}")).await.expect(200).raw
+        };
+        let tags = async || controller.page(&admin, "/orgs/main/repositories/app").await.expect(200).raw;
+        // Helm takes versions for tags, and nothing else.
+        let by_digest = format!("helm pull oci://localhost:6000/main/app@{digest} --ca-file wharfinger-ca.crt<");
+        let shown = page("latest").await;
+        assert!(shown.contains(&by_digest) && !shown.contains("rm -rf /<"), "{shown}");
+        assert!(tags().await.contains(&by_digest));
+        controller.push_manifest("main/app", Some("1.2.3_build.4"), &chart, &[&config]).await;
+        for shown in [page("latest").await, page("1.2.3_build.4").await, tags().await] {
+            let version = "helm pull oci://localhost:6000/main/app --version 1.2.3+build.4 --ca-file wharfinger-ca.crt";
+            assert!(shown.contains(version), "{shown}");
         }
-        assert!(is_plain("1.2.3-rc.1+build"));
+        let attests = |kind: &str| {
+            json!({"schemaVersion": 2, "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json", "layers": [],
+            "subject": {"digest": digest}, "annotations": {"dev.sigstore.bundle.predicateType": kind, "dev.sigstore.bundle.content": "dsse-envelope"}})
+        };
+        let slsa = controller.push_manifest("main/app", None, &attests("https://slsa.dev/provenance/v1"), &[]).await;
+        let hostile = controller.push_manifest("main/app", None, &attests("https://x/;$(reboot)"), &[]).await;
+        let check = format!("--key cosign.pub --registry-cacert wharfinger-ca.crt localhost:6000/main/app@{digest}<");
+        let shown = page(&slsa).await;
+        assert!(
+            shown.contains(&format!("verify-attestation --type https://slsa.dev/provenance/v1 {check}")),
+            "{shown}"
+        );
+        let shown = page(&hostile).await;
+        assert!(shown.contains(&format!("verify-attestation {check}")), "{shown}");
     }
 }

@@ -5,6 +5,7 @@ use askama::Template;
 use axum::Json;
 use axum::extract::{RawQuery, State as Shared};
 use axum::response::Response;
+use http::StatusCode;
 use identity::rbac::Permission;
 use serde::Deserialize;
 use storage::names::{DEFAULT_PROJECT, RepoName};
@@ -15,11 +16,13 @@ use super::api::{self, RepositoriesQuery, RepositoryQuery, RepositoryView, Sort,
 use super::api::{UntaggedQuery, UntaggedView, Wish, in_repository};
 use super::deletion::{self, DeletionQuery, DeletionView, DigestQuery};
 use crate::State;
+use crate::account::console::Tools;
 use crate::actor::in_project;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice};
 use crate::error::{Error, Result};
 use crate::etag::segment;
 use crate::extract::{self, Path, Query};
+use crate::manifests::helm;
 use crate::manifests::kind::Kind;
 
 /// Items of a page.
@@ -45,17 +48,10 @@ fn query_of(pairs: &[(&str, &str)]) -> String {
     if text.is_empty() { text } else { format!("?{text}") }
 }
 
-/// A word as shells take it.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@._-+:/".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 /// How to push, with the viewer's own names.
 #[derive(Debug)]
 struct Push {
-    host: String,
-    user: String,
+    tools: Tools,
     /// The repository in full.
     repository: String,
     /// What is before its last part.
@@ -70,8 +66,7 @@ impl Push {
     fn new(viewer: &Viewer, state: &State, repository: &str, allowed: bool) -> Self {
         let (parent, leaf) = repository.rsplit_once('/').unwrap_or(("", repository));
         Self {
-            host: state.settings().registry_host.clone(),
-            user: shell_word(&viewer.actor.principal().name),
+            tools: Tools::of(state, &viewer.actor.principal().name),
             repository: repository.to_owned(),
             parent: parent.to_owned(),
             leaf: leaf.to_owned(),
@@ -81,26 +76,32 @@ impl Push {
 
     /// `HOST/REPOSITORY`
     fn address(&self) -> String {
-        format!("{}/{}", self.host, self.repository)
+        format!("{}/{}", self.tools.host, self.repository)
     }
 
     fn login(&self) -> String {
-        format!("docker login {} -u {}", self.host, self.user)
+        format!("docker login {} -u {}", self.tools.host, self.tools.user)
     }
 
-    fn build(&self, tool: &str) -> String {
-        format!("{tool} build -t {0}:v1 .\n{tool} push {0}:v1", self.address())
+    fn docker(&self) -> String {
+        format!("docker build -t {0}:v1 .\ndocker push {0}:v1", self.address())
+    }
+
+    fn podman(&self) -> String {
+        format!("podman build -t {0}:v1 .\npodman push{1} {0}:v1", self.address(), self.tools.podman_more())
     }
 
     fn chart(&self) -> String {
-        let Self { host, parent, leaf, .. } = self;
+        let Self { tools, parent, leaf, .. } = self;
+        let (host, more) = (&tools.host, tools.file_more());
         format!(
-            "helm create {leaf}\nhelm package {leaf} --version 0.1.0\nhelm push {leaf}-0.1.0.tgz oci://{host}/{parent}"
+            "helm create {leaf}\nhelm package {leaf} --version 0.1.0\nhelm push {leaf}-0.1.0.tgz oci://{host}/{parent}{more}"
         )
     }
 
     fn file(&self) -> String {
-        format!("echo hello > hello.txt\noras push {}:v1 hello.txt:text/plain", self.address())
+        let more = self.tools.file_more();
+        format!("echo hello > hello.txt\noras push{more} {}:v1 hello.txt:text/plain", self.address())
     }
 }
 
@@ -351,11 +352,12 @@ impl TagsPage {
 }
 
 /// What fetches a tag.
-fn pull_command(kind: Kind, address: &str, tag: &str) -> String {
-    match kind {
-        Kind::Image | Kind::Index => format!("docker pull {address}:{tag}"),
-        Kind::HelmChart => format!("helm pull oci://{address} --version {tag}"),
-        _ => format!("oras pull {address}:{tag}"),
+fn pull_command(tools: &Tools, address: &str, tag: &TagView) -> String {
+    let name = &tag.name;
+    match tag.description.kind {
+        Kind::Image | Kind::Index => format!("docker pull {address}:{name}"),
+        Kind::HelmChart => helm::command("pull", tools, address, Some(name), &tag.digest),
+        _ => format!("oras pull{} {address}:{name}", tools.file_more()),
     }
 }
 
@@ -422,8 +424,9 @@ async fn tags_tab(
     let Json(page) = api::list_tags(viewer.actor(), Shared(state.clone()), Path(org.clone()), Query(query)).await?;
     let first = if asked.after.is_empty() { String::new() } else { asked.link(&head.here, "") };
     let next = page.next.map(|after| asked.link(&head.here, &after));
+    let tools = Tools::of(state, &viewer.actor.principal().name);
     let line = |tag: TagView| TagLine {
-        pull: pull_command(tag.description.kind, &head.address, &tag.name),
+        pull: pull_command(&tools, &head.address, &tag),
         shown: shown_tag(&tag.name),
         about: about(&tag.name),
         may_delete: viewer.actor.may(Permission::RegistryDelete, &in_repository(row, repo, Some(&tag.name))),
@@ -453,6 +456,8 @@ pub(crate) struct DeletionGiven {
     tag: Vec<String>,
     digest: Vec<String>,
     confirm: String,
+    /// What the page said that goes: its [`DeletionView::mark`].
+    seen: String,
 }
 
 impl DeletionGiven {
@@ -559,7 +564,11 @@ pub(crate) async fn ask_delete(
     console::page(&DeletePage::of(&viewer, &state, &org, &name, given, None).await?)
 }
 
-/// Deletes.
+/// What somebody hears for whom less or more would go now than they were told.
+const MOVED: &str = "Somebody pushed or deleted here while you were looking at this, and nothing was deleted. Below is what \
+                     would go now; if you still mean it, delete once more.";
+
+/// Deletes, where what goes is what the form's page said.
 pub(crate) async fn delete(
     viewer: Viewer,
     Shared(state): Shared<State>,
@@ -568,6 +577,11 @@ pub(crate) async fn delete(
 ) -> Result<Response> {
     if given.is_empty_choice() {
         return Err(Error::Malformed("nothing was chosen".into()));
+    }
+    let promised = DeletePage::of(&viewer, &state, &org, &name, given.clone(), None).await?;
+    if promised.view.mark() != given.seen {
+        let problem = Some(FormProblem { field: "", message: MOVED.into() });
+        return console::page_as(StatusCode::PRECONDITION_FAILED, &DeletePage { problem, ..promised });
     }
     let whole = given.is_of_repository();
     match delete_all(&viewer, &state, &org, &name, &given).await {
@@ -585,7 +599,7 @@ pub(crate) async fn delete(
     }
 }
 
-/// Deletes one thing after the other; what to tell then.
+/// Deletes one thing after the other; what to tell then. That all of it may be deleted was seen for the page.
 async fn delete_all(viewer: &Viewer, state: &State, org: &str, name: &str, given: &DeletionGiven) -> Result<String> {
     let full = format!("{org}/{name}");
     let at = || (viewer.actor(), Shared(state.clone()), Path(org.to_owned()));
@@ -597,9 +611,6 @@ async fn delete_all(viewer: &Viewer, state: &State, org: &str, name: &str, given
         api::delete_repository(actor, state, path, query, body).await?;
         return Ok(format!("Deleted the repository {name}."));
     }
-    // All or none, as far as the rules know it.
-    let (actor, shared, path) = at();
-    drop(deletion::get_deletion(actor, shared, path, Query(given.query(full.clone()))).await?);
     for tag in &given.tag {
         let (actor, state, path) = at();
         let query = Query(TagQuery { repository: full.clone(), tag: tag.clone() });
@@ -623,8 +634,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
-    use super::{about, count, few, query_of, shell_word, shown_tag};
+    use super::{about, count, few, query_of, shown_tag};
     use crate::testing::{ADMIN, Caller, Controller};
+
+    /// What a page that asks says it said.
+    fn seen(page: &str) -> String {
+        let at = page.split("name=\"seen\" value=\"").nth(1).unwrap_or_else(|| panic!("{page}"));
+        at.split('"').next().unwrap().to_owned()
+    }
 
     async fn stocked() -> (Controller, Caller) {
         let controller = Controller::start().await;
@@ -666,8 +683,8 @@ mod tests {
         for line in [
             "docker login localhost:6000 -u admin@localhost",
             "docker push localhost:6000/main/app:v1",
-            "helm push app-0.1.0.tgz oci://localhost:6000/main<",
-            "oras push localhost:6000/main/app:v1 hello.txt:text/plain",
+            "helm push app-0.1.0.tgz oci://localhost:6000/main --ca-file wharfinger-ca.crt<",
+            "oras push --ca-file wharfinger-ca.crt localhost:6000/main/app:v1 hello.txt:text/plain",
         ] {
             assert!(empty.contains(line), "{line} in {empty}");
         }
@@ -716,7 +733,8 @@ mod tests {
         let asked = controller.page(&admin, "/orgs/main/deletion/web/shop?tag=v1").await.expect(200).raw;
         assert!(asked.contains("<h1>Delete the tag v1</h1>") && asked.contains("the content, every byte"), "{asked}");
         assert!(asked.contains("crane tag localhost:6000/main/web/shop@sha256:"), "{asked}");
-        let deleted = controller.submit(&admin, "/orgs/main/deletion/web/shop", &[("tag", "v1")]).await.expect(303);
+        let fields = [("tag", "v1"), ("seen", &*seen(&asked))];
+        let deleted = controller.submit(&admin, "/orgs/main/deletion/web/shop", &fields).await.expect(303);
         assert_eq!(deleted.headers["location"], "/orgs/main/repositories/web/shop");
         controller.page(&admin, "/orgs/main/deletion/web/shop?tag=v1").await.expect(404);
         let untagged = controller.page(&admin, "/orgs/main/repositories/web/shop?tab=untagged").await.expect(200).raw;
@@ -724,7 +742,7 @@ mod tests {
         let asked = controller.page(&admin, &format!("/orgs/main/deletion/web/shop?digest={digest}")).await.expect(200);
         assert!(asked.raw.contains("<strong>5 B</strong> in 1 layer or config"), "{}", asked.raw);
         assert!(asked.raw.contains("stay for at least 24 hours"), "{}", asked.raw);
-        let fields = [("what", "manifests"), ("digest", &*digest)];
+        let fields = [("what", "manifests"), ("digest", &*digest), ("seen", &*seen(&asked.raw))];
         let deleted = controller.submit(&admin, "/orgs/main/deletion/web/shop", &fields).await.expect(303);
         assert_eq!(deleted.headers["location"], "/orgs/main/repositories/web/shop?tab=untagged");
         let untagged = controller.page(&admin, "/orgs/main/repositories/web/shop?tab=untagged").await.expect(200).raw;
@@ -734,7 +752,9 @@ mod tests {
     #[tokio::test]
     async fn images_without_a_tag_are_found_behind_thousands_that_have_one() {
         let (controller, admin) = stocked().await;
-        controller.submit(&admin, "/orgs/main/deletion/web/shop", &[("tag", "v1")]).await.expect(303);
+        let asked = controller.page(&admin, "/orgs/main/deletion/web/shop?tag=v1").await.expect(200).raw;
+        let fields = [("tag", "v1"), ("seen", &*seen(&asked))];
+        controller.submit(&admin, "/orgs/main/deletion/web/shop", &fields).await.expect(303);
         for sql in [
             "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
@@ -774,7 +794,8 @@ mod tests {
         assert!(both.contains("<h1>Delete 2 tags</h1>"));
         controller.submit(&admin, "/orgs/main/deletion/web/shop", &[("tag", "v1"), ("tag", "none")]).await.expect(404);
         controller.page(&admin, "/orgs/main/deletion/web/shop?tag=v1").await.expect(200);
-        controller.submit(&admin, "/orgs/main/deletion/web/shop", &[("tag", "v1"), ("tag", "v2")]).await.expect(303);
+        let fields = [("tag", "v1"), ("tag", "v2"), ("seen", &*seen(&both))];
+        controller.submit(&admin, "/orgs/main/deletion/web/shop", &fields).await.expect(303);
         let page = controller.page(&admin, "/orgs/main/repositories/web/shop").await.expect(200).raw;
         assert!(page.contains("No tags"));
     }
@@ -792,22 +813,55 @@ mod tests {
         // The config is one blob of both images; the other repository has it and the base, too.
         assert!(asked.contains("<strong>11 B</strong> in 2 layers or configs"), "{asked}");
         let path = "/orgs/main/deletion/web/shop";
-        let refused = controller.submit(&admin, path, &[("confirm", "shop")]).await.expect(422).raw;
+        let seen = seen(&asked);
+        let fields = [("confirm", "shop"), ("seen", &*seen)];
+        let refused = controller.submit(&admin, path, &fields).await.expect(422).raw;
         assert!(refused.contains("value=\"shop\"") && refused.contains("aria-invalid"), "{refused}");
         let reader = controller.member("r@example.com", Some(("PROJECT_READ_ONLY", Some("web")))).await;
         controller.submit(&reader, path, &[("confirm", "web/shop")]).await.expect(403);
         controller.page(&reader, path).await.expect(403);
         let page = controller.page(&reader, "/orgs/main/repositories/web/shop").await.expect(200).raw;
         assert!(!page.contains("Delete") && !page.contains("type=\"checkbox\""), "{page}");
-        let deleted = controller.submit(&admin, path, &[("confirm", "web/shop")]).await.expect(303);
+        let fields = [("confirm", "web/shop"), ("seen", &*seen)];
+        let deleted = controller.submit(&admin, path, &fields).await.expect(303);
         assert_eq!(deleted.headers["location"], "/orgs/main/repositories");
         controller.page(&admin, "/orgs/main/repositories/web/shop").await.expect(404);
     }
 
+    #[tokio::test]
+    async fn nothing_goes_that_the_page_did_not_say() {
+        let (controller, admin) = stocked().await;
+        let path = "/orgs/main/deletion/web/shop";
+        let mark = async |query: &str| seen(&controller.page(&admin, &format!("{path}?{query}")).await.expect(200).raw);
+        let refused = async |fields: &[(&str, &str)]| {
+            let refused = controller.submit(&admin, path, fields).await.expect(412).raw;
+            assert!(refused.contains("nothing was deleted"), "{refused}");
+            seen(&refused)
+        };
+        // A tag that moves on meanwhile.
+        let tag = mark("tag=v1").await;
+        let config = json!({"os": "linux", "architecture": "arm64"});
+        let digest = controller.push_image("main/web/shop", "v1", &config, &[b"newer"]).await;
+        let now = refused(&[("tag", "v1"), ("seen", &tag)]).await;
+        assert_ne!(now, tag);
+        // An image that gets another tag.
+        let query = format!("digest={digest}");
+        let image = mark(&query).await;
+        controller.push_image("main/web/shop", "prod", &config, &[b"newer"]).await;
+        refused(&[("digest", &digest), ("seen", &image)]).await;
+        // A repository that is pushed to.
+        let whole = mark("").await;
+        controller.push_image("main/web/shop", "v3", &config, &[b"newest"]).await;
+        refused(&[("confirm", "web/shop"), ("seen", &whole)]).await;
+        // What no page said.
+        refused(&[("tag", "v2")]).await;
+        let page = controller.page(&admin, "/orgs/main/repositories/web/shop").await.expect(200).raw;
+        assert!(["v1", "v2", "v3", "prod"].iter().all(|tag| page.contains(&format!("\">{tag}</a>"))), "{page}");
+        controller.submit(&admin, path, &[("tag", "v1"), ("seen", &now)]).await.expect(303);
+    }
+
     #[test]
     fn texts_are_what_people_and_shells_read() {
-        assert_eq!(shell_word("ann+x@example.com"), "ann+x@example.com");
-        assert_eq!(shell_word("o'neill@x; rm"), "'o'\\''neill@x; rm'");
         assert_eq!((count(1, "tag"), count(2, "layer or config")), ("1 tag".into(), "2 layers or configs".into()));
         assert_eq!(few(&["a", "b", "c", "d", "e"].map(str::to_owned)), "a, b, c, d and 1 more");
         assert_eq!(query_of(&[("a", ""), ("b", "c d&e")]), "?b=c+d%26e");

@@ -6,7 +6,8 @@ use http::StatusCode;
 use identity::rbac::{Permission, Resource, authorize};
 use serde::{Deserialize, Serialize};
 use storage::deletion::{self, Preview};
-use storage::names::{Digest, RepoName, Tag};
+use storage::digest::digest_of;
+use storage::names::{Algorithm, Digest, RepoName, Tag};
 use storage::repositories::Repository;
 use storage::tags;
 use utoipa::{IntoParams, ToSchema};
@@ -85,6 +86,18 @@ pub(crate) struct DeletionView {
     pub(crate) broken_indexes: i64,
     /// How many seconds the bytes stay before garbage collection may take them.
     pub(crate) grace_seconds: i64,
+}
+
+impl DeletionView {
+    /// What tells whether the same would still go: the tags and what they point at, the manifests, and what would break. Not
+    /// the bytes, which what happens in other repositories changes too.
+    pub(crate) fn mark(&self) -> String {
+        let mut said = format!("{} {} {}", self.tag_count, self.manifests, self.broken_indexes);
+        for tag in &self.tags {
+            said.push_str(&format!(" {}@{}", tag.name, tag.digest));
+        }
+        digest_of(Algorithm::Sha256, said.as_bytes()).hex().to_owned()
+    }
 }
 
 /// Several in one field.
