@@ -107,10 +107,27 @@ pub(crate) fn given(text: &str) -> Option<String> {
     Some(text.trim()).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
 }
 
-/// Text of the API as a sentence.
+/// Text of the API as a sentence. What it begins with stays as it is where it is a name: of a permission, of a user.
 pub(crate) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
-    let first: String = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let named = text.split_once(' ').is_some_and(|(word, _)| word.contains(['.', '@']));
+    let upper = |first: char| if named { first.to_string() } else { first.to_uppercase().to_string() };
+    let first: String = chars.next().map(upper).unwrap_or_default();
     let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
     format!("{first}{}{end}", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn sentences_begin_with_a_capital_but_names_stay() {
+        assert_eq!(sentence("nothing was chosen"), "Nothing was chosen.");
+        assert_eq!(
+            sentence("apikey.manage on organization main is missing"),
+            "apikey.manage on organization main is missing."
+        );
+        assert_eq!(sentence("ann@example.com is locked."), "ann@example.com is locked.");
+    }
 }

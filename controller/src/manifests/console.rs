@@ -13,6 +13,7 @@ use storage::tags;
 use super::api::{self, EntryView, LayerView, ManifestQuery, ManifestView};
 use super::compare::{self, Change, CompareQuery, CompareView, DifferenceView, SideView, words};
 use super::contents::{self, ContentView, ContentsQuery, ContentsView, Problem};
+use super::document::{clip_drawn, drawn};
 use super::helm;
 use super::image::{ImageView, StepView, plain_command};
 use super::kind::Kind;
@@ -30,8 +31,10 @@ const ON_PAGE: usize = 50;
 const MOST_PAIRS: usize = 100;
 /// Characters of a value on a page.
 const MOST_TEXT: usize = 400;
-/// Bytes of raw JSON on a page.
-const MOST_RAW: usize = 24 << 10;
+/// Bytes of raw JSON on a page, as it is drawn.
+const MOST_RAW: usize = 40 << 10;
+/// Bytes of a list of variables, labels or annotations on a page, as it is drawn.
+const MOST_OF_PAIRS: usize = 24 << 10;
 /// Lines of a list of differences on a page.
 const MOST_LINES: usize = 100;
 /// Tags to choose from.
@@ -197,8 +200,9 @@ impl ShowPage {
         let named = content.signature.as_ref()?.signs.as_deref();
         let stated = content.statement.as_ref().and_then(|said| said.subjects.first()?.digest.as_deref());
         let digest: Digest = self.view.subject.as_deref().or(named).or(stated)?.parse().ok()?;
-        let verb = if content.statement.is_some() { "verify-attestation" } else { "verify" };
-        Some(format!("cosign {verb} --key cosign.pub {}/{}@{digest}", self.host, self.view.repository))
+        let verb = if content.statement.is_some() { attestation_verb(&self.view) } else { "verify".to_owned() };
+        let more = self.tools.cosign_more();
+        Some(format!("cosign {verb} --key cosign.pub{more} {}/{}@{digest}", self.tools.host, self.view.repository))
     }
 
     /// What an image was made by.
@@ -235,8 +239,8 @@ impl ShowPage {
         of.and_then(|other| other.platform.clone()).unwrap_or_default()
     }
 
-    fn pairs<'a>(&self, map: &'a std::collections::BTreeMap<String, String>) -> Vec<(&'a str, String)> {
-        map.iter().take(MOST_PAIRS).map(|(name, value)| (name.as_str(), short(value))).collect()
+    fn pairs(&self, map: &std::collections::BTreeMap<String, String>) -> Vec<(String, String)> {
+        few(map.iter().map(|(name, value)| (short(name), short(value))))
     }
 
     fn variables(&self, image: &ImageView) -> Vec<(String, String)> {
@@ -244,7 +248,7 @@ impl ShowPage {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             (short(name), short(value))
         };
-        image.env.iter().take(MOST_PAIRS).map(split).collect()
+        few(image.env.iter().map(split))
     }
 
     /// The tree of what is attached, by groups with their titles.
@@ -292,9 +296,9 @@ struct Raw {
 impl Raw {
     fn of(value: Option<&serde_json::Map<String, serde_json::Value>>) -> Self {
         let mut text = value.and_then(|value| serde_json::to_string_pretty(value).ok()).unwrap_or_default();
-        let cut = text.len() > MOST_RAW;
+        let cut = drawn(&text) > MOST_RAW;
         if cut {
-            text = super::document::clip(&text, MOST_RAW);
+            text = clip_drawn(&text, MOST_RAW);
         }
         Self { text, cut }
     }
@@ -305,9 +309,20 @@ fn here<T>(all: &[T], start: usize) -> &[T] {
     &rest[..rest.len().min(ON_PAGE)]
 }
 
+/// As many pairs as a page shows.
+fn few(pairs: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut room = MOST_OF_PAIRS;
+    let fits = |(name, value): &(String, String)| {
+        let left = room.checked_sub(drawn(name) + drawn(value));
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    pairs.take(MOST_PAIRS).take_while(fits).collect()
+}
+
 /// A value of theirs, as long as a page shows.
 fn short(text: &str) -> String {
-    super::document::clip(text, MOST_TEXT)
+    clip_drawn(text, MOST_TEXT)
 }
 
 /// A command of a history as a page shows it.
@@ -317,7 +332,7 @@ fn step(text: &str) -> String {
 
 /// A value of theirs in a list of many.
 fn brief(text: &str) -> String {
-    super::document::clip(plain_command(text), 160)
+    clip_drawn(plain_command(text), 160)
 }
 
 /// What a tag by which something is attached ends in: `.sig`, or nothing.
@@ -404,13 +419,8 @@ fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -
         Kind::Signature | Kind::Attestation => {
             add("See the manifest", format!("oras manifest fetch --pretty{more} {exact}"));
             if let Some(subject) = &view.subject {
-                let verb = match view.description.kind {
-                    Kind::Signature => "verify".to_owned(),
-                    _ => predicate(view).map_or_else(
-                        || "verify-attestation".to_owned(),
-                        |kind| format!("verify-attestation --type {kind}"),
-                    ),
-                };
+                let signature = view.description.kind == Kind::Signature;
+                let verb = if signature { "verify".to_owned() } else { attestation_verb(view) };
                 add("Check it", format!("cosign {verb} --key cosign.pub{cosign} {name}@{subject}"));
             }
         }
@@ -425,6 +435,11 @@ fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -
         add("Check its signature", format!("cosign verify --key cosign.pub{cosign} {exact}"));
     }
     commands
+}
+
+/// What of cosign checks an attestation.
+fn attestation_verb(view: &ManifestView) -> String {
+    predicate(view).map_or_else(|| "verify-attestation".to_owned(), |kind| format!("verify-attestation --type {kind}"))
 }
 
 /// What an attestation states, by its type, which cosign asks for; `None` where it does not say, or not so that it can stand in a
@@ -815,6 +830,28 @@ mod tests {
                 assert!(page.status.as_u16() < 500 && !page.raw.contains("<img"), "{reference} {to}: {}", page.status);
                 assert!(page.raw.len() < 1 << 20, "{}", page.raw.len());
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn text_that_grows_when_it_is_drawn_makes_no_large_page() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let pairs = |count: usize| {
+            let pair = |at: usize| (format!("{}{at}", "&".repeat(250)), json!("'".repeat(500)));
+            Value::Object((0..count).map(pair).collect())
+        };
+        let env: Vec<String> = (0..120).map(|at| format!("{}{at}={}", "&".repeat(250), "'".repeat(500))).collect();
+        let step = json!({"created_by": "'".repeat(900), "comment": "'".repeat(900), "empty_layer": true});
+        let config = json!({"os": "linux", "architecture": "amd64", "config": {"Env": env, "Labels": pairs(120)}, "history": vec![step; 100]});
+        let blob = controller.push_blob("main/app", config.to_string().as_bytes()).await;
+        let image = json!({"schemaVersion": 2, "annotations": pairs(120), "layers": [],
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob}});
+        controller.push_manifest("main/app", Some("v1"), &image, &[&blob]).await;
+        for view in ["content", "config", "history", "attached", "raw"] {
+            let page = controller.page(&admin, &format!("/orgs/main/manifests/app?reference=v1&view={view}")).await;
+            let page = page.expect(200).raw;
+            assert!(page.len() < 100 << 10, "{view}: {}", page.len());
         }
     }
 

@@ -13,12 +13,33 @@ pub(crate) const MAX_ENTRIES: usize = 300;
 
 /// Text of theirs, so long at most, without characters that change how its surroundings are shown.
 pub(crate) fn clip(text: &str, most: usize) -> String {
+    clip_by(text, most, char::len_utf8)
+}
+
+/// As [`clip`]; so long at most as a page draws it.
+pub(crate) fn clip_drawn(text: &str, most: usize) -> String {
+    clip_by(text, most, drawn_char)
+}
+
+/// How many bytes a text takes in a page.
+pub(crate) fn drawn(text: &str) -> usize {
+    text.chars().map(drawn_char).sum()
+}
+
+/// Markup's own characters are written by their numbers: `&#60;`.
+fn drawn_char(character: char) -> usize {
+    if matches!(character, '<' | '>' | '&' | '"' | '\'') { 5 } else { character.len_utf8() }
+}
+
+fn clip_by(text: &str, most: usize, cost: impl Fn(char) -> usize) -> String {
     let mut clipped = String::with_capacity(text.len().min(most) + 3);
+    let mut room = most;
     for character in text.chars() {
-        if clipped.len() + character.len_utf8() > most {
+        let Some(left) = room.checked_sub(cost(character)) else {
             clipped.push('…');
             break;
-        }
+        };
+        room = left;
         clipped.push(if deceives(character) { '\u{fffd}' } else { character });
     }
     clipped

@@ -321,7 +321,7 @@ async fn rights_say_why() {
             "Yes : ann@example.com may push images there.",
         ),
         ("permission=registry.push&repository=main/web/app", 200, "allows it only in repositories that match ci/**."),
-        ("permission=registry.delete&project=web", 200, "Registry.delete on project web is missing."),
+        ("permission=registry.delete&project=web", 200, "registry.delete on project web is missing."),
         ("permission=registry.push&project=gone", 404, "There is no such project, or you may not see it."),
         ("permission=registry.push&repository=other/web/app", 404, "There is no such repository"),
         ("permission=registry.push&repository=%3Cscript%3E", 422, "Something in this form cannot be."),
