@@ -62,14 +62,14 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
         (Peer::DockerRegistry | Peer::Distribution, Kind::Tags(_)) => {
             let folder = repository_folder(running, &tags).join("_manifests/tags");
             repeat(&folder, &tag(0), (1..entries).map(tag))?;
-            Ok(Some("files copied"))
+            Ok(Some("files copied, those that lists need"))
         }
         (Peer::DockerRegistry | Peer::Distribution, Kind::Catalog(_)) => {
             let folder = repository_folder(running, &first);
             let (above, name) = folder.parent().zip(folder.file_name()).context("a repository's folder")?;
             let names = (1..entries).map(|number| format!("r{number:06}"));
             repeat(above, &name.to_string_lossy(), names)?;
-            Ok(Some("files copied"))
+            Ok(Some("files copied, those that lists need"))
         }
         _ => Ok(None),
     }
@@ -97,11 +97,16 @@ fn repeat(above: &Path, first: &str, names: impl Iterator<Item = String>) -> Res
     Ok(())
 }
 
-/// Everything in a folder, folders before what is in them.
+/// What lists need of a folder, folders before what is in them.
 fn walk(folder: &Path, below: &Path, found: &mut Vec<(std::path::PathBuf, Option<Vec<u8>>)>) -> Result<()> {
     found.push((below.to_owned(), None));
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let entry = entry?;
+        // What a tag pointed to before, and what is in folders of layers and uploads: no list asks for it, and it is most
+        // of the files.
+        if entry.file_name() == "index" || below.ends_with("_layers") || below.ends_with("_uploads") {
+            continue;
+        }
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &path, found)?;
@@ -185,10 +190,12 @@ mod tests {
     fn a_folder_is_repeated_with_all_that_is_in_it() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("one/current/empty")).unwrap();
+        fs::create_dir_all(folder.path().join("one/index/sha256")).unwrap();
         fs::write(folder.path().join("one/current/link"), "sha256:x").unwrap();
         repeat(folder.path(), "one", ["two", "three"].map(str::to_owned).into_iter()).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("three/current/link")).unwrap(), "sha256:x");
         assert!(folder.path().join("two/current/empty").is_dir());
+        assert!(!folder.path().join("two/index").exists(), "what no list needs");
     }
 
     #[tokio::test]

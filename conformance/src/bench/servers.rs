@@ -53,8 +53,11 @@ impl Peer {
     pub(crate) fn durability(self) -> &'static str {
         match self {
             Self::Wharfinger => "synced: content, its name in the folder and the database's commit, before the answer",
-            Self::DockerRegistry | Self::Distribution => {
-                "content synced before the answer, names never: no folder is synced, and links are written in place"
+            Self::DockerRegistry => {
+                "every file synced, most twice; no folder ever, so names may be lost; links written in place"
+            }
+            Self::Distribution => {
+                "every file synced, links renamed into synced folders; not the folder that a blob is moved to"
             }
             Self::Nginx => "reads only",
         }
