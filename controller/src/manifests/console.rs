@@ -845,7 +845,9 @@ mod tests {
         let step = json!({"created_by": "'".repeat(900), "comment": "'".repeat(900), "empty_layer": true});
         let config = json!({"os": "linux", "architecture": "amd64", "config": {"Env": env, "Labels": pairs(120)}, "history": vec![step; 100]});
         let blob = controller.push_blob("main/app", config.to_string().as_bytes()).await;
-        let image = json!({"schemaVersion": 2, "annotations": pairs(120), "layers": [],
+        let layer =
+            json!({"mediaType": "'".repeat(255), "annotations": {"org.opencontainers.image.title": "'".repeat(255)}});
+        let image = json!({"schemaVersion": 2, "annotations": pairs(120), "layers": vec![layer; 60],
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob}});
         controller.push_manifest("main/app", Some("v1"), &image, &[&blob]).await;
         for view in ["content", "config", "history", "attached", "raw"] {
