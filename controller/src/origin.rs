@@ -27,7 +27,12 @@ fn is_foreign(headers: &HeaderMap, uri: &Uri, own: &str) -> bool {
     if origin.eq_ignore_ascii_case(own.trim_end_matches('/')) {
         return false;
     }
-    let Some((_, authority)) = origin.split_once("://") else { return true };
+    let Some((scheme, authority)) = origin.split_once("://") else { return true };
+    // Whoever is on the way can make a plain page of the same name.
+    let secured = own.strip_prefix("https://").map(|own| own.trim_end_matches('/'));
+    if scheme == "http" && secured.is_some_and(|own| own.eq_ignore_ascii_case(authority)) {
+        return true;
+    }
     let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let named = named.or_else(|| uri.authority().map(http::uri::Authority::as_str));
     !named.is_some_and(|host| host.eq_ignore_ascii_case(authority))
@@ -56,5 +61,8 @@ mod tests {
         {
             assert!(foreign(Some(origin), "localhost:8443"), "{origin}");
         }
+        // The same name, but by plain HTTP.
+        assert!(foreign(Some("http://harbour.example"), "harbour.example"));
+        assert!(!foreign(Some("https://harbour.example"), "harbour.example"));
     }
 }
