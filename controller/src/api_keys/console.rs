@@ -12,16 +12,16 @@ use super::api::{self, ApiKeyQuery, ApiKeyToCreate, ApiKeyView};
 use crate::State;
 use crate::account::api::get_account;
 use crate::account::console::Tools;
+use crate::console::form::several;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice, see};
 use crate::error::{Error, Result};
 use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::mfa::console::attachment;
 use crate::page::PageQuery;
-use crate::projects::api::first_slugs;
+use crate::projects::console::offered;
+use crate::roles::words;
 
-/// Projects that the form offers.
-const PROJECTS: i64 = 100;
 /// Seconds before its end in which a key is marked (7 days).
 const SOON: i64 = 7 * 86_400;
 
@@ -50,10 +50,12 @@ struct NewPage {
     given: NewForm,
     longest: Option<i64>,
     projects: Vec<String>,
+    /// Whether there are others, to be typed.
+    more_projects: bool,
     /// Permissions on images that there are to tick, with words for them.
     images: Vec<(&'static str, &'static str)>,
     /// All others.
-    others: Vec<&'static str>,
+    others: Vec<(&'static str, &'static str)>,
     problem: Option<FormProblem>,
 }
 
@@ -125,6 +127,8 @@ pub(crate) struct NewForm {
     user: String,
     valid_days: String,
     projects: Vec<String>,
+    /// Projects that are not among those to tick.
+    more_projects: String,
     permissions: Vec<String>,
 }
 
@@ -231,25 +235,14 @@ impl NewPage {
         problem: Option<FormProblem>,
     ) -> Result<Self> {
         let Json(account) = get_account(viewer.actor(), Shared(state.clone())).await?;
-        let projects = match first_slugs(&viewer.actor, state, &scope.org, PROJECTS).await {
-            Ok((slugs, _)) => slugs,
-            Err(Error::Denied(_)) => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let (projects, more_projects) = offered(viewer, state, &scope.org).await?;
         let held = |permission: &&Permission| viewer.may_anywhere(**permission);
-        let words = |permission: Permission| match permission {
-            Permission::RegistryPull => Some("Pull images"),
-            Permission::RegistryPush => Some("Push images, new repositories included"),
-            Permission::RegistryDelete => Some("Delete tags and images"),
-            Permission::RegistryManage => Some("Change how the registry treats a project"),
-            _ => None,
-        };
         let all: Vec<Permission> = Permission::ALL.iter().filter(held).copied().collect();
-        let images = all.iter().filter_map(|one| Some((one.as_str(), words(*one)?))).collect();
-        let others = all.iter().filter(|one| words(**one).is_none()).map(|one| one.as_str()).collect();
+        let named = |one: &Permission| (one.as_str(), words::of(one.as_str()));
+        let (images, others) = all.iter().map(named).partition(|(name, _)| name.starts_with("registry."));
         let longest = account.profile.and_then(|profile| profile.longest_key_days);
         let frame = viewer.frame(scope.section());
-        Ok(Self { frame, scope, given, longest, projects, images, others, problem })
+        Ok(Self { frame, scope, given, longest, projects, more_projects, images, others, problem })
     }
 
     fn ticked(given: &[String], one: &str) -> bool {
@@ -258,7 +251,7 @@ impl NewPage {
 
     /// Whether one of the permissions is ticked that are not shown at first.
     fn opens(&self) -> bool {
-        self.others.iter().any(|one| Self::ticked(&self.given.permissions, one))
+        self.others.iter().any(|(one, _)| Self::ticked(&self.given.permissions, one))
     }
 
     fn days(&self) -> String {
@@ -311,6 +304,10 @@ async fn create(viewer: Viewer, state: State, scope: Scope, given: NewForm) -> R
                     let message = "Nobody active goes by that name here.".into();
                     (http::StatusCode::UNPROCESSABLE_ENTITY, FormProblem { field: "user", message })
                 }
+                Error::NotFound("project") => {
+                    let message = "One of the projects is not there, or not yours to see.".into();
+                    (http::StatusCode::UNPROCESSABLE_ENTITY, FormProblem { field: "more_projects", message })
+                }
                 error => FormProblem::of(error)?,
             };
             console::page_as(status, &NewPage::of(&viewer, &state, scope, given, Some(problem)).await?)
@@ -328,11 +325,13 @@ fn wanted(given: &NewForm) -> Result<ApiKeyToCreate> {
         Err(_) => return Err(Error::invalid("valid_days", "use a whole number of days")),
     };
     let user = given.user.trim();
+    let mut projects = given.projects.clone();
+    projects.extend(several(&given.more_projects).into_iter().filter(|typed| !given.projects.contains(typed)));
     Ok(ApiKeyToCreate {
         name: given.name.clone(),
         user: (!user.is_empty()).then(|| user.to_owned()),
         valid_days,
-        projects: some(&given.projects),
+        projects: some(&projects),
         permissions: some(&given.permissions),
     })
 }

@@ -12,6 +12,7 @@ use storage::custom_roles::Rules;
 use super::api::{self, BindingToCreate, BindingView};
 use crate::State;
 use crate::actor::{in_org, in_project};
+use crate::console::form::several;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice};
 use crate::error::{Error, Result};
 use crate::etag::segment;
@@ -55,7 +56,7 @@ pub(crate) fn any_namespaces(rows: &[Row]) -> bool {
 }
 
 /// A role to choose.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RoleOption {
     pub(crate) name: String,
     pub(crate) label: String,
@@ -170,7 +171,7 @@ async fn new_page(
         }
     };
     let names = if named { Vec::new() } else { names(viewer, state, org).await? };
-    let slugs = if fixed == "project" { Vec::new() } else { slugs(viewer, state, org).await? };
+    let slugs = if fixed == "project" { Vec::new() } else { projects::console::offered(viewer, state, org).await?.0 };
     let (back, section) = back(org, fixed, &given.project, &given.role, &given.name);
     let frame = viewer.frame(section);
     Ok(NewPage { frame, given, fixed, named, back, names, slugs, whole, projects, problem })
@@ -222,6 +223,13 @@ pub(crate) async fn all_options(
     Ok((whole, projects))
 }
 
+/// Every role that is given in an organization, as far as the viewer may know them.
+pub(crate) async fn every_option(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<RoleOption>> {
+    let mut all = options(viewer, state, org, "org").await?;
+    all.extend(options(viewer, state, org, "project").await?);
+    Ok(all.into_iter().map(|role| role.1).collect())
+}
+
 /// Names of people, machines and groups to choose from.
 async fn names(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
     let page = Query(PageQuery { limit: Some(OFFERED), after: None });
@@ -237,16 +245,6 @@ async fn names(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>>
         names.extend(found.into_iter().map(|group| group.name));
     }
     Ok(names)
-}
-
-/// Projects to choose from.
-pub(crate) async fn slugs(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
-    Ok(projects::api::first_slugs(&viewer.actor, state, org, OFFERED).await?.0)
-}
-
-/// What a field with commas or spaces between its texts holds.
-pub(crate) fn texts(field: &str) -> Vec<String> {
-    field.split([',', ' ', '\n', '\r', '\t']).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// A failure that names nothing that is there, at the field that says so.
@@ -275,7 +273,7 @@ pub(crate) async fn create(
         group,
         role: given.role.clone(),
         project: (!project.is_empty()).then(|| project.to_owned()),
-        namespaces: texts(&given.namespaces),
+        namespaces: several(&given.namespaces),
     };
     let made = api::create_binding(viewer.actor(), Shared(state.clone()), Path(org.clone()), extract::Json(new)).await;
     match made {

@@ -123,8 +123,7 @@ pub(crate) async fn show(viewer: Viewer, Shared(state): Shared<State>, Path(org)
 
 /// A role as one line.
 fn role(role: &str, project: Option<&str>) -> String {
-    // A custom role's name is what people call it already.
-    let label = identity::rbac::Role::find(role).map_or_else(|| role.to_owned(), |base| base.label().to_owned());
+    let label = crate::roles::words::label(role);
     match project {
         Some(project) => format!("{label} on {project}"),
         None => format!("{label} on the whole organization"),
@@ -359,5 +358,43 @@ mod tests {
         assert_eq!(all, ["of-admin-soon", "of-dev-soon"]);
         assert_eq!(names(&dev).await, ["of-dev-soon"]);
         assert!(has(&controller.page(&dev, HOME).await.expect(200), "of-dev-soon"));
+    }
+
+    #[tokio::test]
+    async fn whoever_sees_some_projects_is_told_where_the_page_stops() {
+        let controller = Controller::start().await;
+        let admin = controller.busy().await;
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "quiet"})).await.expect(201);
+        let dev = controller.member("dev@example.com", Some(("PROJECT_READ_ONLY", Some("web")))).await;
+        let give = json!({"user": "dev@example.com", "role": "PROJECT_READ_ONLY", "project": "quiet"});
+        controller.post(&admin, "/orgs/main/bindings", &give).await.expect(201);
+        let read = controller.get(&dev, ACTIVITY).await.expect(200).body;
+        assert_eq!((&read["older_pushes"], &read["more_projects"]), (&json!(false), &json!(false)));
+        assert!(!has(&controller.page(&dev, HOME).await, "newest pushes"));
+        // Others push so much that what is theirs lies further back than is looked.
+        let org = orgs::find_by_slug(&mut controller.db.read().await.unwrap(), "main").await.unwrap().unwrap();
+        for n in 0..2_000 {
+            let detail = json!({"digest": format!("sha256:{}", "b".repeat(64))});
+            let target = "main/secret/app:v1";
+            let entry =
+                Entry { org_id: &org.id, action: "image.push", target, project: "secret", detail, ..Entry::default() };
+            controller.identity.note(&By::server(), &entry).await;
+            if n % 100 == 99 {
+                controller.settle().await;
+            }
+        }
+        let read = controller.get(&dev, ACTIVITY).await.expect(200).body;
+        assert_eq!((&read["older_pushes"], &read["pushes"]), (&json!(true), &json!([])));
+        assert!(has(&controller.page(&dev, HOME).await, "older ones were not looked at"));
+        let whole = controller.get(&admin, ACTIVITY).await.expect(200).body;
+        assert_eq!(whole["older_pushes"], json!(false));
+        for n in 0..50 {
+            let slug = format!("p{n}");
+            controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
+            let give = json!({"user": "dev@example.com", "role": "PROJECT_READ_ONLY", "project": slug});
+            controller.post(&admin, "/orgs/main/bindings", &give).await.expect(201);
+        }
+        assert_eq!(controller.get(&dev, ACTIVITY).await.expect(200).body["more_projects"], json!(true));
+        assert!(has(&controller.page(&dev, HOME).await, "more than 50 projects"));
     }
 }

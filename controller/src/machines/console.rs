@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::State;
 use crate::api_keys::api::{ApiKeyToCreate, CreatedApiKey, create_api_key};
 use crate::bindings::api::{BindingToCreate, BindingsQuery, create_binding, list_bindings};
-use crate::bindings::console::{RoleOption, Row, all_options, nameless, slugs, texts};
+use crate::bindings::console::{RoleOption, Row, all_options, nameless};
+use crate::console::form::several;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice, see};
 use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Versioned, segment};
@@ -20,6 +21,7 @@ use crate::groups::api::first_groups;
 use crate::issuers::api::{IssuerQuery, list_issuers};
 use crate::issuers::console::{Job, Line, project_of};
 use crate::page::PageQuery;
+use crate::projects::console::offered;
 use crate::users::api::{
     Include, Kind, UserQuery, UserToCreate, UserView, create_user, delete_user, get_user, list_users,
 };
@@ -153,7 +155,7 @@ async fn new_page(
         may_key: may_key(viewer),
         whole,
         projects,
-        slugs: if may_give { slugs(viewer, state, org).await? } else { Vec::new() },
+        slugs: if may_give { offered(viewer, state, org).await?.0 } else { Vec::new() },
         groups,
         problem,
     })
@@ -186,7 +188,7 @@ async fn equip(
             group: None,
             role: given.role.clone(),
             project: (!project.is_empty()).then(|| project.to_owned()),
-            namespaces: texts(&given.namespaces),
+            namespaces: several(&given.namespaces),
         };
         create_binding(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), extract::Json(binding)).await?;
     }

@@ -14,7 +14,7 @@ use crate::actor::in_project;
 use crate::bindings::api::{BindingsQuery, list_bindings};
 use crate::bindings::console::Row;
 use crate::console::{self, Form, FormProblem, Frame, Section, Viewer, notice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Versioned, segment};
 use crate::extract::{self, Confirmation, MaybeJson, Path, Query};
 use crate::page::PageQuery;
@@ -129,6 +129,17 @@ pub(crate) struct ProjectForm {
 pub(crate) struct DeleteForm {
     confirm: String,
     version: String,
+}
+
+/// Projects that a field offers.
+const OFFERED: i64 = 100;
+
+/// Projects to choose from: the first of those that the viewer sees, and whether there are others, to be typed.
+pub(crate) async fn offered(viewer: &Viewer, state: &State, org: &str) -> Result<(Vec<String>, bool)> {
+    match api::first_slugs(&viewer.actor, state, org, OFFERED).await {
+        Err(Error::Denied(_)) => Ok((Vec::new(), false)),
+        found => found,
+    }
 }
 
 /// Text of several lines, as browsers send it, with ends of lines as they are kept.

@@ -24,11 +24,10 @@ use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::manifests::helm;
 use crate::manifests::kind::Kind;
+use crate::projects::console::offered;
 
 /// Items of a page.
 const PAGE: i64 = 50;
-/// Projects that a filter offers; where there are more, their name is typed.
-const MOST_PROJECTS: i64 = 100;
 
 /// A name as one path: of the repository, without its organization.
 fn path_of(name: &str) -> String {
@@ -203,19 +202,11 @@ pub(crate) async fn list(
     let here = format!("/orgs/{}/repositories", segment(&org));
     let first = if asked.after.is_empty() { String::new() } else { asked.link(&here, "") };
     let next = page.next.map(|after| asked.link(&here, &after));
-    let projects = projects_to_choose(&viewer, &state, &org).await?;
+    let (projects, more) = offered(&viewer, &state, &org).await?;
+    let projects = (!more).then_some(projects);
     let push = push_somewhere(&viewer, &state, &org).await?;
     let frame = viewer.frame(Section::Repositories);
     console::page(&ListPage { frame, here, rows: page.items, given: asked, projects, first, next, push })
-}
-
-/// The projects that the viewer sees, where they are few.
-async fn projects_to_choose(viewer: &Viewer, state: &State, org: &str) -> Result<Option<Vec<String>>> {
-    match crate::projects::api::first_slugs(&viewer.actor, state, org, MOST_PROJECTS).await {
-        Ok((slugs, more)) => Ok((!more).then_some(slugs)),
-        Err(Error::Denied(_)) => Ok(Some(Vec::new())),
-        Err(error) => Err(error),
-    }
 }
 
 /// Projects that are looked at for one to push to.

@@ -76,6 +76,13 @@ pub(crate) fn of(name: &str) -> &str {
     all.clone().find(|(permission, _)| permission.as_str() == name).map_or(name, |(_, words)| words)
 }
 
+/// The same within a sentence.
+pub(crate) fn within(name: &str) -> String {
+    let words = of(name);
+    let first = words.chars().next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    first + words.get(1..).unwrap_or_default()
+}
+
 /// What people call a role: a base role's label, or a custom role's name.
 pub(crate) fn label(role: &str) -> String {
     Role::find(role).map_or_else(|| role.to_owned(), |role| role.label().to_owned())
@@ -118,6 +125,7 @@ mod tests {
             assert_eq!(said, usize::from(!permission.as_str().starts_with("platform.")), "{permission}");
         }
         assert_eq!((of("registry.pull"), of("unheard.of")), ("Pull images", "unheard.of"));
+        assert_eq!((within("registry.pull"), within("")), ("pull images".to_owned(), String::new()));
     }
 
     #[test]

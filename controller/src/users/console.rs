@@ -9,7 +9,6 @@ pub(crate) mod rights;
 pub(crate) mod sessions;
 
 use askama::Template;
-use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::Response;
 use http::StatusCode;
@@ -20,19 +19,20 @@ use super::api::{self, Kind, Status, UserRole, UserView};
 use crate::State;
 use crate::audit::Refused;
 use crate::bindings::api::{BindingToCreate, BindingView, create_binding};
-pub(crate) use crate::console::form::given;
+use crate::bindings::console::{RoleOption, all_options};
+pub(crate) use crate::console::form::{given, several};
 use crate::console::{self, FormProblem, Frame, Viewer};
 use crate::error::{Error, Result};
 use crate::etag::{IfMatch, Tag, Versioned};
-use crate::extract::{self, Path, Query};
+use crate::extract::{self, Path};
 use crate::page::PageQuery;
-use crate::projects::api::first_slugs;
-use crate::roles::api::list_roles;
+use crate::projects::console::offered;
+use crate::roles::words;
 
 /// Rows of a page.
 pub(crate) const PAGE: i64 = 50;
 /// Suggestions of a field at most; whatever else there is can be typed.
-const SUGGESTIONS: i64 = 100;
+pub(crate) const SUGGESTIONS: i64 = 100;
 
 /// A name as one segment of a page's path. `new` would be the page of what is to be.
 pub(crate) fn segment(name: &str) -> String {
@@ -55,11 +55,6 @@ pub(crate) fn url(path: &str, fields: &[(&str, &str)]) -> String {
 /// The version that a form was drawn of, for whoever would change what another changed meanwhile.
 pub(crate) fn expected(version: &str) -> IfMatch {
     if version.is_empty() { IfMatch::Any } else { IfMatch::of(version) }
-}
-
-/// What people call a role.
-pub(crate) fn role_label(name: &str) -> &str {
-    Role::find(name).map_or(name, |role| role.label())
 }
 
 /// A reason of the API, with what people call the roles in it.
@@ -98,38 +93,6 @@ pub(crate) fn full_name(user: &UserView) -> String {
 /// What somebody is.
 pub(crate) fn is_machine(user: &UserView) -> bool {
     matches!(user.kind, Kind::Machine)
-}
-
-/// What a permission allows, in words.
-pub(crate) fn words(permission: &str) -> &str {
-    match permission {
-        "registry.pull" => "pull images",
-        "registry.push" => "push images",
-        "registry.delete" => "delete images",
-        "registry.manage" => "change how the registry treats the project",
-        "org.read" => "see the organization",
-        "org.update" => "rename the organization",
-        "settings.read" => "see the settings",
-        "settings.write" => "change the settings",
-        "project.read" => "see the project",
-        "project.create" => "create projects",
-        "project.update" => "change the project",
-        "project.delete" => "delete the project with its images",
-        "user.read" => "see users",
-        "user.write" => "invite, deactivate and delete users",
-        "group.read" => "see groups",
-        "group.write" => "change groups and who is in them",
-        "role.read" => "see roles",
-        "role.write" => "change custom roles",
-        "member.read" => "see who holds which role",
-        "member.write" => "give roles and take them away",
-        "apikey.own" => "have API keys",
-        "apikey.manage" => "manage everybody's API keys",
-        "issuer.read" => "see trusted issuers",
-        "issuer.write" => "change trusted issuers",
-        "audit.read" => "read the audit log",
-        other => other,
-    }
 }
 
 /// Who a page is about, and where else one can go from there.
@@ -298,13 +261,6 @@ impl Confirmed {
     }
 }
 
-/// A role that may be chosen.
-#[derive(Debug, Clone)]
-pub(crate) struct RoleOption {
-    pub(crate) name: String,
-    pub(crate) label: String,
-}
-
 /// Roles and places to choose from, for whoever may give roles somewhere.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RoleChoices {
@@ -314,6 +270,8 @@ pub(crate) struct RoleChoices {
     pub(crate) project: Vec<RoleOption>,
     /// Projects to suggest.
     pub(crate) projects: Vec<String>,
+    /// Whether there are others, to be typed.
+    pub(crate) more_projects: bool,
 }
 
 impl RoleChoices {
@@ -326,42 +284,12 @@ impl RoleChoices {
         if !place.anywhere() {
             return Ok(None);
         }
-        let mut choices = Self { projects: project_names(viewer, state, org).await?, ..Self::default() };
+        let (projects, more_projects) = offered(viewer, state, org).await?;
+        let (whole, project) = all_options(viewer, state, org).await?;
+        let mut choices = Self { org: whole, project, projects, more_projects };
         choices.projects.retain(|project| place.holds(Some(project)));
-        for (option, scope) in role_options(viewer, state, org).await? {
-            match scope {
-                RoleScope::Organization if place.org => choices.org.push(option),
-                RoleScope::Project => choices.project.push(option),
-                _ => {}
-            }
-        }
         Ok(Some(choices))
     }
-}
-
-/// The roles that bindings give, as far as the viewer may see them.
-pub(crate) async fn role_options(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<(RoleOption, RoleScope)>> {
-    if !viewer.may(Permission::RoleRead) {
-        let base = Role::all().filter(|role| role.scope() != RoleScope::Platform);
-        let option = |role: Role| RoleOption { name: role.token().to_owned(), label: role.label().to_owned() };
-        return Ok(base.map(|role| (option(role), role.scope())).collect());
-    }
-    let query = Query(PageQuery { limit: Some(crate::page::MAX), after: None });
-    let Json(page) = list_roles(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), query).await?;
-    let scope = |text: &str| if text == "project" { RoleScope::Project } else { RoleScope::Organization };
-    let option = |role: crate::roles::api::RoleView| {
-        let label = if role.custom { role.name.clone() } else { role.label };
-        (RoleOption { name: role.name, label }, scope(role.scope))
-    };
-    Ok(page.items.into_iter().map(option).collect())
-}
-
-/// Projects to suggest: those that the viewer sees, as far as a list of suggestions goes.
-pub(crate) async fn project_names(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
-    if !viewer.may_anywhere(Permission::ProjectRead) {
-        return Ok(Vec::new());
-    }
-    Ok(first_slugs(&viewer.actor, state, org, SUGGESTIONS).await?.0)
 }
 
 /// Where the viewer may give roles and take them away.
@@ -406,12 +334,6 @@ pub(crate) struct RoleToTake {
     pub(crate) binding: String,
 }
 
-/// Words of a field that holds several.
-pub(crate) fn several(text: &str) -> Vec<String> {
-    let parts = text.split(|c: char| c == ',' || c.is_whitespace());
-    parts.filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
-}
-
 /// What a base role lacks, or has too much, where it is to be given: field and reason. Of custom ones the API says it.
 pub(crate) fn misfit(role: &str, on_project: bool, with_namespaces: bool) -> Option<(&'static str, &'static str)> {
     let role = Role::find(role)?;
@@ -452,7 +374,7 @@ pub(crate) async fn give(
 /// A role and where, in words.
 pub(crate) fn role_words(role: &str, project: Option<&str>) -> String {
     let place = project.map_or_else(|| "the organization".to_owned(), |project| format!("project {project}"));
-    format!("{} on {place}", role_label(role))
+    format!("{} on {place}", words::label(role))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use identity::rbac::Permission;
 use serde::Deserialize;
 
 use super::list::group_names;
-use super::{Refusal, RoleChoices, RoleForm, drawn, give, misfit, role_words, segment, split};
+use super::{Refusal, RoleChoices, RoleForm, SUGGESTIONS, drawn, give, misfit, role_words, segment, several, split};
 use crate::State;
 use crate::console::form::sentence;
 use crate::console::{Form, FormProblem, Frame, Section, Viewer};
@@ -32,6 +32,8 @@ struct NewPage {
     frame: Frame,
     given: InviteForm,
     groups: Vec<String>,
+    /// Whether there are others, to be typed.
+    more_groups: bool,
     choices: Option<RoleChoices>,
     problem: Option<FormProblem>,
 }
@@ -43,6 +45,8 @@ struct InvitedPage {
     results: Vec<Invited>,
     given: InviteForm,
     groups: Vec<String>,
+    /// Whether there are others, to be typed.
+    more_groups: bool,
     choices: Option<RoleChoices>,
     problem: Option<FormProblem>,
 }
@@ -61,7 +65,25 @@ pub(crate) struct InviteForm {
     groups: Vec<String>,
     role: String,
     projects: Vec<String>,
+    /// Projects and groups that are not among those to tick.
+    more_projects: String,
+    more_groups: String,
     namespaces: String,
+}
+
+impl InviteForm {
+    /// With what was typed beside what was ticked.
+    fn whole(&self) -> Self {
+        let mut whole = self.clone();
+        whole.projects.extend(several(&self.more_projects));
+        let typed = self.more_groups.lines().map(str::trim).filter(|name| !name.is_empty());
+        whole.groups.extend(typed.map(ToOwned::to_owned));
+        for list in [&mut whole.projects, &mut whole.groups] {
+            let mut seen = BTreeSet::new();
+            list.retain(|name| seen.insert(name.clone()));
+        }
+        whole
+    }
 }
 
 /// Somebody to be invited.
@@ -128,20 +150,21 @@ async fn ask(
     refusal: Option<Refusal>,
 ) -> Result<Response> {
     let (problem, refused) = split(refusal);
-    let groups = joinable(viewer, state, org).await?;
+    let (groups, more_groups) = joinable(viewer, state, org).await?;
     let choices = RoleChoices::of(viewer, state, org).await?;
     let frame = viewer.frame(Section::Users);
-    drawn(&NewPage { frame, given, groups, choices, problem }, refused)
+    drawn(&NewPage { frame, given, groups, more_groups, choices, problem }, refused)
 }
 
-/// Groups that somebody can be put into by the viewer.
-async fn joinable(viewer: &Viewer, state: &State, org: &str) -> Result<Vec<String>> {
+/// Groups that somebody can be put into by the viewer, and whether there are more.
+async fn joinable(viewer: &Viewer, state: &State, org: &str) -> Result<(Vec<String>, bool)> {
     if !viewer.may(Permission::GroupWrite) {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let mut groups = group_names(viewer, state, org).await?;
+    let more = i64::try_from(groups.len()).is_ok_and(|seen| seen >= SUGGESTIONS);
     groups.retain(|name| name != EVERYBODY);
-    Ok(groups)
+    Ok((groups, more))
 }
 
 /// Invites everybody of the form, and says what became of each.
@@ -152,12 +175,12 @@ pub(crate) async fn invite(
     Form(given): Form<InviteForm>,
 ) -> Result<Response> {
     viewer.actor.can_in_org(Permission::UserWrite, &state, &org).await?;
-    let invitees = read(&given.addresses);
-    if let Some(mistake) = mistake(&invitees, &given) {
+    let (invitees, whole) = (read(&given.addresses), given.whole());
+    if let Some(mistake) = mistake(&invitees, &whole) {
         return ask(&viewer, &state, &org, given, Some(mistake)).await;
     }
     // Goes on where the browser does not wait: what was begun is whole, and the list of users tells it.
-    let (asked, wanted) = ((viewer.clone(), state.clone(), org.clone()), given.clone());
+    let (asked, wanted) = ((viewer.clone(), state.clone(), org.clone()), whole);
     let work = tokio::spawn(async move {
         let (viewer, state, org) = asked;
         let mut results = Vec::with_capacity(invitees.len());
@@ -169,11 +192,11 @@ pub(crate) async fn invite(
     let results = work.await.map_err(Error::internal)?;
     let again = results.iter().filter(|result| matches!(result.outcome, Outcome::Refused(_)));
     let addresses = again.map(|result| result.typed.as_str()).collect::<Vec<_>>().join("\n");
-    let groups = joinable(&viewer, &state, &org).await?;
+    let (groups, more_groups) = joinable(&viewer, &state, &org).await?;
     let choices = RoleChoices::of(&viewer, &state, &org).await?;
     let frame = viewer.frame(Section::Users);
     let given = InviteForm { addresses, ..given };
-    drawn(&InvitedPage { frame, results, given, groups, choices, problem: None }, None)
+    drawn(&InvitedPage { frame, results, given, groups, more_groups, choices, problem: None }, None)
 }
 
 fn mistake(invitees: &[Invitee], form: &InviteForm) -> Option<Refusal> {

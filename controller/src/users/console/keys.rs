@@ -7,7 +7,7 @@ use axum::response::Response;
 use identity::rbac::Permission;
 use serde::Deserialize;
 
-use super::{ConfirmPage, Confirmed, Head, Refusal, drawn, given, project_names, rows, segment, several, split, url};
+use super::{ConfirmPage, Confirmed, Head, Refusal, drawn, given, offered, rows, segment, several, split, url};
 use crate::State;
 use crate::api_keys::api::{
     ApiKeyQuery, ApiKeyToCreate, ApiKeyView, CreatedApiKey, create_api_key, delete_api_key, get_api_key, list_api_keys,
@@ -97,7 +97,7 @@ async fn keys(
         keys: page.items,
         may_make,
         own,
-        projects: if may_make { project_names(viewer, state, org).await? } else { Vec::new() },
+        projects: if may_make { offered(viewer, state, org).await?.0 } else { Vec::new() },
         typed,
         problem,
         first: if after.is_empty() { String::new() } else { here.clone() },

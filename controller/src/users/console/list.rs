@@ -7,9 +7,10 @@ use axum::response::Response;
 use identity::rbac::Permission;
 use serde::Deserialize;
 
-use super::{PAGE, RoleOption, given, project_names, role_options, rows, segment, url};
+use super::{SUGGESTIONS, given, offered, rows, segment, url};
 use super::{UserRole, UserView};
 use crate::State;
+use crate::bindings::console::{RoleOption, every_option};
 use crate::console::{self, Frame, Section, Viewer};
 use crate::error::Result;
 use crate::extract::{Path, Query};
@@ -122,8 +123,8 @@ pub(crate) async fn list(
     let Json(page) =
         api::list_users(viewer.actor(), Shared(state.clone()), path, Query(filters.query()), query).await?;
     let choices = Choices {
-        roles: role_options(&viewer, &state, &org).await?.into_iter().map(|(option, _)| option).collect(),
-        projects: project_names(&viewer, &state, &org).await?,
+        roles: every_option(&viewer, &state, &org).await?,
+        projects: offered(&viewer, &state, &org).await?.0,
         groups: group_names(&viewer, &state, &org).await?,
     };
     let next = page.next.map(|after| filters.url(&here, &after));
@@ -138,6 +139,6 @@ pub(super) async fn group_names(viewer: &Viewer, state: &State, org: &str) -> Re
     if !viewer.may(Permission::GroupRead) {
         return Ok(Vec::new());
     }
-    let groups = first_groups(&viewer.actor, state, org, 2 * PAGE).await?;
+    let groups = first_groups(&viewer.actor, state, org, SUGGESTIONS).await?;
     Ok(groups.into_iter().map(|group| group.name).collect())
 }

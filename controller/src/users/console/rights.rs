@@ -7,7 +7,7 @@ use axum::response::Response;
 use identity::rbac::Permission;
 use serde::Deserialize;
 
-use super::{Head, Refusal, Status, drawn, given, project_names, rows, split, url};
+use super::{Head, Refusal, Status, drawn, given, offered, rows, split, url};
 use crate::State;
 use crate::console::{FormProblem, Frame, Section, Viewer};
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub(crate) async fn show(
         head,
         rights: page.items,
         permissions: asked_for(),
-        projects: project_names(&viewer, &state, &org).await?,
+        projects: offered(&viewer, &state, &org).await?.0,
         answer,
         problem,
         first: if asked.after.is_empty() { String::new() } else { here.clone() },

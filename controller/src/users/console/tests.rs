@@ -318,7 +318,7 @@ async fn rights_say_why() {
         (
             "permission=registry.push&project=&repository=main/web/ci/app&tag=",
             200,
-            "Yes : ann@example.com may push images there.",
+            "Yes : ann@example.com may do that there: push images, new repositories included.",
         ),
         ("permission=registry.push&repository=main/web/app", 200, "allows it only in repositories that match ci/**."),
         ("permission=registry.delete&project=web", 200, "registry.delete on project web is missing."),
@@ -431,4 +431,51 @@ async fn a_machine_called_new_has_a_page_too() {
     controller.post(&admin, USERS, &json!({"name": "new", "kind": "machine"})).await.expect(201);
     assert!(controller.page(&admin, USERS).await.expect(200).raw.contains("/orgs/main/users/%6Eew\""));
     says(&controller.page(&admin, "/orgs/main/users/%6Eew").await.expect(200), "Machine user");
+}
+
+#[tokio::test]
+async fn projects_and_groups_beyond_those_to_tick_are_typed() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    let few = controller.page(&admin, "/orgs/main/users/new").await.expect(200);
+    lacks(&few, "Other projects");
+    lacks(&few, "Other groups");
+    for n in 0..101 {
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": format!("p{n:03}")})).await.expect(201);
+        controller.post(&admin, "/orgs/main/groups", &json!({"name": format!("crew, {n:03}")})).await.expect(201);
+    }
+    let form = controller.page(&admin, "/orgs/main/users/new").await.expect(200);
+    says(&form, "Other projects");
+    says(&form, "Other groups");
+    assert!(form.raw.len() < 100 << 10 && !form.raw.contains("value=\"p100\""), "{} bytes", form.raw.len());
+    let fields = [
+        ("addresses", ANN),
+        ("groups", "crew, 000"),
+        ("more_groups", "crew, 000\r\n crew, 100 \n"),
+        ("role", "PROJECT_READ_ONLY"),
+        ("projects", "p000"),
+        ("more_projects", "p100, p000 gone"),
+    ];
+    let done = controller.submit(&admin, USERS, &fields).await.expect(200);
+    says(&done, "1 of 1 invited");
+    says(&done, "Without Project Read Only on project gone:");
+    let held = controller.get(&admin, &format!("/orgs/main/bindings?user={ANN}")).await.expect(200);
+    let mut on: Vec<&str> =
+        held.body["items"].as_array().unwrap().iter().filter_map(|b| b["project"].as_str()).collect();
+    on.sort_unstable();
+    assert_eq!(on, ["p000", "p100"]);
+    for group in ["crew,%20000", "crew,%20100"] {
+        let members = controller.get(&admin, &format!("/orgs/main/groups/{group}/members")).await.expect(200);
+        assert_eq!(members.body["items"].as_array().unwrap().len(), 1, "{group}");
+    }
+    // A role on a project is one too where all of its projects are typed.
+    let fields = [("addresses", "bob@example.com"), ("role", "ADMIN"), ("more_projects", "p100")];
+    assert!(controller.submit(&admin, USERS, &fields).await.expect(422).raw.contains("projects-wrong"));
+
+    says(&controller.page(&admin, "/account/keys/new").await.expect(200), "Other projects");
+    let fields = [("name", "narrow"), ("more_projects", " p100 ")];
+    controller.submit(&admin, "/account/keys", &fields).await.expect(200);
+    let keys = controller.get(&admin, "/orgs/main/apikeys").await.expect(200);
+    assert_eq!(keys.body["items"][0]["projects"], json!(["p100"]));
+    controller.submit(&admin, "/account/keys", &[("name", "wide"), ("more_projects", "gone")]).await.expect(422);
 }
