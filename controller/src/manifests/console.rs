@@ -195,12 +195,13 @@ impl ShowPage {
         self.view.description.kind.speaks()
     }
 
-    /// How its signature would be checked, as a command: by what it is about, where that is known.
+    /// How its signature would be checked, as a command, where only the signature itself says what it is about.
     fn check(&self, content: &ContentView) -> Option<String> {
         let named = content.signature.as_ref()?.signs.as_deref();
         let stated = content.statement.as_ref().and_then(|said| said.subjects.first()?.digest.as_deref());
-        let digest: Digest = self.view.subject.as_deref().or(named).or(stated)?.parse().ok()?;
-        let verb = if content.statement.is_some() { attestation_verb(&self.view) } else { "verify".to_owned() };
+        let digest: Digest = named.or(stated).filter(|_| self.view.subject.is_none())?.parse().ok()?;
+        let signature = self.view.description.kind == Kind::Signature;
+        let verb = if signature { "verify".to_owned() } else { attestation_verb(&self.view) };
         let more = self.tools.cosign_more();
         Some(format!("cosign {verb} --key cosign.pub{more} {}/{}@{digest}", self.tools.host, self.view.repository))
     }
@@ -492,7 +493,13 @@ pub(crate) async fn show(
         Tab::Says => {
             let (repository, reference) = (place.name.clone(), view.digest.clone());
             let query = ContentsQuery { repository, reference, search: Some(search.clone()) };
-            let Json(says) = contents::get_contents(viewer.actor(), Shared(state), Path(org), Query(query)).await?;
+            let Json(mut says) = contents::get_contents(viewer.actor(), Shared(state), Path(org), Query(query)).await?;
+            // Several layers share the room of one page.
+            let mut room = MOST_LINES;
+            for sbom in says.items.iter_mut().filter_map(|content| content.sbom.as_mut()) {
+                sbom.packages.truncate(room);
+                room -= sbom.packages.len();
+            }
             Some(says)
         }
         _ => None,
@@ -719,6 +726,43 @@ mod tests {
         controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
         let image = controller.page(&admin, "/orgs/main/manifests/app?reference=v1&view=says").await.expect(200).raw;
         assert!(!image.contains("not checked here"));
+    }
+
+    #[tokio::test]
+    async fn a_signature_says_what_it_signs_and_how_to_check_it() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let image = controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let payload =
+            json!({"critical": {"identity": {"docker-reference": ""}, "image": {"docker-manifest-digest": image}}});
+        let layer = controller.push_blob("main/app", payload.to_string().as_bytes()).await;
+        let manifest = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.oci.image.config.v1+json"},
+            "layers": [{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": layer, "size": 9}]});
+        let tag = format!("{}.sig", image.replace(':', "-"));
+        controller.push_manifest("main/app", Some(&tag), &manifest, &[&layer]).await;
+        let page = controller.page(&admin, &format!("/orgs/main/manifests/app?reference={tag}")).await.expect(200).raw;
+        assert!(page.contains("not checked here") && page.contains("a key") && !page.contains("verified"), "{page}");
+        assert!(page.contains("cosign verify --key cosign.pub") && page.contains(&format!("@{image}")));
+        let tree = controller.page(&admin, "/orgs/main/manifests/app?reference=v1&view=attached").await.expect(200).raw;
+        assert!(tree.contains("says it is signed with a key") && tree.contains("not checked here"));
+    }
+
+    #[tokio::test]
+    async fn what_several_large_sboms_say_is_one_small_page() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let text = "'".repeat(500);
+        let package = json!({"name": text, "versionInfo": text, "licenseDeclared": text});
+        let subject = json!({"name": text, "digest": {"sha256": text}});
+        let statement = json!({"predicateType": "https://slsa.dev/provenance/v1", "subject": vec![subject; 30],
+            "predicate": {"materials": vec![json!({"uri": text}); 30], "spdxVersion": "SPDX-2.3", "packages": vec![package; 300]}});
+        let layer = controller.push_blob("main/app", statement.to_string().as_bytes()).await;
+        let layers = vec![json!({"mediaType": "application/vnd.in-toto+json", "digest": layer, "size": 9}); 6];
+        let manifest = json!({"schemaVersion": 2, "layers": layers});
+        controller.push_manifest("main/app", Some("all"), &manifest, &[&layer]).await;
+        let page = controller.page(&admin, "/orgs/main/manifests/app?reference=all&view=says").await.expect(200).raw;
+        assert!(page.len() < 100 << 10, "{} bytes", page.len());
+        assert!(page.contains("the first 100 of 300") && page.contains("2 more layers are not shown"));
     }
 
     #[tokio::test]

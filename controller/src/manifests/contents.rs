@@ -25,7 +25,7 @@ mod read;
 pub(crate) use read::read;
 
 /// Layers that are read.
-const MAX_LAYERS: usize = 8;
+const MAX_LAYERS: usize = 4;
 /// Packages that are told.
 pub(crate) const MAX_PACKAGES: usize = 100;
 /// Longest text that packages are searched by.
@@ -57,7 +57,7 @@ pub(crate) struct ContentsView {
     pub(crate) kind: Kind,
     /// Whether signatures were checked: never, here.
     pub(crate) checked: bool,
-    /// What its layers say, at most 8 of them.
+    /// What its layers say, at most 4 of them.
     pub(crate) items: Vec<ContentView>,
     /// Layers beyond those.
     pub(crate) left_off: usize,
@@ -286,8 +286,8 @@ impl SignatureView {
         let subject = self.certificate.as_ref().and_then(|certificate| certificate.subjects.first());
         match subject {
             Some(subject) => format!("says it is signed by {}", clip(subject, 120)),
-            None if self.keyless => "signed with a certificate".to_owned(),
-            None => "signed with a key".to_owned(),
+            None if self.keyless => "says it is signed with a certificate".to_owned(),
+            None => "says it is signed with a key".to_owned(),
         }
     }
 }

@@ -87,7 +87,10 @@ fn of_statement(
 ) -> ContentView {
     let subjects_left_off = subjects.total - subjects.kept.len();
     let subject = |Subject { name, digest }: Subject| {
-        let digest = digest.0.into_iter().next().map(|(algorithm, hex)| clip(&format!("{algorithm}:{hex}"), MAX_NAME));
+        let plain = |text: &String| {
+            text.len() <= 140 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b":._-".contains(&b))
+        };
+        let digest = digest.0.into_iter().next().map(|(algorithm, hex)| format!("{algorithm}:{hex}")).filter(plain);
         SubjectView { name: name.0.unwrap_or_default(), digest }
     };
     let subjects = subjects.kept.into_iter().filter_map(|one| one.0.map(subject)).collect();
@@ -247,7 +250,7 @@ mod tests {
         let payload = json!({"critical": {"identity": {"docker-reference": "host/main/app"}, "type": "cosign container image signature",
             "image": {"docker-manifest-digest": "sha256:abc"}}, "optional": null});
         let by_key = told(&payload, None);
-        assert_eq!(by_key.line().unwrap(), "signed with a key");
+        assert_eq!(by_key.line().unwrap(), "says it is signed with a key");
         let signature = by_key.signature.unwrap();
         assert_eq!(
             (signature.signs.as_deref(), signature.signed_as.as_deref()),
@@ -260,7 +263,7 @@ mod tests {
         assert!(certificate.issuer.contains("sigstore") && certificate.valid_from < certificate.valid_until);
         // What is no certificate is none; somebody still did not sign with a key alone.
         let odd = told(&payload, Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"));
-        assert_eq!(odd.line().unwrap(), "signed with a certificate");
+        assert_eq!(odd.line().unwrap(), "says it is signed with a certificate");
     }
 
     #[test]
