@@ -230,14 +230,14 @@ impl Server {
     }
 
     /// Lets the peak begin anew, where the system allows it.
-    fn forget_peak(self) {
+    pub(crate) fn forget_peak(self) {
         for pid in self.processes() {
             let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
         }
     }
 
     /// The sum of what each process held at most.
-    fn peak_mib(self) -> f64 {
+    pub(crate) fn peak_mib(self) -> f64 {
         let peak = |pid: u32| -> Option<f64> {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

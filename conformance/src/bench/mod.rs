@@ -113,6 +113,10 @@ pub(crate) struct StartOptions {
 
 /// Does what is asked.
 pub(crate) fn run(command: Command) -> Result<()> {
+    // Thousands of connections are files, on both sides: servers inherit what this process may have.
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: files.maximum, ..files };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).context("raise the limit of open files")?;
     match command {
         Command::Load(options) => load(&options),
         Command::Run(options) => run::run(&options),

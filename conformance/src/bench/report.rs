@@ -162,6 +162,11 @@ fn text(results: &Results, cells: &Cells<'_>, charts: &[(String, String)]) -> St
          with their data on the same disk and the load program on the same cores. A figure is the median of the rounds, with the\n\
          least and the most in brackets; a ratio is the median of the ratios of rows that were measured in the same round.\n\n",
     );
+    let small: Vec<&str> =
+        results.records.iter().map(|record| record.scale.as_str()).filter(|scale| *scale != "full").collect();
+    if let Some(scale) = small.first() {
+        let _ = writeln!(text, "**{} runs were of a smaller size ({scale}): they say little.**\n", small.len());
+    }
     machine(&mut text, results);
     servers(&mut text, results);
     losses(&mut text, cells);
@@ -217,7 +222,10 @@ fn servers(text: &mut String, results: &Results) {
             let _ = writeln!(text, "| {} | {version} | {} |", peer.name(), peer.durability());
         }
     }
-    text.push_str("\nEvery server had the same P-256 certificate; ours asked for a token on every request, the others for none.\n\n");
+    text.push_str(
+        "\nEvery server had the same P-256 certificate; ours asked for a token on every request, the others for none.\n\
+         zot and angos are not here: neither can be had through an ordinary package client.\n\n",
+    );
 }
 
 /// Rows in which another server is ahead.
@@ -326,11 +334,16 @@ fn details(text: &mut String, cells: &Cells<'_>, scheme: &'static str) {
     text.push('\n');
 }
 
+/// A number of things.
+fn count(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { figure(number as f64) }
+}
+
 /// What a reader has to know of a row beside its figures.
 fn remarks(row: &Row, cell: &Cell<'_>) -> String {
     let mut all = vec![format!("{} at a time", row.concurrency)];
     if row.entries > 0 {
-        all.push(format!("{} there before", figure(row.entries as f64)));
+        all.push(format!("{} there before", count(row.entries)));
     }
     if row.unit == "MiB/s" {
         all.push(format!("{} MiB each", row.bytes_each >> 20));
@@ -338,6 +351,7 @@ fn remarks(row: &Row, cell: &Cell<'_>) -> String {
         all.push(format!("{} bytes an answer", figure(row.bytes as f64 / row.operations as f64)));
     }
     all.extend(cell.seeded.map(str::to_owned));
+    all.extend(row.extra.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), figure(*value))));
     for (kind, latency) in &row.by_kind {
         all.push(format!("{kind}: p50 {}, p99 {} ms", figure(latency.p50_ms), figure(latency.p99_ms)));
     }

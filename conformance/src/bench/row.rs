@@ -49,10 +49,10 @@ impl Row {
         Ok(Self::of(spec, measured, sha256_before, sha256_speed()))
     }
 
-    fn of(spec: &Spec, measured: Measured, sha256_before: f64, sha256_after: f64) -> Self {
+    pub(crate) fn of(spec: &Spec, measured: Measured, sha256_before: f64, sha256_after: f64) -> Self {
         let operations = measured.operations();
         let (amount, unit) = match spec.kind {
-            Kind::Push(_) | Kind::Pull if spec.bytes >= 1 << 20 => {
+            Kind::Push(_) | Kind::Pull | Kind::UpDown if spec.bytes >= 1 << 20 => {
                 (measured.bytes as f64 / f64::from(1 << 20), "MiB/s")
             }
             Kind::ImagePush | Kind::ImagePull | Kind::Mixed => (operations as f64, "images/s"),

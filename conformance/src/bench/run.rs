@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Machine};
+use super::measure::{Measured, sha256_speed};
 use super::row::Row;
 use super::seed;
 use super::servers::{PEERS, Peer, Pki, Programs, Running};
-use super::work::{Prepared, Scale, Spec, all};
+use super::work::{Kind, Prepared, Scale, Spec, all};
 
 /// What is compared, and how.
 #[derive(Debug, clap::Args)]
@@ -231,6 +233,9 @@ impl Runner<'_> {
                 how
             }
         };
+        if spec.kind == Kind::Start {
+            return Ok((starts(&mut kept.running, spec)?, seeded));
+        }
         let prepared = match kept.prepared.get(&spec.fixture()) {
             Some(prepared) => Rc::clone(prepared),
             None => {
@@ -241,4 +246,16 @@ impl Runner<'_> {
         };
         Ok((Row::measure(&kept.running.bench, spec, &prepared)?, seeded))
     }
+}
+
+/// How long a server takes from its start to the first answer.
+fn starts(running: &mut Running, spec: &Spec) -> Result<Row> {
+    let before = sha256_speed();
+    let took: Result<Vec<_>> = (0..spec.count).map(|_| running.restart()).collect();
+    let took = took?;
+    let mut measured = Measured { seconds: took.iter().map(Duration::as_secs_f64).sum(), ..Measured::default() };
+    let nanoseconds = took.iter().map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    measured.latency.insert("start", nanoseconds.collect());
+    measured.server_peak_mib = running.bench.server.map(|server| server.peak_mib());
+    Ok(Row::of(spec, measured, before, sha256_speed()))
 }

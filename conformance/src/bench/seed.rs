@@ -21,9 +21,10 @@ pub(crate) fn key(spec: &Spec) -> u64 {
         Kind::Tags(_) => 1,
         Kind::Catalog(_) => 2,
         Kind::Referrers => 3,
+        Kind::Start => 4,
         _ => return 0,
     };
-    spec.entries * 4 + salt
+    spec.entries * 8 + salt
 }
 
 /// Fills the list that a workload is about, where it is a long one; says how.
@@ -38,7 +39,7 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
     let referrers = bench.referrers_repository();
     match spec.kind {
         Kind::Tags(_) => bench.push_one(&tags)?,
-        Kind::Catalog(_) => bench.push_one(&first)?,
+        Kind::Catalog(_) | Kind::Start => bench.push_one(&first)?,
         _ => bench.push_one_referrer(entries)?,
     }
     match (running.peer, spec.kind) {
@@ -52,6 +53,7 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
                     match kind {
                         Kind::Tags(_) => rows.tags(&tags, entries).await,
                         Kind::Catalog(_) => rows.repositories(&first, entries).await,
+                        Kind::Start => rows.blobs(entries).await,
                         _ => rows.referrers(&referrers, entries).await,
                     }?;
                     rows.0.close().await.context("close the database")
@@ -170,6 +172,13 @@ impl Rows {
             self.copy(table, "one.repository_id = $2", &[("repository_id", other)], &id, entries).await?;
         }
         Ok(())
+    }
+
+    async fn blobs(&mut self, entries: u64) -> Result<()> {
+        let one =
+            sqlx::query("SELECT object_key FROM blobs LIMIT 1").fetch_one(&mut self.0).await.context("find a blob")?;
+        let changed = [("digest", "printf('sha256:%064x', n)"), ("object_key", "printf('s%025d', n)")];
+        self.copy("blobs", "one.object_key = $2", &changed, &one.get::<String, _>(0), entries).await
     }
 
     async fn referrers(&mut self, repository: &str, entries: u64) -> Result<()> {

@@ -67,7 +67,7 @@ impl Peer {
     pub(crate) fn cannot(self, spec: &Spec) -> Option<&'static str> {
         match (self, spec.kind) {
             (Self::Wharfinger, _) => None,
-            (Self::Nginx, Kind::Pull | Kind::Range | Kind::Manifest { .. } | Kind::ImagePull) => None,
+            (Self::Nginx, Kind::Pull | Kind::Range | Kind::Manifest { .. } | Kind::ImagePull | Kind::Idle) => None,
             (Self::Nginx, _) => Some("static files only"),
             (_, Kind::Token(_)) => Some("no token service"),
             (_, Kind::Referrers) => Some("no referrers API"),
@@ -97,8 +97,10 @@ impl Peer {
         let flag = if self == Self::Nginx { "-v" } else { "--version" };
         let output = Command::new(self.program(programs)?).arg(flag).output()?;
         let said = [output.stdout, output.stderr].concat();
-        let line = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
-        Ok(line.replace("nginx version: ", ""))
+        let said = String::from_utf8_lossy(&said).replace("nginx version: ", "");
+        let words = said.lines().next().unwrap_or_default().split(' ');
+        // Where it lies is no part of its version.
+        Ok(words.filter(|word| !word.starts_with('/')).collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -230,6 +232,16 @@ impl Running {
         self.child.id()
     }
 
+    /// Stops the server and starts it again; how long it took from there until it answered a request.
+    pub(crate) fn restart(&mut self) -> Result<Duration> {
+        self.end();
+        let began = Instant::now();
+        self.child = (self.start)()?;
+        self.bench.server = Some(Server(self.child.id()));
+        self.wait()?;
+        Ok(began.elapsed())
+    }
+
     /// Stops the server, lets `change` work on its files, and starts it again.
     pub(crate) fn offline(&mut self, change: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         self.end();
@@ -239,7 +251,7 @@ impl Running {
         self.wait()
     }
 
-    /// Waits until somebody listens. Ours answers 503 until it is ready.
+    /// Waits for an answer. Ours is 503 until it is ready.
     fn wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
@@ -252,7 +264,7 @@ impl Running {
                     return Ok(());
                 }
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
         }
         bail!("{} does not answer: {}", self.peer.name(), self.log())
     }
@@ -343,6 +355,7 @@ impl Launch {
             .env("WHARFINGER_ORG", "main")
             .env("WHARFINGER_DATA_DIR", self.folder.join("data"))
             .env("WHARFINGER_ADMIN_LISTEN", format!("127.0.0.1:{}", ports.admin))
+            .env("WHARFINGER_MAX_CONNECTIONS", "16384")
             .env("WHARFINGER_GC_INTERVAL", "0")
             .env("WHARFINGER_GC_GRACE", format!("{GRACE}s"))
             .env("WHARFINGER_LOG_LEVEL", "warn");
@@ -375,7 +388,7 @@ impl Launch {
         // Workers that drop their rights could not read the folder.
         let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
         let text = format!(
-            "{user}daemon off;\nworker_processes auto;\npid {place}/pid;\nerror_log {place}/log error;\nevents {{ worker_connections 4096; }}\n\
+            "{user}daemon off;\nworker_processes auto;\npid {place}/pid;\nerror_log {place}/log error;\nevents {{ worker_connections 16384; }}\n\
              http {{\n  access_log off;\n  sendfile on;\n  tcp_nodelay on;\n  keepalive_requests 1000000000;\n  keepalive_timeout 1h;\n  \
              open_file_cache max=10000;\n  default_type application/octet-stream;\n  client_body_temp_path {place}/body;\n  \
              proxy_temp_path {place}/proxy;\n  fastcgi_temp_path {place}/fastcgi;\n  uwsgi_temp_path {place}/uwsgi;\n  scgi_temp_path {place}/scgi;\n  \

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -63,7 +63,10 @@ pub(crate) enum Kind {
     Push(Mode),
     Pull,
     Range,
-    Manifest { method: &'static str, by_tag: bool },
+    Manifest {
+        method: &'static str,
+        by_tag: bool,
+    },
     ImagePush,
     ImagePull,
     Mixed,
@@ -73,6 +76,12 @@ pub(crate) enum Kind {
     Token(Grant),
     Delete,
     Gc,
+    /// Blobs go up and come down at the same time: how much memory that takes.
+    UpDown,
+    /// Connections that are open and silent.
+    Idle,
+    /// From the start of the process to the first answer; only `bench run` can.
+    Start,
 }
 
 /// A workload and its size.
@@ -105,7 +114,10 @@ pub(crate) enum Scale {
 
 /// Every workload at full size.
 pub(crate) fn all() -> Vec<Spec> {
-    use Kind::{Catalog, Delete, Gc, ImagePull, ImagePush, Manifest, Mixed, Pull, Push, Range, Referrers, Tags, Token};
+    use Kind::{
+        Catalog, Delete, Gc, Idle, ImagePull, ImagePush, Manifest, Mixed, Pull, Push, Range, Referrers, Start, Tags,
+        Token, UpDown,
+    };
     let base = |name, kind, about| Spec {
         name,
         kind,
@@ -214,6 +226,25 @@ pub(crate) fn all() -> Vec<Spec> {
             concurrency: 4,
             ..base("gc", Gc, "10,000 blobs of 4 KiB collected while others are pushed, 4 at a time")
         },
+        Spec {
+            bytes: GIB,
+            count: 16,
+            seconds: 0.0,
+            concurrency: 16,
+            ..base("memory-8up-8down", UpDown, "8 blobs of 1 GiB pushed while one is pulled 8 times")
+        },
+        Spec {
+            count: 10_000,
+            seconds: 0.0,
+            concurrency: 16,
+            ..base("idle-10k", Idle, "10,000 connections that say nothing after their first request")
+        },
+        Spec {
+            entries: 1_000_000,
+            count: 10,
+            seconds: 0.0,
+            ..base("start-1m", Start, "10 starts with 1,000,000 blobs stored, each until a request is answered")
+        },
     ]
 }
 
@@ -250,12 +281,12 @@ impl Spec {
 
     /// Whether a run leaves nothing that another could use: blobs that were pushed once, or deleted.
     pub(crate) fn is_used_up(&self) -> bool {
-        matches!(self.kind, Kind::Push(_) | Kind::Delete | Kind::Gc)
+        matches!(self.kind, Kind::Push(_) | Kind::Delete | Kind::Gc | Kind::UpDown)
     }
 
     /// Whether each run gets a server of its own with an empty disk: what was written before would count.
     pub(crate) fn wants_fresh_server(&self) -> bool {
-        matches!(self.kind, Kind::Push(_) | Kind::ImagePush | Kind::Delete | Kind::Gc)
+        matches!(self.kind, Kind::Push(_) | Kind::ImagePush | Kind::Delete | Kind::Gc | Kind::UpDown | Kind::Idle)
     }
 
     /// Workloads of the same name here can use what was prepared for one of them.
@@ -337,6 +368,7 @@ pub(crate) fn tag(index: u64) -> String {
 
 /// What a workload needs to be there; made before anything is timed.
 pub(crate) enum Prepared {
+    Nothing,
     Blobs(Vec<Blob>),
     Images(Vec<Image>),
     /// A path to ask, again and again.
@@ -398,6 +430,13 @@ impl Bench {
                 listing(format!("/v2/{repository}/referrers/{subject}"), scope_of(&repository))
             }
             Kind::Token(grant) => self.token_request(grant)?,
+            Kind::UpDown => {
+                let mut all = self.stored(&pulls, blobs(seed, 1, spec.bytes))?;
+                all.extend(blobs(!seed, spec.count.div_ceil(2), spec.bytes));
+                Prepared::Blobs(all)
+            }
+            Kind::Idle => Prepared::Nothing,
+            Kind::Start => anyhow::bail!("only `bench run` starts servers"),
         })
     }
 
@@ -476,6 +515,20 @@ impl Bench {
                 })
             }
             (Kind::Gc, Prepared::Blobs(_)) => self.collect(spec)?,
+            (Kind::UpDown, Prepared::Blobs(blobs)) => {
+                let target = self.repository("pushes");
+                self.warm(&target)?;
+                drive(&|client, number| {
+                    if number % 2 == 1 {
+                        let blob = pick(blobs, 0)?;
+                        return pull(client, &scope, &pulls, &blob.digest, blob.noise.length);
+                    }
+                    let blob = pick(blobs, 1 + number / 2)?;
+                    push(client, &target, blob, Mode::Put)?;
+                    Ok(Done { bytes: blob.noise.length, kind: "push" })
+                })
+            }
+            (Kind::Idle, Prepared::Nothing) => self.idle(spec),
             _ => anyhow::bail!("{} was prepared as something else", spec.name),
         })
     }
@@ -649,6 +702,28 @@ impl Bench {
         };
         ask(&mut Connection::new(&origin), &request)?;
         Ok(Prepared::Token { origin, request })
+    }
+
+    /// Opens connections that stay open, and looks at the server's memory while they are.
+    fn idle(&self, spec: &Spec) -> Measured {
+        let before = self.server.map(|server| {
+            server.forget_peak();
+            server.peak_mib()
+        });
+        let open = Mutex::new(Vec::new());
+        let mut measured = drive(&self.registry, self.server.as_ref(), spec.concurrency, spec.limit(), |_, _| {
+            let mut connection = Connection::new(&self.registry.origin);
+            let reply = connection.send(&Request::new("GET", "/v2/"))?.expect(&[200, 401, 404])?;
+            open.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(Done { bytes: reply.length, kind: "connection" })
+        });
+        std::thread::sleep(Duration::from_secs_f64(spec.seconds.max(1.0)));
+        measured.server_peak_mib = self.server.map(|server| server.peak_mib());
+        if let Some((peak, before)) = measured.server_peak_mib.zip(before) {
+            measured.extra.insert("idle_mib_before".into(), before);
+            measured.extra.insert("idle_kib_each".into(), (peak - before) * 1024.0 / spec.count.max(1) as f64);
+        }
+        measured
     }
 
     /// Pushes for a while, then pushes while garbage is collected; latencies are told apart.
