@@ -112,8 +112,6 @@ pub(crate) fn drive(
     limit: Limit<'_>,
     operation: impl Fn(&mut Client, u64) -> Result<Done> + Sync,
 ) -> Measured {
-    // What earlier runs left to be written is not this run's to wait for.
-    rustix::fs::sync();
     let (next, failures, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // Once when everybody is connected, once to begin.
     let barrier = Barrier::new(concurrency + 1);

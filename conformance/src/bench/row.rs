@@ -44,6 +44,8 @@ pub(crate) struct Row {
 impl Row {
     /// Runs a workload over what was prepared.
     pub(crate) fn measure(bench: &Bench, spec: &Spec, prepared: &Prepared) -> Result<Self> {
+        // What earlier runs left to be written is not this run's to wait for.
+        rustix::fs::sync();
         let sha256_before = sha256_speed();
         let measured = bench.run(spec, prepared)?;
         Ok(Self::of(spec, measured, sha256_before, sha256_speed()))
