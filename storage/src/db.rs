@@ -2,8 +2,11 @@
 //!
 //! Statements use `$1` parameters, `RETURNING` and `ON CONFLICT`, and columns of TEXT, BIGINT, BOOLEAN and BYTEA; the
 //! [`query_opt!`](crate::query_opt), [`query_one!`](crate::query_one), [`query_all!`](crate::query_all) and
-//! [`execute!`](crate::execute) macros run them on either. `SQLite` takes one writer at a time (`BEGIN IMMEDIATE` on a
-//! pool of one), so a transaction never fails halfway because another upgraded its lock first.
+//! [`execute!`](crate::execute) macros run them on either. `SQLite` takes one writer at a time (the [`lane`]), so a
+//! transaction never fails halfway because another upgraded its lock first.
+
+pub(crate) mod changes;
+mod lane;
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Sqlite, Transaction};
 
+use self::changes::Changes;
+use self::lane::{Lane, Turn};
 use crate::error::{Error, Result};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -32,7 +37,7 @@ pub struct Db(Arc<Pools>);
 
 #[derive(Debug)]
 enum Pools {
-    Sqlite { path: PathBuf, write: SqlitePool, read: SqlitePool },
+    Sqlite { path: PathBuf, write: Lane, read: SqlitePool, changes: Arc<Changes> },
     Postgres(PgPool),
 }
 
@@ -91,15 +96,8 @@ impl Db {
             .busy_timeout(WAIT)
             .pragma("cache_size", "-16000")
             .pragma("wal_autocheckpoint", "1000");
-        let write = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .acquire_timeout(WAIT)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(connect.clone())
-            .await?;
+        let changes = Arc::new(Changes::default());
+        let write = Lane::open(connect.clone(), Arc::clone(&changes)).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(options.connections.clamp(1, 4))
             .acquire_timeout(WAIT)
@@ -108,7 +106,7 @@ impl Db {
             .max_lifetime(None)
             .connect_with(connect.pragma("query_only", "1"))
             .await?;
-        Ok(Self(Arc::new(Pools::Sqlite { path: path.to_owned(), write, read })))
+        Ok(Self(Arc::new(Pools::Sqlite { path: path.to_owned(), write, read, changes })))
     }
 
     /// Brings the schema up to date. Safe to call from several processes at once.
@@ -135,11 +133,13 @@ impl Db {
                         m.no_tx,
                     )
                 });
-                Migrator::with_migrations(migrations.collect()).run(write).await
+                let migrator = Migrator::with_migrations(migrations.collect());
+                write.alone(async |connection| migrator.run(connection).await.map_err(Error::Migrate)).await
             }
-            Pools::Postgres(pool) => Migrator::with_migrations(wanted.cloned().collect()).run(pool).await,
+            Pools::Postgres(pool) => {
+                Migrator::with_migrations(wanted.cloned().collect()).run(pool).await.map_err(Error::Migrate)
+            }
         }
-        .map_err(Error::Migrate)
     }
 
     /// A connection for reading. On `SQLite` it sees all that is committed and never waits for the writer.
@@ -153,13 +153,14 @@ impl Db {
         }))
     }
 
-    /// Begins a transaction that may write. Dropped without [`Tx::commit`], it leaves nothing behind.
+    /// Begins a transaction that may write. Dropped without [`Tx::commit`], it leaves nothing behind. On `SQLite` it may
+    /// see what others have done whose commit it shares.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where no connection came free in time.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx(Session(match &*self.0 {
-            Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin().await?),
             Pools::Postgres(pool) => Inner::PostgresTx(pool.begin().await?),
         })))
     }
@@ -177,6 +178,29 @@ impl Db {
             Pools::Sqlite { path, .. } => Some(path),
             Pools::Postgres(_) => None,
         }
+    }
+
+    /// What the commits of this process have changed, where no other process commits: on `SQLite`.
+    pub(crate) fn changes(&self) -> Option<&Changes> {
+        match &*self.0 {
+            Pools::Sqlite { changes, .. } => Some(changes),
+            Pools::Postgres(_) => None,
+        }
+    }
+
+    /// Notices what other processes have committed since this was last called, where a cache depends on it. To be called a
+    /// few times a second while something is served from [`Shelf`](crate::shelf::Shelf).
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn notice_others(&self) -> Result<()> {
+        if let Pools::Sqlite { write, changes, .. } = &*self.0 {
+            let version = write.version().await?;
+            if changes.others(version) {
+                changes.everything();
+            }
+        }
+        Ok(())
     }
 
     /// Answers where the database answers.
@@ -209,7 +233,7 @@ pub struct Session(Inner);
 enum Inner {
     Sqlite(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
-    SqliteTx(Transaction<'static, Sqlite>),
+    SqliteTx(Turn),
     PostgresTx(Transaction<'static, Postgres>),
 }
 
@@ -250,6 +274,16 @@ impl Tx {
             Inner::Sqlite(_) | Inner::Postgres(_) => {}
         }
         Ok(())
+    }
+}
+
+impl Tx {
+    /// To be said by a transaction that changes what rows mean that it does not touch, as a repository's new name does:
+    /// nothing that was cached before counts any more.
+    pub(crate) fn changes_everything(&self) {
+        if let Inner::SqliteTx(turn) = &self.0.0 {
+            turn.changes_everything();
+        }
     }
 }
 
@@ -330,6 +364,20 @@ macro_rules! execute {
                 sqlx::query::<sqlx::Sqlite>($sql)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
             $crate::db::Raw::Postgres(c) =>
                 sqlx::query::<sqlx::Postgres>($sql)$(.bind($arg))*.execute(c).await.map(|r| r.rows_affected()),
+        }
+        .map_err($crate::error::Error::from)
+    };
+}
+
+/// As [`query_opt!`], for the few statements that need each engine's own words: `SQLite`'s text, then `PostgreSQL`'s.
+#[macro_export]
+macro_rules! query_opt_each {
+    ($session:expr, $row:ty, $sqlite:expr, $postgres:expr $(, $arg:expr)* $(,)?) => {
+        match $session.raw() {
+            $crate::db::Raw::Sqlite(c) =>
+                sqlx::query_as::<sqlx::Sqlite, $row>($sqlite)$(.bind($arg))*.fetch_optional(c).await,
+            $crate::db::Raw::Postgres(c) =>
+                sqlx::query_as::<sqlx::Postgres, $row>($postgres)$(.bind($arg))*.fetch_optional(c).await,
         }
         .map_err($crate::error::Error::from)
     };

@@ -1,0 +1,288 @@
+//! `SQLite`'s one writer, and commits that many transactions share.
+//!
+//! `SQLite` takes one writer at a time, and a commit costs a sync of the disk. Transactions that wait for their turn
+//! while another runs are therefore made durable together: each is a savepoint of one outer transaction, and each
+//! caller's [`Turn::commit`] answers once the outer one is committed. A transaction that is dropped rolls its own
+//! savepoint back and nothing else. Where nobody waits, it is committed at once and alone.
+//!
+//! A disk error may make `SQLite` roll the outer transaction back by itself. Then its savepoint is gone, the next
+//! statement that names it fails, and every caller that waits for the commit is told that it did not happen.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot};
+
+use super::WAIT;
+use super::changes::Changes;
+use crate::error::{Error, Result};
+
+/// Transactions that share a commit, at most.
+const MOST: usize = 64;
+/// How old a group is when nobody joins it any more.
+const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 5 });
+
+/// The writer; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Lane(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: SqliteConnectOptions,
+    /// Taken by whoever's turn it is, in the order of asking; empty once it is closed.
+    writer: Arc<Mutex<Option<Writer>>>,
+    changes: Arc<Changes>,
+}
+
+type Held = OwnedMappedMutexGuard<Option<Writer>, Writer>;
+
+#[derive(Debug)]
+struct Writer {
+    connection: SqliteConnection,
+    group: Option<Group>,
+}
+
+/// The outer transaction that is open.
+#[derive(Debug)]
+struct Group {
+    began: Instant,
+    /// Who waits for its commit.
+    members: Vec<oneshot::Sender<Result<()>>>,
+    last: Last,
+    /// A task waits for its turn to end the group.
+    closing: bool,
+}
+
+impl Group {
+    fn is_full(&self) -> bool {
+        self.members.len() >= MOST || self.began.elapsed() >= LONGEST
+    }
+}
+
+/// What is to become of the last savepoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Kept,
+    Abandoned,
+}
+
+impl Lane {
+    /// Opens the writer's connection. What its commits change is noted in `changes`.
+    pub(super) async fn open(options: SqliteConnectOptions, changes: Arc<Changes>) -> Result<Self> {
+        let writer = Writer { connection: connect(&options, &changes).await?, group: None };
+        Ok(Self(Arc::new(Shared { options, writer: Arc::new(Mutex::new(Some(writer))), changes })))
+    }
+
+    /// Waits for the caller's turn.
+    async fn lock(&self) -> Result<Held> {
+        let turn = Arc::clone(&self.0.writer).lock_owned();
+        let turn = tokio::time::timeout(WAIT, turn).await;
+        let writer = turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolTimedOut))?;
+        OwnedMutexGuard::try_map(writer, Option::as_mut).map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))
+    }
+
+    /// Begins a transaction when its turn has come.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it did not come in time.
+    pub(super) async fn begin(&self) -> Result<Turn> {
+        let turn = Turn { lane: self.clone(), writer: self.lock().await? };
+        // In a task of its own: a caller that goes away must not leave a statement half done.
+        tokio::spawn(turn.enter()).await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
+    }
+
+    /// Runs something that begins and ends its own transactions.
+    pub(super) async fn alone<T>(&self, run: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
+        let mut writer = self.lock().await?;
+        self.finish(&mut writer).await;
+        let done = run(&mut writer.connection).await;
+        self.0.changes.everything();
+        done
+    }
+
+    /// Commits what is open and closes the connection.
+    pub(super) async fn close(&self) {
+        let Some(mut writer) = self.0.writer.lock().await.take() else { return };
+        self.finish(&mut writer).await;
+        if let Err(error) = writer.connection.close().await {
+            tracing::warn!(%error, "the database's writing connection did not close well");
+        }
+    }
+
+    /// A number that moves where another process commits; nothing of ours moves it.
+    pub(super) async fn version(&self) -> Result<i64> {
+        let mut writer = self.lock().await?;
+        self.finish(&mut writer).await;
+        Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut writer.connection).await?)
+    }
+
+    /// Runs statements that open and close savepoints and transactions.
+    async fn control(&self, writer: &mut Writer, statements: &'static str) -> Result<()> {
+        match writer.connection.execute(sqlx::raw_sql(statements)).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if matches!(error, sqlx::Error::WorkerCrashed) {
+                    writer.connection = connect(&self.0.options, &self.0.changes).await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// As [`Lane::control`], where it is as good if there is nothing to roll back.
+    async fn roll_back(&self, writer: &mut Writer) {
+        if let Err(error) = self.control(writer, "ROLLBACK").await {
+            tracing::debug!(%error, "nothing was rolled back");
+        }
+    }
+
+    /// Ends the outer transaction, if one is open, and tells everybody who waits for it.
+    async fn finish(&self, writer: &mut Writer) {
+        let Some(group) = writer.group.take() else { return };
+        if group.members.is_empty() {
+            self.roll_back(writer).await;
+            self.0.changes.publish();
+            return;
+        }
+        let outcome = match group.last {
+            Last::Kept => self.control(writer, "COMMIT").await,
+            Last::Abandoned => self.control(writer, "ROLLBACK TO turn; COMMIT").await,
+        };
+        self.settle(writer, group, outcome).await;
+    }
+
+    /// Tells the members of a group how it ended.
+    async fn settle(&self, writer: &mut Writer, group: Group, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            tracing::warn!(
+                %error,
+                cause = std::error::Error::source(error).map(tracing::field::display),
+                transactions = group.members.len(),
+                "a commit failed"
+            );
+            self.roll_back(writer).await;
+        }
+        // Before anybody is told: who was told must never see what was before.
+        self.0.changes.publish();
+        for member in group.members {
+            // Who went away does not want to know.
+            let _ = member.send(outcome.as_ref().copied().map_err(again));
+        }
+    }
+}
+
+async fn connect(options: &SqliteConnectOptions, changes: &Arc<Changes>) -> Result<SqliteConnection> {
+    let mut connection = options.connect().await?;
+    let changes = Arc::clone(changes);
+    connection.lock_handle().await?.set_update_hook(move |change| changes.note(change.table, change.rowid));
+    Ok(connection)
+}
+
+/// The same failure, for another who waited for the same commit.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::NoSpace(what) => Error::NoSpace(what),
+        other => Error::Unavailable(sqlx::Error::Protocol(format!("the shared commit failed: {other}"))),
+    }
+}
+
+/// A transaction of the writer; dropped without [`Turn::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct Turn {
+    lane: Lane,
+    writer: Held,
+}
+
+impl Turn {
+    /// Opens the savepoint: in the transaction that is open, or in one of its own.
+    async fn enter(mut self) -> Result<Self> {
+        let lane = self.lane.clone();
+        let writer = &mut *self.writer;
+        if writer.group.as_ref().is_some_and(Group::is_full) {
+            lane.finish(writer).await;
+        }
+        if let Some(mut group) = writer.group.take() {
+            let statements = match group.last {
+                Last::Kept => "RELEASE turn; SAVEPOINT turn",
+                Last::Abandoned => "ROLLBACK TO turn",
+            };
+            match lane.control(writer, statements).await {
+                Ok(()) => {
+                    group.last = Last::Abandoned;
+                    writer.group = Some(group);
+                    return Ok(self);
+                }
+                // The database has rolled all of it back.
+                Err(error) => lane.settle(writer, group, Err(error)).await,
+            }
+        }
+        if let Err(error) = lane.control(writer, "BEGIN IMMEDIATE; SAVEPOINT turn").await {
+            // Where the first of the two worked.
+            lane.roll_back(writer).await;
+            return Err(error);
+        }
+        // Until it is committed, whoever drops it gives it up.
+        writer.group =
+            Some(Group { began: Instant::now(), members: Vec::new(), last: Last::Abandoned, closing: false });
+        Ok(self)
+    }
+
+    /// Makes everything in the transaction durable and visible, at once.
+    ///
+    /// # Errors
+    /// What the database said; then nothing of the transaction holds, or it is not known.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        if let Some(group) = &mut self.writer.group {
+            group.members.push(tell);
+            group.last = Last::Kept;
+        }
+        drop(self);
+        told.await.unwrap_or_else(|_| Err(Error::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+}
+
+impl Turn {
+    /// To be said where the transaction changes what rows mean that it does not touch.
+    pub(super) fn changes_everything(&self) {
+        self.lane.0.changes.note_everything();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(group) = &mut self.writer.group else { return };
+        // Without a runtime the process ends: what is not committed was not acknowledged.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if std::mem::replace(&mut group.closing, true) {
+            return;
+        }
+        let lane = self.lane.clone();
+        // Turns come in order: whoever waits now is before it and joins the group.
+        runtime.spawn(async move {
+            if let Some(writer) = lane.0.writer.lock().await.as_mut() {
+                lane.finish(writer).await;
+            }
+        });
+    }
+}
+
+impl Deref for Turn {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.writer.connection
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.writer.connection
+    }
+}
+
+#[cfg(test)]
+mod tests;

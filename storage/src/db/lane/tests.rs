@@ -1,0 +1,199 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::Executor;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+use sqlx::{ConnectOptions, query_scalar, raw_sql};
+use tokio::time::{sleep, timeout};
+
+use super::{Lane, Turn};
+use crate::db::changes::{Changes, Mark};
+use crate::error::Error;
+
+struct World {
+    lane: Lane,
+    changes: Arc<Changes>,
+    options: SqliteConnectOptions,
+}
+
+impl World {
+    async fn new(dir: &Path) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(dir.join("lane.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(Duration::from_millis(200));
+        let changes = Arc::new(Changes::default());
+        let lane = Lane::open(options.clone(), Arc::clone(&changes)).await.unwrap();
+        let mut turn = lane.begin().await.unwrap();
+        turn.execute(raw_sql("CREATE TABLE tags (id INTEGER PRIMARY KEY)")).await.unwrap();
+        turn.commit().await.unwrap();
+        Self { lane, changes, options }
+    }
+
+    async fn other(&self) -> SqliteConnection {
+        self.options.connect().await.unwrap()
+    }
+
+    /// What another connection sees.
+    async fn rows(&self) -> Vec<i64> {
+        query_scalar("SELECT id FROM tags ORDER BY id").fetch_all(&mut self.other().await).await.unwrap()
+    }
+}
+
+async fn insert(turn: &mut Turn, id: i64) {
+    sqlx::query("INSERT INTO tags (id) VALUES ($1)").bind(id).execute(&mut **turn).await.unwrap();
+}
+
+/// Lets what was spawned go on, on this one thread, until it waits for its turn.
+async fn in_the_queue() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One that is done and waits for its commit while another, which is returned, has its turn.
+async fn done_and_next(world: &World, id: i64) -> (tokio::task::JoinHandle<crate::Result<()>>, Turn) {
+    let mut first = world.lane.begin().await.unwrap();
+    insert(&mut first, id).await;
+    let lane = world.lane.clone();
+    let next = tokio::spawn(async move { lane.begin().await });
+    in_the_queue().await;
+    let first = tokio::spawn(first.commit());
+    (first, next.await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_there_for_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    join_all((0..100).map(async |id| {
+        let mut turn = world.lane.begin().await.unwrap();
+        insert(&mut turn, id).await;
+        if id % 3 == 0 {
+            return;
+        }
+        turn.commit().await.unwrap();
+        let found: Option<i64> = query_scalar("SELECT id FROM tags WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut world.other().await)
+            .await
+            .unwrap();
+        assert_eq!(found, Some(id));
+    }))
+    .await;
+    assert_eq!(world.rows().await, (0..100).filter(|id| id % 3 != 0).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn those_who_wait_share_a_commit_and_one_that_is_dropped_takes_nobody_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let (first, mut second) = done_and_next(&world, 1).await;
+    insert(&mut second, 2).await;
+    assert!(world.rows().await.is_empty(), "the first waits for the second");
+    assert!(!first.is_finished());
+    drop(second);
+    first.await.unwrap().unwrap();
+    assert_eq!(world.rows().await, [1]);
+}
+
+#[tokio::test]
+async fn where_the_database_rolls_a_shared_transaction_back_everybody_in_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    for keep in [true, false] {
+        let (first, mut second) = done_and_next(&world, 1).await;
+        // As a disk error does.
+        second.execute(raw_sql("ROLLBACK")).await.unwrap();
+        if keep {
+            assert!(second.commit().await.is_err());
+        } else {
+            drop(second);
+        }
+        assert!(matches!(first.await.unwrap(), Err(Error::Unavailable(_))));
+        assert!(world.rows().await.is_empty());
+    }
+    let (first, mut second) = done_and_next(&world, 1).await;
+    second.execute(raw_sql("ROLLBACK")).await.unwrap();
+    let lane = world.lane.clone();
+    let third = tokio::spawn(async move {
+        let mut third = lane.begin().await.unwrap();
+        insert(&mut third, 3).await;
+        third.commit().await
+    });
+    in_the_queue().await;
+    drop(second);
+    assert!(first.await.unwrap().is_err());
+    third.await.unwrap().unwrap();
+    assert_eq!(world.rows().await, [3]);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_it_waits_or_begins_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    for id in 0..200 {
+        let mut turn = world.lane.begin().await.unwrap();
+        insert(&mut turn, id).await;
+        let impatient = async { drop(timeout(Duration::from_micros(10 * (id as u64 % 20)), world.lane.begin()).await) };
+        let (done, ()) = tokio::join!(turn.commit(), impatient);
+        done.unwrap();
+    }
+    assert_eq!(world.rows().await.len(), 200);
+    // Nobody holds the write lock.
+    sleep(Duration::from_millis(20)).await;
+    world.other().await.execute(raw_sql("BEGIN IMMEDIATE; ROLLBACK")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_whose_caller_went_away_still_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let (first, second) = done_and_next(&world, 1).await;
+    first.abort();
+    drop(second);
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(world.rows().await, [1]);
+}
+
+#[tokio::test]
+async fn a_closed_lane_has_committed_and_takes_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let mut turn = world.lane.begin().await.unwrap();
+    insert(&mut turn, 1).await;
+    let (done, ()) = tokio::join!(turn.commit(), world.lane.close());
+    done.unwrap();
+    assert_eq!(world.rows().await, [1]);
+    assert!(matches!(world.lane.begin().await, Err(Error::Unavailable(sqlx::Error::PoolClosed))));
+}
+
+#[tokio::test]
+async fn the_version_moves_by_what_others_commit_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let before = world.lane.version().await.unwrap();
+    let mut turn = world.lane.begin().await.unwrap();
+    insert(&mut turn, 1).await;
+    turn.commit().await.unwrap();
+    assert_eq!(world.lane.version().await.unwrap(), before);
+    world.other().await.execute(raw_sql("INSERT INTO tags (id) VALUES (2)")).await.unwrap();
+    assert_ne!(world.lane.version().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn changed_rows_are_known_before_the_commit_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let before = world.changes.now();
+    let mut turn = world.lane.begin().await.unwrap();
+    insert(&mut turn, 7).await;
+    assert!(!world.changes.since(before, &[Mark::of("tags", 7)]));
+    turn.commit().await.unwrap();
+    assert!(world.changes.since(before, &[Mark::of("tags", 7)]));
+    assert!(!world.changes.since(before, &[Mark::of("tags", 8)]));
+}
