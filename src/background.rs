@@ -21,6 +21,8 @@ use crate::presence::{Ends, Presence};
 use crate::stores::{Content, SetupLock, Stores};
 use crate::tls::Certificate;
 
+/// How often it is looked whether another process changed what is kept in memory.
+const OTHERS: Duration = Duration::from_millis(250);
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
 const IDENTITY: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
@@ -64,6 +66,13 @@ impl Background {
         };
         let presence = Presence::new(config, stores, services, certificate.clone(), this.ends.clone());
         this.tasks.spawn(presence.run(this.stop.clone()));
+        if services.contains(&Service::Registry) {
+            let db = stores.content.db.clone();
+            this.every("others", OTHERS, move || {
+                let db = db.clone();
+                async move { Ok(db.notice_others().await?) }
+            });
+        }
         if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {
             this.collect_garbage(stores, config.gc_interval.duration());
         }

@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) max_manifest_size: Size,
     /// Largest blob.
     pub(crate) max_blob_size: Size,
+    /// Memory for manifests and small blobs.
+    pub(crate) cache_size: Size,
     /// Connections of each service.
     pub(crate) max_connections: u32,
     /// Patience with clients that send nothing in the middle of an upload.
@@ -223,6 +225,7 @@ impl Config {
             master_key_file: said.master_key_file.unwrap_or_else(|| under("master.key")),
             max_manifest_size: said.max_manifest_size.unwrap_or(Size(8 << 20)),
             max_blob_size: said.max_blob_size.unwrap_or(Size(1 << 40)),
+            cache_size: said.cache_size.unwrap_or(Size(64 << 20)),
             max_connections: said.max_connections.unwrap_or(8192).max(1),
             body_timeout: said.body_timeout.unwrap_or(Span(60)),
             drain_timeout: said.drain_timeout.unwrap_or(Span(30)),

@@ -180,6 +180,7 @@ fn router(parts: &Parts<'_>, service: Service) -> Router {
                 service: TOKEN_SERVICE.to_owned(),
                 realm: realm(config),
                 controller_url: config.external_url(Service::Controller),
+                cache: config.cache_size.0,
                 max_manifest: config.max_manifest_size.0,
                 max_blob: config.max_blob_size.0,
                 body_idle: config.body_timeout.duration(),

@@ -1,5 +1,7 @@
 //! Reading and deleting blobs (end-2, end-10).
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -9,8 +11,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use identity::audit::Caller;
+use storage::blobs::Blob;
 use storage::names::{Digest, RepoName};
 use storage::objects::ObjectReader;
+use storage::shelf::Shelved;
 use tokio::task::JoinHandle;
 
 use crate::error::{Code, Error, Result};
@@ -42,13 +46,11 @@ pub(crate) async fn get(
     digest: &Digest,
     how: Get,
 ) -> Result<Response> {
-    let mut session = state.db().read().await?;
-    let blob = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
-    drop(session);
+    let found = state.shelf().blob(repo, digest).await?.ok_or_else(|| unknown(digest))?;
     if how.head && how.lease {
-        renew_lease(state, repo, digest, blob.lease_until).await?;
+        renew_lease(state, repo, digest, found.blob.lease_until).await?;
     }
-    let size = blob.size.unsigned_abs();
+    let size = found.blob.size.unsigned_abs();
     let etag = format!("\"{digest}\"");
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
@@ -76,38 +78,34 @@ pub(crate) async fn get(
     };
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     if !how.head && length > 0 {
-        *response.body_mut() = open(state, blob, repo, digest, first, length).await?;
+        *response.body_mut() = body(state, &found, repo, digest, first..first + length).await?;
     }
     Ok(response)
 }
 
-/// Opens the blob's object and reads its first piece, so that damage found at once is an error and not a cut body.
-async fn open(
+/// The bytes of a range: from memory where the blob is small, else as they are read.
+async fn body(
     state: &State,
-    blob: storage::blobs::Blob,
+    found: &Arc<Shelved>,
     repo: &RepoName,
     digest: &Digest,
-    first: u64,
-    length: u64,
+    range: std::ops::Range<u64>,
 ) -> Result<Body> {
-    let (reader, piece) = match read_first(state, blob.object_key, first, length).await {
-        Err(storage::Error::Damaged(_)) => {
-            // A push may have put another object in its place between the two looks.
-            let mut session = state.db().read().await?;
-            let again = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
-            drop(session);
-            match read_first(state, again.object_key.clone(), first, length).await {
-                Err(damage @ storage::Error::Damaged(_)) => {
-                    report_damage(state, &again).await?;
-                    return Err(damage.into());
-                }
-                other => other?,
-            }
-        }
-        other => other?,
-    };
+    if found.is_small() {
+        let bytes = match found.bytes() {
+            Some(bytes) => bytes,
+            None => healed(state, &found.blob, repo, digest, |row| state.shelf().bytes(found, row)).await?,
+        };
+        let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let part = part.filter(|(_, end)| *end <= bytes.len());
+        // A row that says another length than its digest has is damage.
+        let (start, end) = part.ok_or_else(|| storage::Error::Damaged("a blob's length is not its row's".into()))?;
+        return Ok(Body::from(bytes.slice(start..end)));
+    }
+    let (first, end) = (range.start, range.end);
+    let read_first = |row: Blob| read_first(state, row.object_key, first, end);
+    let (reader, piece) = healed(state, &found.blob, repo, digest, read_first).await?;
     let next = first + piece.len() as u64;
-    let end = first + length;
     if next == end {
         return Ok(Body::from(piece));
     }
@@ -133,9 +131,35 @@ async fn open(
     Ok(Body::from_stream(pieces))
 }
 
+/// Reads a blob's first bytes, so that damage found at once is an error and not a cut body.
+async fn healed<T, F: Future<Output = storage::Result<T>>>(
+    state: &State,
+    row: &Blob,
+    repo: &RepoName,
+    digest: &Digest,
+    read: impl Fn(Blob) -> F,
+) -> Result<T> {
+    match read(row.clone()).await {
+        Err(storage::Error::Damaged(_)) => {
+            // A push may have put another object in its place between the two looks.
+            let mut session = state.db().read().await?;
+            let again = storage::blobs::find(&mut session, repo, digest).await?.ok_or_else(|| unknown(digest))?;
+            drop(session);
+            match read(again.clone()).await {
+                Err(damage @ storage::Error::Damaged(_)) => {
+                    report_damage(state, &again).await?;
+                    Err(damage.into())
+                }
+                other => Ok(other?),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
 /// Bytes that are gone: says so from now on, so that the next push of the digest heals it. Not where the whole store is
 /// away, as when its file system is not mounted.
-async fn report_damage(state: &State, blob: &storage::blobs::Blob) -> Result<()> {
+async fn report_damage(state: &State, blob: &Blob) -> Result<()> {
     let objects = state.objects().clone();
     let present = tokio::task::spawn_blocking(move || objects.is_present()).await.unwrap_or(false);
     tracing::error!(
@@ -153,16 +177,11 @@ async fn report_damage(state: &State, blob: &storage::blobs::Blob) -> Result<()>
     Ok(())
 }
 
-async fn read_first(
-    state: &State,
-    key: String,
-    first: u64,
-    length: u64,
-) -> std::result::Result<(ObjectReader, Bytes), storage::Error> {
+async fn read_first(state: &State, key: String, first: u64, end: u64) -> storage::Result<(ObjectReader, Bytes)> {
     let objects = state.objects().clone();
     tokio::task::spawn_blocking(move || {
         let reader = objects.open_object(&key)?;
-        let piece = read(&reader, first, first + length)?;
+        let piece = read(&reader, first, end)?;
         Ok((reader, piece))
     })
     .await

@@ -32,6 +32,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::Identity;
 use storage::Db;
 use storage::objects::Objects;
+use storage::shelf::Shelf;
 use storage::uploads::Uploads;
 
 use crate::action::Action;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub max_manifest: u64,
     /// Largest blob accepted, in bytes.
     pub max_blob: u64,
+    /// Bytes of manifests and small blobs that are kept in memory, where one process serves all.
+    pub cache: u64,
     /// A client that sends nothing for so long while it uploads is cut off; the session stays.
     pub body_idle: Duration,
 }
@@ -66,6 +69,7 @@ pub struct State(Arc<Inner>);
 struct Inner {
     db: Db,
     objects: Objects,
+    shelf: Shelf,
     uploads: Uploads,
     identity: Identity,
     settings: Settings,
@@ -75,7 +79,8 @@ impl State {
     /// Puts the registry's parts together.
     #[must_use]
     pub fn new(db: Db, objects: Objects, uploads: Uploads, identity: Identity, settings: Settings) -> Self {
-        Self(Arc::new(Inner { db, objects, uploads, identity, settings }))
+        let shelf = Shelf::new(db.clone(), objects.clone(), settings.cache);
+        Self(Arc::new(Inner { db, objects, shelf, uploads, identity, settings }))
     }
 
     fn db(&self) -> &Db {
@@ -84,6 +89,10 @@ impl State {
 
     fn objects(&self) -> &Objects {
         &self.0.objects
+    }
+
+    fn shelf(&self) -> &Shelf {
+        &self.0.shelf
     }
 
     fn uploads(&self) -> &Uploads {

@@ -53,9 +53,7 @@ fn unknown(reference: &Reference) -> Error {
 /// The exact bytes that were pushed.
 pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Get) -> Result<Response> {
     let Get { repo, reference, head } = get;
-    let mut session = state.db().read().await?;
-    let found = storage::manifests::find(&mut session, &repo, &reference).await?.ok_or_else(|| unknown(&reference))?;
-    drop(session);
+    let found = state.shelf().manifest(&repo, &reference).await?.ok_or_else(|| unknown(&reference))?;
     let etag = format!("\"{}\"", found.digest);
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
@@ -72,7 +70,7 @@ pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Ge
     }
     if !head {
         audit::pulled(state, by, &repo, &reference, &found).await;
-        *response.body_mut() = Body::from(found.payload);
+        *response.body_mut() = Body::from(found.payload.clone());
     }
     Ok(response)
 }

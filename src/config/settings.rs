@@ -196,6 +196,9 @@ settings! {
         max_manifest_size: Size = "WHARFINGER_MAX_MANIFEST_SIZE", "SIZE";
         /// Largest blob accepted [default: 1TiB]
         max_blob_size: Size = "WHARFINGER_MAX_BLOB_SIZE", "SIZE";
+        /// Memory for manifests and small blobs that are read often; used with SQLite, where one process serves [default:
+        /// 64MiB]
+        cache_size: Size = "WHARFINGER_CACHE_SIZE", "SIZE";
         /// Connections that each service holds at a time; more have to wait [default: 8192]
         max_connections: u32 = "WHARFINGER_MAX_CONNECTIONS", "NUMBER";
         /// How long a client that sends nothing may keep an upload waiting [default: 60s]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::manifests::set_of;
 use crate::names::{Digest, RepoName};
 use crate::objects::Objects;
-use crate::{execute, query_all_each, query_opt};
+use crate::{execute, query_all_each, query_opt, query_opt_each};
 
 /// A blob as it is read through a repository.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -27,18 +27,48 @@ pub struct Blob {
     pub lease_until: i64,
 }
 
-/// Finds a blob that the repository may read, in one query.
+/// Finds a blob that a repository may read, in one query.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, repo: &RepoName, digest: &Digest) -> Result<Option<Blob>> {
-    query_opt!(
+    Ok(find_with_rows(session, repo, digest).await?.map(|found| found.blob))
+}
+
+/// A blob with the rows that it was read from.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Found {
+    /// The blob.
+    #[sqlx(flatten)]
+    pub(crate) blob: Blob,
+    /// Its row, on `SQLite`.
+    pub(crate) blob_row: i64,
+    /// The row that links it into the repository.
+    pub(crate) link_row: i64,
+}
+
+/// As [`find`], for what is kept in memory.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn find_with_rows(session: &mut Session, repo: &RepoName, digest: &Digest) -> Result<Option<Found>> {
+    macro_rules! find {
+        ($rows:literal) => {
+            concat!(
+                "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until, ",
+                $rows,
+                " FROM repositories r
+                 JOIN blob_links l ON l.repository_id = r.id AND l.digest = $2
+                 JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+                 WHERE r.name = $1"
+            )
+        };
+    }
+    query_opt_each!(
         session,
-        Blob,
-        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM repositories r
-         JOIN blob_links l ON l.repository_id = r.id AND l.digest = $2
-         JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
-         WHERE r.name = $1",
+        Found,
+        find!("b.rowid AS blob_row, l.rowid AS link_row"),
+        find!("CAST(0 AS BIGINT) AS blob_row, CAST(0 AS BIGINT) AS link_row"),
         repo.canonical(),
         digest.as_str(),
     )

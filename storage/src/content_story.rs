@@ -9,11 +9,12 @@ use crate::db::{Db, Session, testing};
 use crate::digest::digest_of;
 use crate::error::Error;
 use crate::gc::Collector;
-use crate::manifests::{self, NewManifest, Put};
+use crate::manifests::{self, Manifest, NewManifest, Put};
 use crate::names::{Algorithm, Digest, Reference, RepoName, Tag};
 use crate::objects::Objects;
 use crate::pulls::{self, Pull};
 use crate::repositories::{self, Order, RepositoryFilter};
+use crate::shelf::Shelf;
 use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Uploads};
 use crate::verify::{Problem, Verifier};
 use crate::{deletion, execute, query_one, referrers, tags};
@@ -28,6 +29,7 @@ struct World {
     uploads: Uploads,
     gc: Collector,
     repo: RepoName,
+    shelf: Shelf,
 }
 
 async fn world() -> World {
@@ -51,7 +53,8 @@ async fn world() -> World {
     let lifetimes = Lifetimes { grace: GRACE, upload_idle: 1000, discard: 10 };
     let uploads = Uploads::new(db.clone(), objects.clone(), clock.clone(), lifetimes);
     let gc = Collector::new(db.clone(), objects.clone(), clock.clone(), lifetimes);
-    World { dir, db, objects, clock, uploads, gc, repo: "acme/app".parse().unwrap() }
+    let shelf = Shelf::new(db.clone(), objects.clone(), 1 << 20);
+    World { dir, db, objects, clock, uploads, gc, shelf, repo: "acme/app".parse().unwrap() }
 }
 
 fn sha256(content: &[u8]) -> Digest {
@@ -108,7 +111,22 @@ impl World {
 
     async fn has_blob(&self, digest: &Digest) -> bool {
         let mut session = self.db.read().await.unwrap();
-        blobs::find(&mut session, &self.repo, digest).await.unwrap().is_some()
+        let found = blobs::find(&mut session, &self.repo, digest).await.unwrap();
+        // Once from the database, once from memory.
+        for _ in 0..2 {
+            let shelved = self.shelf.blob(&self.repo, digest).await.unwrap();
+            assert_eq!(shelved.as_ref().map(|shelved| &shelved.blob), found.as_ref());
+        }
+        found.is_some()
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Option<Manifest> {
+        let mut session = self.db.read().await.unwrap();
+        let found = manifests::find(&mut session, &self.repo, reference).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(self.shelf.manifest(&self.repo, reference).await.unwrap().as_deref(), found.as_ref());
+        }
+        found
     }
 
     async fn read_blob(&self, digest: &Digest) -> Vec<u8> {
@@ -116,6 +134,9 @@ impl World {
         let blob = blobs::find(&mut session, &self.repo, digest).await.unwrap().unwrap();
         let mut content = vec![0; usize::try_from(blob.size).unwrap()];
         self.objects.open_object(&blob.object_key).unwrap().read_at(&mut content, 0).unwrap();
+        let shelved = self.shelf.blob(&self.repo, digest).await.unwrap().unwrap();
+        assert_eq!(self.shelf.bytes(&shelved, shelved.blob.clone()).await.unwrap(), content);
+        assert_eq!(shelved.bytes().unwrap(), content);
         content
     }
 
@@ -142,8 +163,8 @@ async fn an_image_is_pushed_listed_and_read() {
     let listed = tags::list(&mut session, &w.repo, "v1", 1).await.unwrap();
     assert_eq!(listed[0].name, "v10");
     for reference in ["v1".parse::<Reference>().unwrap(), Reference::Digest(sha256(b"{}"))] {
-        let found = manifests::find(&mut session, &w.repo, &reference).await.unwrap().unwrap();
-        assert_eq!((found.payload.as_slice(), found.size), (b"{}".as_slice(), 2));
+        let found = w.manifest(&reference).await.unwrap();
+        assert_eq!((&found.payload[..], found.size), (&b"{}"[..], 2));
     }
     let about = referrers::list(&mut session, &w.repo, &subject, Some("a/b"), "", 10).await.unwrap();
     assert_eq!(about.len(), 1);
@@ -332,19 +353,26 @@ async fn tags_move_and_go_alone() {
     let tag: Tag = "latest".parse().unwrap();
     let other: Tag = "stable".parse().unwrap();
     w.push_manifest(b"{\"a\":1}", vec![], None, &[tag.clone(), other.clone()]).await;
+    let named = Reference::Tag(tag.clone());
+    assert_eq!(&w.manifest(&named).await.unwrap().payload[..], b"{\"a\":1}");
     w.push_manifest(b"{\"a\":2}", vec![], None, std::slice::from_ref(&tag)).await;
+    assert_eq!(&w.manifest(&named).await.unwrap().payload[..], b"{\"a\":2}");
     let mut tx = w.db.begin().await.unwrap();
-    let found = manifests::find(&mut tx, &w.repo, &Reference::Tag(tag.clone())).await.unwrap().unwrap();
-    assert_eq!(found.payload, b"{\"a\":2}");
     let repository = repositories::find(&mut tx, &w.repo).await.unwrap().unwrap();
     assert!(tags::delete(&mut tx, &repository.id, &tag).await.unwrap());
     assert!(!tags::delete(&mut tx, &repository.id, &tag).await.unwrap());
-    let by_digest = Reference::Digest(sha256(b"{\"a\":2}"));
-    assert!(manifests::find(&mut tx, &w.repo, &by_digest).await.unwrap().is_some());
-    // Deleting by digest takes the manifest's tags along.
-    manifests::delete(&mut tx, &repository.id, &sha256(b"{\"a\":1}"), 0).await.unwrap();
-    assert!(manifests::find(&mut tx, &w.repo, &Reference::Tag(other)).await.unwrap().is_none());
+    assert!(w.manifest(&named).await.is_some(), "not before the commit");
     tx.commit().await.unwrap();
+    assert!(w.manifest(&named).await.is_none());
+    assert!(w.manifest(&Reference::Digest(sha256(b"{\"a\":2}"))).await.is_some());
+    // Deleting by digest takes the manifest's tags along.
+    let (first, other) = (sha256(b"{\"a\":1}"), Reference::Tag(other));
+    assert!(w.manifest(&other).await.is_some());
+    let mut tx = w.db.begin().await.unwrap();
+    manifests::delete(&mut tx, &repository.id, &first, 0).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(w.manifest(&other).await.is_none());
+    assert!(w.manifest(&Reference::Digest(first)).await.is_none());
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ pub mod refresh_tokens;
 pub mod removal;
 pub mod repositories;
 pub mod sessions;
+pub mod shelf;
 pub mod signing_keys;
 pub mod tags;
 pub mod totp;

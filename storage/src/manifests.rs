@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, repositories, tags};
+use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt_each, repositories, tags};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -19,7 +21,20 @@ pub struct Manifest {
     /// Length in bytes.
     pub size: i64,
     /// The exact bytes.
-    pub payload: Vec<u8>,
+    #[sqlx(try_from = "Vec<u8>")]
+    pub payload: Bytes,
+}
+
+/// A manifest with the rows that it was read from.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Found {
+    /// The manifest.
+    #[sqlx(flatten)]
+    pub(crate) manifest: Manifest,
+    /// Its row, on `SQLite`.
+    pub(crate) manifest_row: i64,
+    /// The row of the tag that it was found by, or again its own.
+    pub(crate) tag_row: i64,
 }
 
 /// A manifest to store. Whoever builds it has checked the digest against the payload.
@@ -182,23 +197,55 @@ pub(crate) fn set_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> String {
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, repo: &RepoName, reference: &Reference) -> Result<Option<Manifest>> {
+    Ok(find_with_rows(session, repo, reference).await?.map(|found| found.manifest))
+}
+
+/// As [`find`], for what is kept in memory.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn find_with_rows(
+    session: &mut Session,
+    repo: &RepoName,
+    reference: &Reference,
+) -> Result<Option<Found>> {
+    macro_rules! by_tag {
+        ($rows:literal) => {
+            concat!(
+                "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload, ",
+                $rows,
+                " FROM repositories r
+                 JOIN tags t ON t.repository_id = r.id AND t.name = $2
+                 JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
+                 WHERE r.name = $1"
+            )
+        };
+    }
+    macro_rules! by_digest {
+        ($rows:literal) => {
+            concat!(
+                "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload, ",
+                $rows,
+                " FROM repositories r
+                 JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
+                 WHERE r.name = $1"
+            )
+        };
+    }
     match reference {
-        Reference::Tag(tag) => query_opt!(
+        Reference::Tag(tag) => query_opt_each!(
             session,
-            Manifest,
-            "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload FROM repositories r
-             JOIN tags t ON t.repository_id = r.id AND t.name = $2
-             JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
-             WHERE r.name = $1",
+            Found,
+            by_tag!("m.rowid AS manifest_row, t.rowid AS tag_row"),
+            by_tag!("CAST(0 AS BIGINT) AS manifest_row, CAST(0 AS BIGINT) AS tag_row"),
             repo.canonical(),
             tag.as_str(),
         ),
-        Reference::Digest(digest) => query_opt!(
+        Reference::Digest(digest) => query_opt_each!(
             session,
-            Manifest,
-            "SELECT r.org_id, m.digest, m.media_type, m.size, m.payload FROM repositories r
-             JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
-             WHERE r.name = $1",
+            Found,
+            by_digest!("m.rowid AS manifest_row, m.rowid AS tag_row"),
+            by_digest!("CAST(0 AS BIGINT) AS manifest_row, CAST(0 AS BIGINT) AS tag_row"),
             repo.canonical(),
             digest.as_str(),
         ),

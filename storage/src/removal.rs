@@ -52,6 +52,7 @@ impl Removed {
 /// # Errors
 /// Those of the database.
 pub async fn bury_repository(tx: &mut Tx, id: &str) -> Result<bool> {
+    tx.changes_everything();
     let buried = execute!(tx, "UPDATE repositories SET name = '!' || id WHERE id = $1 AND name > $2", id, FIRST,)?;
     Ok(buried > 0)
 }
@@ -63,6 +64,7 @@ pub async fn bury_repository(tx: &mut Tx, id: &str) -> Result<bool> {
 /// Those of the database.
 pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
     judge_holders_again(tx, id).await?;
+    tx.changes_everything();
     let buried = execute!(
         tx,
         "UPDATE projects SET slug = '!' || id, version = version + 1 WHERE id = $1 AND slug > $2",
@@ -150,6 +152,7 @@ impl Remover {
     /// Repositories that an upload made while its project was being buried.
     async fn bury_late_comers(&self) -> Result<()> {
         let mut tx = self.db.begin().await?;
+        tx.changes_everything();
         execute!(
             tx,
             "UPDATE repositories SET name = '!' || id WHERE name > $1

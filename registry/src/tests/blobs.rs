@@ -164,15 +164,17 @@ async fn head_ignores_ranges_and_conditions_are_exact() {
 
 #[tokio::test]
 async fn damaged_bytes_are_an_error_and_never_content() {
-    let w = World::new().await;
-    let digest = w.push_blob("acme/app", b"precious").await;
-    w.lose_objects();
-    let path = format!("/v2/acme/app/blobs/{digest}");
-    let reply = w.get(&path).send().await;
-    assert_eq!(reply.status, 500);
-    assert!(!reply.text().contains("precious"));
-    // From now on it is not there, so that clients push it again.
-    assert_eq!(w.head(&path).send().await.status, 404);
-    w.push_blob("acme/app", b"precious").await;
-    assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");
+    for damage in [World::lose_objects, World::rot_objects] {
+        let w = World::new().await;
+        let digest = w.push_blob("acme/app", b"precious").await;
+        damage(&w);
+        let path = format!("/v2/acme/app/blobs/{digest}");
+        let reply = w.get(&path).send().await;
+        assert_eq!(reply.status, 500);
+        assert!(!reply.text().contains("recious"));
+        // From now on it is not there, so that clients push it again.
+        assert_eq!(w.head(&path).send().await.status, 404);
+        w.push_blob("acme/app", b"precious").await;
+        assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");
+    }
 }

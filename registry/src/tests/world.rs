@@ -70,6 +70,7 @@ impl World {
             service: "wharfinger".into(),
             realm: Realm::ByHost { scheme: "https", hosts: vec!["localhost".into()], port: 5001 },
             controller_url: "https://localhost".into(),
+            cache: 1 << 20,
             max_manifest: Self::MAX_MANIFEST as u64,
             max_blob: Self::MAX_BLOB as u64,
             body_idle: std::time::Duration::from_secs(5),
@@ -190,6 +191,17 @@ impl World {
         for folder in Objects::folders() {
             for (key, _) in self.objects.list(&folder).unwrap() {
                 std::fs::remove_file(self.dir.path().join("blobs/objects").join(&folder).join(key)).unwrap();
+            }
+        }
+    }
+
+    /// Turns the first byte of every object into another.
+    pub(super) fn rot_objects(&self) {
+        use std::os::unix::fs::FileExt;
+        for folder in Objects::folders() {
+            for (key, _) in self.objects.list(&folder).unwrap() {
+                let path = self.dir.path().join("blobs/objects").join(&folder).join(key);
+                std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"!", 0).unwrap();
             }
         }
     }

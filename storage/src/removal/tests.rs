@@ -5,10 +5,12 @@ use crate::audit::{self, NewEvent};
 use crate::db::testing;
 use crate::digest::digest_of;
 use crate::manifests::{self, NewManifest};
-use crate::names::{Algorithm, Digest, RepoName, Tag};
+use crate::names::{Algorithm, Digest, Reference, RepoName, Tag};
+use crate::objects::Objects;
 use crate::orgs::{NewOrg, Org};
 use crate::projects::{self, NewProject, Project, ProjectSettings};
 use crate::repositories::{self, RepositoryFilter};
+use crate::shelf::Shelf;
 use crate::users::{self, NewUser};
 use crate::{memberships, query_one};
 
@@ -96,6 +98,9 @@ async fn a_buried_repository_is_out_of_sight_at_once_and_its_rows_go_later() {
     let name: RepoName = "acme/web/app".parse().unwrap();
     w.push(&project, "acme/web/app").await;
     w.push(&project, "acme/web/other").await;
+    let shelf = Shelf::new(w.db.clone(), Objects::open(w._dir.path().to_str().unwrap()).unwrap(), 1 << 20);
+    let tag: Reference = "v1".parse().unwrap();
+    assert!(shelf.manifest(&name, &tag).await.unwrap().is_some());
     let mut tx = w.db.begin().await.unwrap();
     let id = repositories::find(&mut tx, &name).await.unwrap().unwrap().id;
     assert!(bury_repository(&mut tx, &id).await.unwrap());
@@ -106,6 +111,7 @@ async fn a_buried_repository_is_out_of_sight_at_once_and_its_rows_go_later() {
     assert_eq!(listed.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["acme/web/other"]);
     assert_eq!(orgs::usage(&mut tx, &org.id).await.unwrap(), orgs::Usage { users: 0, repositories: 1, bytes: 14 });
     tx.commit().await.unwrap();
+    assert!(shelf.manifest(&name, &tag).await.unwrap().is_none());
     // The name is free again while the rest still goes.
     let mut tx = w.db.begin().await.unwrap();
     repositories::ensure(&mut tx, &org.id, &project.id, &name, 2).await.unwrap();
