@@ -148,7 +148,10 @@ impl Db {
     /// [`Error::Unavailable`] where no connection came free in time.
     pub async fn read(&self) -> Result<Session> {
         Ok(Session(match &*self.0 {
-            Pools::Sqlite { read, .. } => Inner::Sqlite(read.acquire().await?),
+            Pools::Sqlite { read, write, .. } => {
+                write.settled().await?;
+                Inner::Sqlite(read.acquire().await?)
+            }
             Pools::Postgres(pool) => Inner::Postgres(pool.acquire().await?),
         }))
     }

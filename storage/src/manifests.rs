@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::db::{Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt_each, repositories, tags};
+use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, query_opt_each, repositories, tags};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

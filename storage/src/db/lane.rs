@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot, watch};
 
 use super::WAIT;
 use super::changes::Changes;
@@ -36,6 +36,8 @@ struct Shared {
     /// Taken by whoever's turn it is, in the order of asking; empty once it is closed.
     writer: Arc<Mutex<Option<Writer>>>,
     changes: Arc<Changes>,
+    /// Somebody saw what is not committed yet, and went away without a commit to wait for.
+    seen: watch::Sender<bool>,
 }
 
 type Held = OwnedMappedMutexGuard<Option<Writer>, Writer>;
@@ -74,7 +76,8 @@ impl Lane {
     /// Opens the writer's connection. What its commits change is noted in `changes`.
     pub(super) async fn open(options: SqliteConnectOptions, changes: Arc<Changes>) -> Result<Self> {
         let writer = Writer { connection: connect(&options, &changes).await?, group: None };
-        Ok(Self(Arc::new(Shared { options, writer: Arc::new(Mutex::new(Some(writer))), changes })))
+        let (seen, _) = watch::channel(false);
+        Ok(Self(Arc::new(Shared { options, writer: Arc::new(Mutex::new(Some(writer))), changes, seen })))
     }
 
     /// Waits for the caller's turn.
@@ -83,6 +86,20 @@ impl Lane {
         let turn = tokio::time::timeout(WAIT, turn).await;
         let writer = turn.map_err(|_| Error::Unavailable(sqlx::Error::PoolTimedOut))?;
         OwnedMutexGuard::try_map(writer, Option::as_mut).map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))
+    }
+
+    /// To be waited for before reading on another connection: whoever saw something in a transaction and gave that up must
+    /// find it there, though others did it whose commit was still to come.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where that commit did not come in time.
+    pub(super) async fn settled(&self) -> Result<()> {
+        if !*self.0.seen.borrow() {
+            return Ok(());
+        }
+        let mut seen = self.0.seen.subscribe();
+        let waited = tokio::time::timeout(WAIT, seen.wait_for(|seen| !seen)).await;
+        waited.map(drop).map_err(|_| Error::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
     /// Begins a transaction when its turn has come.
@@ -172,6 +189,7 @@ impl Lane {
             // Who went away does not want to know.
             let _ = member.send(outcome.as_ref().copied().map_err(again));
         }
+        self.0.seen.send_if_modified(|seen| std::mem::take(seen));
     }
 }
 
@@ -256,6 +274,9 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(group) = &mut self.writer.group else { return };
+        if group.last == Last::Abandoned && !group.members.is_empty() {
+            self.lane.0.seen.send_replace(true);
+        }
         // Without a runtime the process ends: what is not committed was not acknowledged.
         let Ok(runtime) = Handle::try_current() else { return };
         if std::mem::replace(&mut group.closing, true) {

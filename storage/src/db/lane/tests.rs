@@ -102,6 +102,20 @@ async fn those_who_wait_share_a_commit_and_one_that_is_dropped_takes_nobody_alon
 }
 
 #[tokio::test]
+async fn what_somebody_saw_and_gave_up_is_there_when_they_look_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    world.lane.settled().await.unwrap();
+    let (first, mut second) = done_and_next(&world, 1).await;
+    let seen: i64 = query_scalar("SELECT COUNT(*) FROM tags").fetch_one(&mut *second).await.unwrap();
+    assert_eq!(seen, 1);
+    drop(second);
+    world.lane.settled().await.unwrap();
+    assert_eq!(world.rows().await, [1]);
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn where_the_database_rolls_a_shared_transaction_back_everybody_in_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::new(dir.path()).await;
