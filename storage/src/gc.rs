@@ -10,6 +10,7 @@
 //! the same rows: on `PostgreSQL` a concurrent review waits, then sees the new lease. A doomed blob is rescued by any new
 //! link until it is deleted. There is no global lock and no read-only mode; several processes may collect at once.
 
+use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
 use crate::clock::Clock;
@@ -21,6 +22,8 @@ use crate::{blobs, execute, query_all, query_one, query_opt};
 
 /// Rows that one transaction takes on.
 const BATCH: i64 = 200;
+/// Transactions that run at a time, so that they share commits.
+const AT_ONCE: usize = 8;
 
 /// How long until a link of a repository that is being pushed to is looked at again, in seconds.
 const PUSHING: i64 = 300;
@@ -108,11 +111,17 @@ impl Collector {
             BATCH,
         )?;
         drop(session);
-        for link in &due {
+        let found = due.len();
+        let reviews = due.into_iter().map(|link| {
+            let this = self.clone();
+            async move { this.review(&link, now).await }
+        });
+        let mut reviews = stream::iter(reviews).buffer_unordered(AT_ONCE);
+        while let Some(removed) = reviews.next().await {
             report.links_reviewed += 1;
-            report.links_removed += u64::from(self.review(link, now).await?);
+            report.links_removed += u64::from(removed?);
         }
-        Ok(!due.is_empty())
+        Ok(found > 0)
     }
 
     /// Looks at one link, in a transaction of its own. Returns whether it was taken away.
@@ -198,38 +207,49 @@ impl Collector {
             BATCH,
         )?;
         drop(session);
-        for (org, digest) in &due {
-            let mut tx = self.db.begin().await?;
-            let removed: Option<(String, i64)> = query_opt!(
-                tx,
-                (String, i64),
-                "DELETE FROM blobs WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3
-                 AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = $1 AND l.digest = $2)
-                 RETURNING object_key, size",
-                org.as_str(),
-                digest.as_str(),
-                cutoff,
-            )?;
-            match removed {
-                Some((key, size)) => {
-                    report.blobs_removed += 1;
-                    report.bytes_freed += size.unsigned_abs();
-                    blobs::discard_object(&mut tx, &key, now).await?;
-                }
-                // It has a link after all: it lives.
-                None => {
-                    execute!(
-                        tx,
-                        "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3",
-                        org.as_str(),
-                        digest.as_str(),
-                        cutoff,
-                    )?;
-                }
+        let found = due.len();
+        let removals = due.into_iter().map(|(org, digest)| {
+            let this = self.clone();
+            async move { this.remove_blob(&org, &digest, cutoff, now).await }
+        });
+        let mut removals = stream::iter(removals).buffer_unordered(AT_ONCE);
+        while let Some(freed) = removals.next().await {
+            if let Some(bytes) = freed? {
+                report.blobs_removed += 1;
+                report.bytes_freed += bytes;
             }
-            tx.commit().await?;
         }
-        Ok(!due.is_empty())
+        Ok(found > 0)
+    }
+
+    /// Takes one blob's row away, in a transaction of its own. Returns its bytes, where nothing links to it.
+    async fn remove_blob(&self, org: &str, digest: &str, cutoff: i64, now: i64) -> Result<Option<u64>> {
+        let mut tx = self.db.begin().await?;
+        let removed: Option<(String, i64)> = query_opt!(
+            tx,
+            (String, i64),
+            "DELETE FROM blobs WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3
+             AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = $1 AND l.digest = $2)
+             RETURNING object_key, size",
+            org,
+            digest,
+            cutoff,
+        )?;
+        match &removed {
+            Some((key, _)) => blobs::discard_object(&mut tx, key, now).await?,
+            // It has a link after all: it lives.
+            None => {
+                execute!(
+                    tx,
+                    "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3",
+                    org,
+                    digest,
+                    cutoff,
+                )?;
+            }
+        }
+        tx.commit().await?;
+        Ok(removed.map(|(_, size)| size.unsigned_abs()))
     }
 
     async fn remove_objects(&self, report: &mut Report) -> Result<bool> {
