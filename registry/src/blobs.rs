@@ -199,9 +199,7 @@ fn read_ahead(reader: &ObjectReader, from: u64, end: u64) -> Option<JoinHandle<s
 
 /// At most one chunk. Blocks.
 fn read(reader: &ObjectReader, from: u64, end: u64) -> storage::Result<Bytes> {
-    let mut buffer = vec![0u8; usize::try_from((end - from).min(CHUNK)).unwrap_or_default()];
-    reader.read_at(&mut buffer, from)?;
-    Ok(Bytes::from(buffer))
+    reader.read(from, usize::try_from((end - from).min(CHUNK)).unwrap_or_default())
 }
 
 /// Keeps a blob that a pusher was told of for the grace period, where an eighth of its lease is over.

@@ -11,11 +11,13 @@
 //! Nothing here decides anything: which object is which blob, who may read it and when it goes is in rows.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ use crate::error::{Error, Result};
 const LAYOUT: &str = "1\n";
 const ALPHABET: &str = "0123456789abcdefghjkmnpqrstvwxyz";
 const MAGIC: &[u8; 8] = b"WHARFOBJ";
+/// Buffers that one system call takes (POSIX: at least 16; Linux: 1,024).
+const IOV_MAX: usize = 1024;
 /// A trailer is shorter than this.
 const MAX_TRAILER: u64 = 1024;
 
@@ -238,6 +242,41 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Appends pieces in few system calls, and has the disk begin with what lies behind them by and by, so that the last
+    /// sync finds little to do.
+    ///
+    /// # Errors
+    /// As [`ObjectWriter::write`].
+    pub fn write_all(&mut self, pieces: &[Bytes]) -> Result<()> {
+        for pieces in pieces.chunks(IOV_MAX) {
+            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices = slices.as_mut_slice();
+            // Empty pieces would look like a disk that takes nothing.
+            IoSlice::advance_slices(&mut slices, 0);
+            while !slices.is_empty() {
+                match rustix::io::pwritev(&self.file, slices, self.written) {
+                    Ok(0) => return Err(Error::io("writing an object")(io::ErrorKind::WriteZero.into())),
+                    Ok(written) => {
+                        self.written += written as u64;
+                        IoSlice::advance_slices(&mut slices, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(Error::io("writing an object")(error.into())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another handle on the file, to sync what was written so far beside further writing. The last word on durability is
+    /// [`ObjectWriter::sync`]'s.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn early_sync(&self) -> Result<EarlySync> {
+        Ok(EarlySync(self.file.try_clone().map_err(Error::io("syncing an object"))?))
+    }
+
     /// Makes every written byte, and the object's name, survive a power cut.
     ///
     /// # Errors
@@ -283,6 +322,21 @@ impl ObjectWriter {
     }
 }
 
+/// See [`ObjectWriter::early_sync`].
+#[derive(Debug)]
+pub struct EarlySync(File);
+
+impl EarlySync {
+    /// Has the disk write what is not on it yet. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] or [`Error::Io`]: then the system may not tell the next sync of it, and nothing may be
+    /// acknowledged.
+    pub fn run(self) -> Result<()> {
+        self.0.sync_data().map_err(Error::io("syncing an object"))
+    }
+}
+
 /// An open object; cheap to clone, safe to read from many places at once.
 #[derive(Clone, Debug)]
 pub struct ObjectReader {
@@ -302,6 +356,25 @@ impl ObjectReader {
                 Error::io("reading an object")(error)
             }
         })
+    }
+
+    /// Reads exactly `length` bytes at `offset` into a new buffer. Blocks.
+    ///
+    /// # Errors
+    /// As [`ObjectReader::read_at`].
+    pub fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let mut buffer = Vec::with_capacity(length);
+        while buffer.len() < length {
+            let at = offset + buffer.len() as u64;
+            match rustix::io::pread(&*self.file, rustix::buffer::spare_capacity(&mut buffer), at) {
+                Ok(0) => return Err(Error::Damaged("an object is shorter than its row says".into())),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("reading an object")(error.into())),
+            }
+        }
+        // The allocator may have given more room than was asked for.
+        buffer.truncate(length);
+        Ok(Bytes::from(buffer))
     }
 
     /// Length of the object, trailer included. Blocks.

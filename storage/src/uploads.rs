@@ -241,6 +241,12 @@ impl Uploads {
         }
     }
 
+    /// Whether there are cores enough for every running upload to hash on one and write on another.
+    fn has_idle_cores(&self) -> bool {
+        let active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner).len();
+        std::thread::available_parallelism().map_or(1, usize::from) >= 2 * active
+    }
+
     /// Registers this request as the process's writer of a session, or names the one that is.
     fn try_enter(&self, id: &str, ticket: u64) -> std::result::Result<Active, Holder> {
         let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);

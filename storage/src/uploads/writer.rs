@@ -1,9 +1,9 @@
 //! The writing side of one upload session.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Active, CLAIM, Upload, Uploads};
@@ -18,6 +18,8 @@ use crate::{execute, repositories};
 const BATCH: usize = 1 << 20;
 /// Pieces shorter than this are copied together.
 const SMALL: usize = 16 * 1024;
+/// Bytes after which the disk is asked to begin writing, while more come.
+const EARLY: u64 = 16 << 20;
 /// Bytes between checkpoints of a long stream, so that a crash loses no more.
 const CHECKPOINT: u64 = 64 << 20;
 /// A write begins only while the claim still lasts this long.
@@ -48,13 +50,49 @@ pub struct Writer {
 #[derive(Debug)]
 enum Sink {
     Idle(Option<Box<Open>>),
-    Busy(JoinHandle<Result<Box<Open>>>),
+    Busy(tokio::task::JoinHandle<Result<Box<Open>>>),
 }
 
 #[derive(Debug)]
 struct Open {
     object: ObjectWriter,
     hasher: Hasher,
+    /// A sync of what was written before, which runs beside the writing.
+    early: Option<JoinHandle<Result<()>>>,
+    /// Bytes written since it began.
+    unsynced: u64,
+}
+
+impl Open {
+    /// Hashes and writes, on two cores where there are so many to spare.
+    fn take(&mut self, batch: &[Bytes], spread: bool) -> Result<()> {
+        let Self { object, hasher, early, unsynced } = self;
+        if spread && batch.iter().map(Bytes::len).sum::<usize>() >= BATCH / 2 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| batch.iter().for_each(|bytes| hasher.update(bytes)));
+                object.write_all(batch)
+            })?;
+        } else {
+            batch.iter().for_each(|bytes| hasher.update(bytes));
+            object.write_all(batch)?;
+        }
+        *unsynced += batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        if *unsynced >= EARLY && early.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.hear_early()?;
+            let sync = self.object.early_sync()?;
+            self.unsynced = 0;
+            self.early = Some(std::thread::spawn(move || sync.run()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the sync that runs beside, if one does. Its failure counts: the system may tell of an error only once.
+    fn hear_early(&mut self) -> Result<()> {
+        let Some(early) = self.early.take() else { return Ok(()) };
+        early.join().unwrap_or_else(|_| {
+            Err(Error::Io { context: "a syncing thread ended early", source: std::io::Error::other("panic") })
+        })
+    }
 }
 
 /// Where a finished upload goes.
@@ -171,12 +209,10 @@ impl Writer {
         let batch = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
         let opening = self.opening();
+        let spread = self.uploads.has_idle_cores();
         self.sink = Sink::Busy(tokio::task::spawn_blocking(move || {
             let mut open = opening.or_open(open)?;
-            for bytes in batch {
-                open.hasher.update(&bytes);
-                open.object.write(&bytes)?;
-            }
+            open.take(&batch, spread)?;
             Ok(open)
         }));
         Ok(())
@@ -263,7 +299,9 @@ impl Writer {
         let mut open = self.settled().await?;
         let open = joined(
             tokio::task::spawn_blocking(move || {
+                open.hear_early()?;
                 open.object.sync()?;
+                open.unsynced = 0;
                 Ok(open)
             })
             .await,
@@ -325,8 +363,13 @@ impl Writer {
         }
         let opening = self.opening();
         let cut = tokio::task::spawn_blocking(move || match open {
-            Some(mut open) if open.object.written() > received => open.object.truncate(received),
-            Some(_) => Ok(()),
+            Some(mut open) => {
+                // It holds the object's lock as well.
+                if let Err(error) = open.hear_early() {
+                    tracing::debug!(%error, "an early sync failed");
+                }
+                if open.object.written() > received { open.object.truncate(received) } else { Ok(()) }
+            }
             None => opening.objects.append(&opening.key, received).map(drop),
         });
         if let Err(error) = joined(cut.await) {
@@ -424,7 +467,8 @@ impl Opening {
                 Hasher::new(algorithm)
             }
         };
-        Ok(Box::new(Open { object: self.objects.append(&self.key, self.received)?, hasher }))
+        let object = self.objects.append(&self.key, self.received)?;
+        Ok(Box::new(Open { object, hasher, early: None, unsynced: 0 }))
     }
 }
 
@@ -449,6 +493,7 @@ fn computed(open: &Open, algorithm: Algorithm) -> Result<Digest> {
 
 /// Makes the object whole and durable. Blocks.
 fn seal(mut open: Box<Open>, trailer: &Trailer) -> Result<Box<Open>> {
+    open.hear_early()?;
     open.object.seal(trailer)?;
     Ok(open)
 }
