@@ -19,7 +19,7 @@ use url::Url;
 pub(crate) use check::{report, unknown_variables};
 pub(crate) use mail::{Mailer, Security, Smtp};
 use settings::TlsMode;
-pub(crate) use settings::{LogFormat, Secret, Settings, Source};
+pub(crate) use settings::{AuditPulls, LogFormat, Secret, Settings, Source};
 pub(crate) use units::{Size, Span};
 
 use crate::cli::{Cli, Command, Service};
@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) max_manifest_size: Size,
     /// Largest blob.
     pub(crate) max_blob_size: Size,
+    /// How the audit log tells of pulls.
+    pub(crate) audit_pulls: AuditPulls,
     /// Memory for manifests and small blobs.
     pub(crate) cache_size: Size,
     /// Connections of each service.
@@ -225,6 +227,7 @@ impl Config {
             master_key_file: said.master_key_file.unwrap_or_else(|| under("master.key")),
             max_manifest_size: said.max_manifest_size.unwrap_or(Size(8 << 20)),
             max_blob_size: said.max_blob_size.unwrap_or(Size(1 << 40)),
+            audit_pulls: said.audit_pulls.unwrap_or(AuditPulls::Each),
             cache_size: said.cache_size.unwrap_or(Size(64 << 20)),
             max_connections: said.max_connections.unwrap_or(8192).max(1),
             body_timeout: said.body_timeout.unwrap_or(Span(60)),

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use identity::audit::PullEvents;
 use identity::{Identity, MasterKey, Options};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use storage::uploads::Lifetimes;
 use storage::{Clock, Db, signing_keys};
 
 use crate::cli::Service;
-use crate::config::Config;
+use crate::config::{AuditPulls, Config};
 use crate::files::{private_dir, read_bounded, write_atomically};
 
 /// The `service` that access tokens are for: their audience.
@@ -73,6 +74,10 @@ impl Stores {
         let mut options = Options::new(config.external_url(Service::Authsvc), TOKEN_SERVICE);
         options.clock = content.clock.clone();
         options.controller_url = config.external_url(Service::Controller);
+        options.pull_events = match config.audit_pulls {
+            AuditPulls::Each => PullEvents::Each,
+            AuditPulls::Minute => PullEvents::Minute,
+        };
         options.federation_allow_private = config.federation_allow_private;
         let identity =
             Identity::open(content.db.clone(), master, options).await.context("opening the identity core")?;

@@ -4,9 +4,12 @@
 //! changes nothing (pulls, token grants, denials) is recorded apart.
 
 pub mod export;
+mod folding;
 mod grants;
 pub(crate) mod journal;
 mod retention;
+
+pub use self::folding::PullEvents;
 
 use std::net::IpAddr;
 use std::sync::Arc;

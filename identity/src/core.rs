@@ -14,6 +14,7 @@ use storage::{
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::audit::PullEvents;
 use crate::audit::journal::Journal;
 use crate::federation::Federation;
 use crate::keys::{KeysError, Ring};
@@ -65,6 +66,8 @@ pub struct Options {
     pub rights_for: Duration,
     /// Whether trusted issuers may be in the server's own networks, and be asked without TLS there.
     pub federation_allow_private: bool,
+    /// How the audit log tells of pulls.
+    pub pull_events: PullEvents,
     /// The clock.
     pub clock: Clock,
 }
@@ -86,6 +89,7 @@ impl Options {
             hash_jobs: cores.saturating_sub(1).max(1),
             rights_for: Duration::from_millis(500),
             federation_allow_private: false,
+            pull_events: PullEvents::Each,
             clock: Clock::System,
         }
     }

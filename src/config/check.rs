@@ -93,6 +93,7 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("master_key_file", path(&config.master_key_file)),
         ("max_manifest_size", quoted(&config.max_manifest_size)),
         ("max_blob_size", quoted(&config.max_blob_size)),
+        ("audit_pulls", format!("\"{:?}\"", config.audit_pulls).to_lowercase()),
         ("cache_size", quoted(&config.cache_size)),
         ("max_connections", config.max_connections.to_string()),
         ("body_timeout", quoted(&config.body_timeout)),

@@ -70,6 +70,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// How the audit log tells of pulls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuditPulls {
+    /// Each by itself.
+    Each,
+    /// Those of a minute by the same caller, of the same image, as one event that says how many they were.
+    Minute,
+}
+
 /// Where a setting's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -196,6 +206,8 @@ settings! {
         max_manifest_size: Size = "WHARFINGER_MAX_MANIFEST_SIZE", "SIZE";
         /// Largest blob accepted [default: 1TiB]
         max_blob_size: Size = "WHARFINGER_MAX_BLOB_SIZE", "SIZE";
+        /// Whether the audit log tells of each pull, or of those of a minute together [default: each]
+        audit_pulls: AuditPulls = "WHARFINGER_AUDIT_PULLS", "each|minute";
         /// Memory for manifests and small blobs that are read often; used with SQLite, where one process serves [default:
         /// 64MiB]
         cache_size: Size = "WHARFINGER_CACHE_SIZE", "SIZE";

@@ -119,7 +119,7 @@ macro_rules! count_each {
 pub async fn count_pulls(tx: &mut Tx, pulls: &[Pull]) -> Result<()> {
     let mut counts: BTreeMap<(&str, i64), u64> = BTreeMap::new();
     for pull in pulls {
-        *counts.entry((&pull.repository, day_of(pull.at))).or_default() += 1;
+        *counts.entry((&pull.repository, day_of(pull.at))).or_default() += pull.count;
     }
     if counts.is_empty() {
         return Ok(());

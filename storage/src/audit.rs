@@ -14,7 +14,9 @@ pub mod retention;
 pub use auditchain::{Event, GENESIS, NewEvent};
 pub use list::{Direction, Filter, Found, Within, list};
 
-use crate::db::{Session, Tx};
+use std::sync::LazyLock;
+
+use crate::db::{Raw, Session, Tx};
 use crate::error::Result;
 use crate::{execute, query_all, query_one, query_opt};
 
@@ -126,7 +128,7 @@ pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Res
         GENESIS,
     )?;
     // Locks the chain.
-    let (head, mut hash) = query_one!(
+    let (head, last) = query_one!(
         tx,
         (i64, String),
         "UPDATE audit_heads SET seq = seq + $2 WHERE org_id = $1 RETURNING seq, hash",
@@ -134,8 +136,10 @@ pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Res
         count,
     )?;
     let mut span: Option<(i64, i64, i64)> = None;
+    let mut hash = last;
+    let mut chained = Vec::with_capacity(events.len());
     for (seq, new) in (head - count + 1..).zip(events) {
-        let event = Event::chained(NewEvent { org_id: org_id.to_owned(), ..new }, seq, hash);
+        let event = Event::chained(NewEvent { org_id: org_id.to_owned(), ..new }, seq, std::mem::take(&mut hash));
         let at = event.event.at_ms;
         span = match span {
             Some((number, min, max)) if number == seq / SPAN => Some((number, min.min(at), max.max(at))),
@@ -144,43 +148,82 @@ pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Res
                 Some((seq / SPAN, at, at))
             }
         };
-        insert(tx, &event).await?;
-        hash = event.hash;
+        hash.clone_from(&event.hash);
+        chained.push(event);
+    }
+    let mut full = chained.chunks_exact(MANY);
+    for events in &mut full {
+        insert(tx, &INSERT_MANY, events).await?;
+    }
+    for event in full.remainder() {
+        insert(tx, &INSERT_ONE, std::slice::from_ref(event)).await?;
     }
     widen(tx, org_id, span).await?;
     execute!(tx, "UPDATE audit_heads SET hash = $2 WHERE org_id = $1", org_id, hash.as_str())?;
     Ok(())
 }
 
-async fn insert(tx: &mut Tx, event: &Event) -> Result<()> {
-    let e = &event.event;
-    execute!(
-        tx,
-        concat!(
-            "INSERT INTO audit_events (",
-            columns!(),
-            ", noun) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
-        ),
-        e.org_id.as_str(),
-        event.seq,
-        e.at_ms,
-        e.actor_id.as_str(),
-        e.actor.as_str(),
-        e.credential.as_str(),
-        e.client.as_str(),
-        e.action.as_str(),
-        e.target.as_str(),
-        e.project.as_str(),
-        e.outcome.as_str(),
-        e.reason.as_str(),
-        e.address.as_str(),
-        e.agent.as_str(),
-        e.request_id.as_str(),
-        e.detail.as_str(),
-        event.prev_hash.as_str(),
-        event.hash.as_str(),
-        noun(&e.action),
-    )?;
+/// Events of one statement, where there are so many: the way to the database and back costs more than a row.
+const MANY: usize = 32;
+static INSERT_ONE: LazyLock<Insertion> = LazyLock::new(|| Insertion::of(1));
+static INSERT_MANY: LazyLock<Insertion> = LazyLock::new(|| Insertion::of(MANY));
+
+/// The statement that inserts so many events. `SQLite` looks a parameter with a name up among all of them, each time.
+struct Insertion {
+    sqlite: String,
+    postgres: String,
+}
+
+impl Insertion {
+    fn of(rows: usize) -> Self {
+        Self { sqlite: insertion(rows, |_| "?".to_owned()), postgres: insertion(rows, |number| format!("${number}")) }
+    }
+}
+
+fn insertion(rows: usize, parameter: impl Fn(usize) -> String) -> String {
+    const FIELDS: usize = 19;
+    let rows = (0..rows).map(|row| {
+        let fields: Vec<String> = (1..=FIELDS).map(|field| parameter(row * FIELDS + field)).collect();
+        format!("({})", fields.join(", "))
+    });
+    let rows: Vec<String> = rows.collect();
+    format!(concat!("INSERT INTO audit_events (", columns!(), ", noun) VALUES {}"), rows.join(", "))
+}
+
+async fn insert(tx: &mut Tx, sql: &'static Insertion, events: &[Event]) -> Result<()> {
+    macro_rules! run {
+        ($engine:ty, $sql:expr, $connection:expr) => {{
+            let mut query = sqlx::query::<$engine>($sql);
+            for event in events {
+                let e = &event.event;
+                query = query
+                    .bind(e.org_id.as_str())
+                    .bind(event.seq)
+                    .bind(e.at_ms)
+                    .bind(e.actor_id.as_str())
+                    .bind(e.actor.as_str())
+                    .bind(e.credential.as_str())
+                    .bind(e.client.as_str())
+                    .bind(e.action.as_str())
+                    .bind(e.target.as_str())
+                    .bind(e.project.as_str())
+                    .bind(e.outcome.as_str())
+                    .bind(e.reason.as_str())
+                    .bind(e.address.as_str())
+                    .bind(e.agent.as_str())
+                    .bind(e.request_id.as_str())
+                    .bind(e.detail.as_str())
+                    .bind(event.prev_hash.as_str())
+                    .bind(event.hash.as_str())
+                    .bind(noun(&e.action));
+            }
+            query.execute($connection).await?;
+        }};
+    }
+    match tx.raw() {
+        Raw::Sqlite(connection) => run!(sqlx::Sqlite, sql.sqlite.as_str(), connection),
+        Raw::Postgres(connection) => run!(sqlx::Postgres, sql.postgres.as_str(), connection),
+    }
     Ok(())
 }
 

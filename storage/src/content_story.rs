@@ -747,6 +747,7 @@ async fn the_last_pull_of_each_image_is_known_and_goes_with_it() {
         digest: digest.to_string(),
         at,
         by: by.into(),
+        count: 1,
     };
     let gone = Pull { repository: "acme/gone".into(), ..pull(&first, 9, "ann") };
     for batch in [vec![pull(&first, 5, "ann"), pull(&first, 7, "o\"Neill"), gone], vec![pull(&second, 6, "ci")], vec![]]

@@ -20,6 +20,8 @@ pub struct Pull {
     pub at: i64,
     /// Name of who took it.
     pub by: String,
+    /// How many there were, where several are told as one.
+    pub count: u64,
 }
 
 #[derive(Serialize)]

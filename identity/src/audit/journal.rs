@@ -5,32 +5,32 @@
 //! What a process has not written when it is killed is lost; an orderly end writes it ([`Identity::close_journal`]).
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use storage::audit::{NewEvent, append_all};
 use storage::pulls::Pull;
 use storage::{Db, activity, orgs, pulls};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::folding::{Folding, PullEvents, pull_of};
 use super::{Caller, Entry, Outcome};
 use crate::core::Identity;
 
 /// Events that wait to be written.
-const QUEUE: usize = if cfg!(test) { 16 } else { 4096 };
+const QUEUE: usize = if cfg!(test) { 16 } else { 8192 };
 /// Most events of one transaction.
-const BATCH: usize = if cfg!(test) { 8 } else { 512 };
+const BATCH: usize = if cfg!(test) { 8 } else { 2048 };
 /// How long the first event of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(100);
+/// How often it is looked, meanwhile, whether there are enough: to be woken by each would cost more than to write it.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long the task waits after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Denials of strangers that a process records one by one in a minute; the rest is counted.
 const STRANGERS: u64 = if cfg!(test) { 5 } else { 600 };
-
-/// The action of a pull.
-const PULL: &str = "image.pull";
 
 /// What goes through the queue.
 enum Note {
@@ -44,6 +44,8 @@ enum Note {
 pub(crate) struct Journal {
     /// The task begins with the first event.
     queue: OnceLock<mpsc::Sender<Note>>,
+    /// Somebody waits for what is in the queue.
+    hurry: Arc<Notify>,
     strangers: Strangers,
 }
 
@@ -130,6 +132,7 @@ impl Identity {
     pub async fn settle(&self) {
         let (done, written) = oneshot::channel();
         if self.0.journal.queue.get().is_some() && self.send(Note::Settle(done)).await {
+            self.0.journal.hurry.notify_one();
             // An error means that the runtime ends: nothing waits any more.
             let _ = written.await;
         }
@@ -150,7 +153,13 @@ impl Identity {
     async fn send(&self, note: Note) -> bool {
         let queue = self.0.journal.queue.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
-            tokio::spawn(write_all(self.db().clone(), receiver));
+            let writer = Journalist {
+                db: self.db().clone(),
+                queue: receiver,
+                hurry: Arc::clone(&self.0.journal.hurry),
+                folding: (self.0.options.pull_events == PullEvents::Minute).then(Folding::default),
+            };
+            tokio::spawn(writer.run());
             sender
         });
         match queue.send(note).await {
@@ -171,28 +180,79 @@ fn log_lost(event: &NewEvent) {
     tracing::error!(audit.event = text, "an audit event could not be written");
 }
 
-/// Writes batches until the queue's other end is gone and it is empty.
-async fn write_all(db: Db, mut queue: mpsc::Receiver<Note>) {
-    let mut waiting = Vec::new();
-    while let Some(first) = queue.recv().await {
-        let (mut events, deadline) = (Vec::new(), Instant::now() + GATHER);
-        let mut next = Some(first);
-        while let Some(note) = next {
-            match note {
-                Note::Event(event) => events.push(*event),
-                Note::Settle(done) => waiting.push(done),
+/// The queue's other end.
+struct Journalist {
+    db: Db,
+    queue: mpsc::Receiver<Note>,
+    hurry: Arc<Notify>,
+    /// Pulls that are told together, where they are.
+    folding: Option<Folding>,
+}
+
+impl Journalist {
+    /// Writes batches until the queue's senders are gone and it is empty.
+    async fn run(mut self) {
+        let mut notes = Vec::with_capacity(BATCH);
+        while self.gather(&mut notes).await {
+            let mut waiting = Vec::new();
+            let mut events = Vec::with_capacity(notes.len());
+            for note in notes.drain(..) {
+                match note {
+                    Note::Event(event) => events.extend(match &mut self.folding {
+                        Some(folding) => folding.take(*event),
+                        None => Some(*event),
+                    }),
+                    Note::Settle(done) => waiting.push(done),
+                }
             }
-            // Whoever waits for the end waits for no one else.
-            let patience = if waiting.is_empty() { deadline } else { Instant::now() };
-            let more = events.len() < BATCH;
-            next = if more { timeout_at(patience, queue.recv()).await.ok().flatten() } else { None };
+            if let Some(folding) = &mut self.folding
+                && (!waiting.is_empty() || folding.due().is_some_and(|due| due <= Instant::now()))
+            {
+                events.extend(folding.drain());
+            }
+            if !events.is_empty() {
+                write(&self.db, by_org(events)).await;
+            }
+            for done in waiting {
+                let _ = done.send(());
+            }
         }
-        if !events.is_empty() {
-            write(&db, by_org(events)).await;
+        if let Some(mut folding) = self.folding {
+            write(&self.db, by_org(folding.drain())).await;
         }
-        for done in waiting.drain(..) {
-            let _ = done.send(());
+    }
+
+    /// Waits for what is to be written next: nothing, where counted pulls are due. False at the end.
+    async fn gather(&mut self, notes: &mut Vec<Note>) -> bool {
+        let due = self.folding.as_ref().and_then(Folding::due);
+        let first = async {
+            match due {
+                Some(due) => timeout_at(due, self.queue.recv_many(notes, BATCH)).await,
+                None => Ok(self.queue.recv_many(notes, BATCH).await),
+            }
+        };
+        match first.await {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(_) => return true,
         }
+        let deadline = Instant::now() + GATHER;
+        // Whoever waits for the end waits for no one else.
+        while notes.len() < BATCH
+            && Instant::now() < deadline
+            && !notes.iter().any(|note| matches!(note, Note::Settle(_)))
+        {
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = self.hurry.notified() => {}
+            }
+            if self.queue.is_empty() {
+                continue;
+            }
+            let room = BATCH - notes.len();
+            self.queue.recv_many(notes, room).await;
+        }
+        true
     }
 }
 
@@ -241,18 +301,6 @@ async fn write_one(db: &Db, event: NewEvent) {
     }
 }
 
-/// The pull that an event tells of, where it does.
-fn pull_of(event: &NewEvent) -> Option<Pull> {
-    if event.action != PULL || event.outcome != Outcome::Ok.as_str() {
-        return None;
-    }
-    let detail: serde_json::Value = serde_json::from_str(&event.detail).ok()?;
-    // A name has neither of these; what follows is the tag or digest that was asked for.
-    let repository = event.target.split(['@', ':']).next()?.to_owned();
-    let digest = detail.get("digest")?.as_str()?.to_owned();
-    Some(Pull { repository, digest, at: event.at_ms / 1000, by: event.actor.clone() })
-}
-
 async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage::Result<()> {
     let mut tx = db.begin().await?;
     // Before the chains, which come last in every transaction.
@@ -273,8 +321,8 @@ mod tests {
     use storage::audit::{self, Direction, Event, Filter};
     use storage::repositories;
 
-    use super::{BATCH, QUEUE, STRANGERS};
-    use crate::audit::{Caller, Entry, Outcome};
+    use super::{BATCH, NewEvent, QUEUE, STRANGERS, pull_of};
+    use crate::audit::{Caller, Entry, Outcome, PullEvents};
     use crate::core::testing::{self, Testing};
 
     async fn events(t: &Testing, org_id: &str, action: &str) -> Vec<Event> {
@@ -379,6 +427,61 @@ mod tests {
         }
         t.identity.settle().await;
         assert_eq!(events(&t, &org, "image.pull").await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn pulls_of_a_minute_are_told_together_where_an_operator_wants_it() {
+        let mut t = testing::identity().await;
+        t.options.pull_events = PullEvents::Minute;
+        let identity = t.another_process().await;
+        let org = t.org("main").await;
+        let pull = |target: &'static str, digest: &str| Entry {
+            org_id: &org,
+            action: "image.pull",
+            target,
+            detail: serde_json::json!({ "digest": digest }),
+            ..Entry::default()
+        };
+        for _ in 0..5 {
+            identity.note(&Caller::server(), &pull("main/app:v1", "sha256:a")).await;
+        }
+        identity.note(&Caller::server(), &pull("main/app:v2", "sha256:a")).await;
+        let other = Entry { org_id: &org, action: "token.grant", ..Entry::default() };
+        identity.note(&Caller::server(), &other).await;
+        identity.note(&Caller::server(), &other).await;
+        identity.settle().await;
+        assert_eq!(events(&t, &org, "token.grant").await.len(), 2);
+        let told = events(&t, &org, "image.pull").await;
+        let mut told: Vec<_> = told.iter().map(|e| (e.event.target.as_str(), e.event.detail.as_str())).collect();
+        told.sort_unstable();
+        assert_eq!(
+            told,
+            [("main/app:v1", "{\"digest\":\"sha256:a\",\"pulls\":5}"), ("main/app:v2", "{\"digest\":\"sha256:a\"}")]
+        );
+        assert_eq!(told.len(), 2);
+        // Without anybody asking, they are written when their time is over.
+        identity.note(&Caller::server(), &pull("main/app:v3", "sha256:b")).await;
+        let begun = std::time::Instant::now();
+        while events(&t, &org, "image.pull").await.len() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[test]
+    fn counted_pulls_count_as_many() {
+        let event = |detail: &str| NewEvent {
+            action: "image.pull".into(),
+            outcome: "ok".into(),
+            target: "main/app:v1".into(),
+            detail: detail.into(),
+            at_ms: 5_000,
+            ..NewEvent::default()
+        };
+        let counted = pull_of(&event("{\"digest\":\"sha256:a\",\"pulls\":5}")).unwrap();
+        assert_eq!((counted.repository.as_str(), counted.at, counted.count), ("main/app", 5, 5));
+        assert_eq!(pull_of(&event("{\"digest\":\"sha256:a\"}")).unwrap().count, 1);
+        assert!(pull_of(&event("")).is_none());
     }
 
     #[tokio::test]

@@ -43,7 +43,13 @@ impl World {
     async fn pull(&self, pulls: &[(&str, i64)]) {
         let pulls: Vec<Pull> = pulls
             .iter()
-            .map(|(name, at)| Pull { repository: (*name).into(), digest: "sha256:a".into(), at: *at, by: "ann".into() })
+            .map(|(name, at)| Pull {
+                repository: (*name).into(),
+                digest: "sha256:a".into(),
+                at: *at,
+                by: "ann".into(),
+                count: 1,
+            })
             .collect();
         let mut tx = self.db.begin().await.unwrap();
         count_pulls(&mut tx, &pulls).await.unwrap();
