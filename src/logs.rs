@@ -1,17 +1,22 @@
 //! Logs: for people on a terminal, one JSON object a line otherwise; always on standard error.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal};
 
 use anyhow::{Context, Result};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Sends everything that the program reports to standard error, panics included. Call once.
+/// Lines that wait to be written; whoever reports more has to wait.
+const WAITING: usize = 16_384;
+
+/// Sends everything that the program reports to standard error, panics included. Call once. A thread of its own writes, many
+/// lines at a time, so that no request waits for whoever reads the log; what is left is written when the guard is dropped.
 ///
 /// # Errors
 /// Where `level` is neither a level nor a list of directives, or logging is set up already.
-pub(crate) fn init(format: LogFormat, level: &str) -> Result<()> {
+pub(crate) fn init(format: LogFormat, level: &str) -> Result<WorkerGuard> {
     let filter = parse(level)?;
     let terminal = io::stderr().is_terminal();
     let human = match format {
@@ -19,7 +24,12 @@ pub(crate) fn init(format: LogFormat, level: &str) -> Result<()> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(false)
+        .buffered_lines_limit(WAITING)
+        .thread_name("logs")
+        .finish(BufWriter::new(io::stderr()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let done = if human {
         builder.with_ansi(terminal).with_target(false).try_init()
     } else {
@@ -32,7 +42,7 @@ pub(crate) fn init(format: LogFormat, level: &str) -> Result<()> {
         let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
         tracing::error!(code.location = place, panic.message = message, "a task panicked");
     }));
-    Ok(())
+    Ok(guard)
 }
 
 /// Reads `info` or `info,registry=debug`.

@@ -61,7 +61,7 @@ fn run() -> Result<ExitCode> {
     if let Command::Audit(AuditCommand::Verify { file }) = &command {
         return Ok(audit::verify(&config, file));
     }
-    logs::init(config.log_format, &config.log_level)?;
+    let _logs = logs::init(config.log_format, &config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let done = runtime.block_on(execute(command, &config));
     // A blocking task that hangs on a disk must not keep the process alive.

@@ -189,7 +189,7 @@ impl Lane {
             // Who went away does not want to know.
             let _ = member.send(outcome.as_ref().copied().map_err(again));
         }
-        self.0.seen.send_if_modified(|seen| std::mem::take(seen));
+        self.0.seen.send_if_modified(std::mem::take);
     }
 }
 
