@@ -137,7 +137,7 @@ routes! {
     post   "/orgs/{org}/users/{name}/deactivate"  Needs(UserWrite)         => users::api::deactivate_user;
     post   "/orgs/{org}/users/{name}/activate"    Needs(UserWrite)         => users::api::activate_user;
     post   "/orgs/{org}/users/{name}/unlock"      Needs(UserWrite)         => users::api::unlock_user;
-    get    "/orgs/{org}/users/{name}/sessions"    Needs(UserRead)          => sessions::list::list_sessions;
+    get    "/orgs/{org}/users/{name}/sessions"    Needs(Permission::AuditRead) => sessions::list::list_sessions;
     delete "/orgs/{org}/users/{name}/sessions"    Needs(UserWrite)         => sessions::list::end_sessions;
     post   "/orgs/{org}/users/{name}/mfa/reset"   Needs(UserWrite)         => mfa::api::reset_mfa;
 

@@ -115,7 +115,8 @@ pub(crate) async fn others_ended(state: &State, holder: &Holder) -> Result<NewSe
 
 /// Sessions of a member
 ///
-/// Those in which this organization is the chosen one.
+/// Those in which this organization is the chosen one: where people were, and with what. It takes the right to read the
+/// organization's audit log.
 #[utoipa::path(get, path = "/orgs/{org}/users/{name}/sessions", tag = "users",
     params(("org" = String, Path), ("name" = String, Path), PageQuery),
     responses((status = 200, description = "Live sessions, oldest first", body = Page<ListedSession>)))]
@@ -125,7 +126,7 @@ pub(crate) async fn list_sessions(
     extract::Path((org, name)): extract::Path<(String, String)>,
     extract::Query(query): extract::Query<PageQuery>,
 ) -> Result<Json<Page<ListedSession>>> {
-    let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
+    let org = actor.can_in_org(Permission::AuditRead, &state, &org).await?;
     let bounds = query.bounds()?;
     let member = member(&state, &org.id, &name).await?;
     let rows = state.identity().sessions_of(&member.user_id, Some(&org.id), &bounds.after, bounds.fetch()).await?;
