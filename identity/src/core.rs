@@ -189,6 +189,7 @@ impl Identity {
     /// # Errors
     /// What the database or the keys said; the next call tries again.
     pub async fn tick(&self) -> Result<(), KeysError> {
+        self.0.hasher.rest();
         let now = self.now();
         let last = self.0.purged_at.load(Ordering::Relaxed);
         if last + PURGE_EVERY <= now || last > now {

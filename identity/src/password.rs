@@ -2,6 +2,7 @@
 //! blocking threads, a short queue waits, and beyond it the answer is "busy" rather than a machine that stands still.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -140,6 +141,8 @@ pub struct Hasher {
     admitted: Arc<Semaphore>,
     /// Memory to work in, kept between hashes: getting it anew costs a third of the time.
     spare: Arc<Mutex<Vec<Vec<Block>>>>,
+    /// Something was hashed since the last [`Hasher::rest`].
+    busy: AtomicBool,
     /// Checked in place of the hash of somebody who is not there.
     dummy: String,
     /// How many hashes were computed.
@@ -176,6 +179,7 @@ impl Hasher {
             running: Arc::new(Semaphore::new(jobs)),
             admitted: Arc::new(Semaphore::new(jobs * (1 + QUEUE))),
             spare: Arc::new(Mutex::new(vec![spare])),
+            busy: AtomicBool::new(false),
             dummy,
             #[cfg(test)]
             computed: std::sync::atomic::AtomicUsize::new(0),
@@ -202,6 +206,13 @@ impl Hasher {
         Ok(same & known)
     }
 
+    /// Gives the memory back where nothing was hashed since the last call. To be called now and then.
+    pub(crate) fn rest(&self) {
+        if !self.busy.swap(false, Ordering::Relaxed) {
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Vec<Block>) -> T + Send + 'static,
@@ -209,7 +220,8 @@ impl Hasher {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
         #[cfg(test)]
-        self.computed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.computed.fetch_add(1, Ordering::SeqCst);
+        self.busy.store(true, Ordering::Relaxed);
         let spare = Arc::clone(&self.spare);
         // The permits go with the work: a client that hangs up does not make room for another hash while its own runs.
         let task = tokio::task::spawn_blocking(move || {
@@ -302,6 +314,18 @@ mod tests {
         assert_ne!(hash, hasher.hash(&"correct horse".into()).await.unwrap());
         let dear = Hasher::new(Cost { memory: 128, passes: 2 }, 1).unwrap();
         assert!(dear.verify(&"correct horse".into(), Some(&hash)).await.unwrap(), "the cost is the hash's own");
+    }
+
+    #[tokio::test]
+    async fn memory_is_given_back_where_nobody_logs_in() {
+        let hasher = Hasher::new(CHEAP, 1).unwrap();
+        let kept = || hasher.spare.lock().unwrap().len();
+        hasher.hash(&"x".into()).await.unwrap();
+        hasher.rest();
+        assert_eq!(kept(), 1, "it was used a moment ago");
+        hasher.rest();
+        assert_eq!(kept(), 0);
+        assert!(hasher.hash(&"x".into()).await.is_ok());
     }
 
     #[tokio::test]
