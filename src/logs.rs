@@ -1,22 +1,21 @@
 //! Logs: for people on a terminal, one JSON object a line otherwise; always on standard error.
 
-use std::io::{self, BufWriter, IsTerminal};
+mod lines;
+
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
+use self::lines::{Guard, Lines};
 use crate::config::LogFormat;
 
-/// Lines that wait to be written; whoever reports more has to wait.
-const WAITING: usize = 16_384;
-
-/// Sends everything that the program reports to standard error, panics included. Call once. A thread of its own writes, many
-/// lines at a time, so that no request waits for whoever reads the log; what is left is written when the guard is dropped.
+/// Sends everything that the program reports to standard error, panics included. Call once. What is
+/// left is written when the guard is dropped.
 ///
 /// # Errors
 /// Where `level` is neither a level nor a list of directives, or logging is set up already.
-pub(crate) fn init(format: LogFormat, level: &str) -> Result<WorkerGuard> {
+pub(crate) fn init(format: LogFormat, level: &str) -> Result<Guard> {
     let filter = parse(level)?;
     let terminal = io::stderr().is_terminal();
     let human = match format {
@@ -24,12 +23,8 @@ pub(crate) fn init(format: LogFormat, level: &str) -> Result<WorkerGuard> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(false)
-        .buffered_lines_limit(WAITING)
-        .thread_name("logs")
-        .finish(BufWriter::new(io::stderr()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let (lines, guard) = Lines::to(io::stderr()).context("starting the log")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let done = if human {
         builder.with_ansi(terminal).with_target(false).try_init()
     } else {

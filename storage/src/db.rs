@@ -95,7 +95,8 @@ impl Db {
             .foreign_keys(true)
             .busy_timeout(WAIT)
             .pragma("cache_size", "-16000")
-            .pragma("wal_autocheckpoint", "1000");
+            // 16 MiB: pages that change again and again go to the database file a quarter as often.
+            .pragma("wal_autocheckpoint", "4000");
         let changes = Arc::new(Changes::default());
         let write = Lane::open(connect.clone(), Arc::clone(&changes)).await?;
         let read = SqlitePoolOptions::new()
