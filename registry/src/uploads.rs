@@ -6,6 +6,8 @@
 
 mod incoming;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
@@ -13,8 +15,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use identity::rbac::Permission;
 use identity::token::Bearer;
 use storage::names::{Algorithm, Digest, RepoName};
+use storage::orgs;
+use storage::projects::Place;
 use storage::uploads::{Committed, NewUpload, Target, Upload};
-use storage::{orgs, projects};
 
 use self::incoming::{Chunk, Incoming, Keep, TakeInError, take_in};
 use crate::action::{Action, Start};
@@ -33,37 +36,26 @@ pub(crate) struct Begin {
     pub(crate) start: Start,
 }
 
-/// Where a push goes: the organization and project that the name says, which must exist.
-pub(crate) struct Place {
-    pub(crate) org_id: String,
-    pub(crate) project_id: String,
-    /// Whether the project takes manifests whose layers are not here.
-    pub(crate) sparse: bool,
-}
-
 /// Finds the organization and the project of a repository that is pushed to.
 ///
 /// # Errors
 /// 404 that says how to make the project. Only for callers whose token covers the repository.
-pub(crate) async fn place(state: &State, repo: &RepoName) -> Result<Place> {
-    let mut session = state.db().read().await?;
-    let Some(org) = orgs::find_by_slug(&mut session, repo.org()).await? else {
-        return Err(Error::missing(Code::NameUnknown, format!("organization '{}' does not exist", repo.org())));
-    };
-    match projects::find_by_slug(&mut session, &org.id, repo.project()).await? {
-        Some(project) => Ok(Place { org_id: org.id, project_id: project.id, sparse: project.sparse }),
-        None => {
-            let (org, project, url) = (repo.org(), repo.project(), &state.settings().controller_url);
-            Err(Error::missing(
-                Code::NameUnknown,
-                format!(
-                    "project '{project}' does not exist in organization '{org}': create it with \
-                     POST {url}/api/v1/orgs/{org}/projects {{\"slug\":\"{project}\"}}, or push to {org}/<name>, \
-                     which lies in the default project"
-                ),
-            ))
-        }
+pub(crate) async fn place(state: &State, repo: &RepoName) -> Result<Arc<Place>> {
+    if let Some(place) = state.shelf().place(repo).await? {
+        return Ok(place);
     }
+    let mut session = state.db().read().await?;
+    let (org, project, url) = (repo.org(), repo.project(), &state.settings().controller_url);
+    let message = if orgs::find_by_slug(&mut session, org).await?.is_none() {
+        format!("organization '{org}' does not exist")
+    } else {
+        format!(
+            "project '{project}' does not exist in organization '{org}': create it with \
+             POST {url}/api/v1/orgs/{org}/projects {{\"slug\":\"{project}\"}}, or push to {org}/<name>, \
+             which lies in the default project"
+        )
+    };
+    Err(Error::missing(Code::NameUnknown, message))
 }
 
 /// POST: a session, a whole blob, or a mount.

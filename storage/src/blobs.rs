@@ -196,6 +196,15 @@ pub async fn link(tx: &mut Tx, repository_id: &str, org_id: &str, digest: &Diges
     if alive == 0 {
         return Ok(false);
     }
+    link_own(tx, repository_id, org_id, digest, lease_until).await?;
+    Ok(true)
+}
+
+/// As [`link`], for a blob that the transaction has made or locked itself.
+///
+/// # Errors
+/// Those of the database.
+pub async fn link_own(tx: &mut Tx, repository_id: &str, org_id: &str, digest: &Digest, lease_until: i64) -> Result<()> {
     execute!(
         tx,
         "INSERT INTO blob_links (repository_id, digest, org_id, lease_until) VALUES ($1, $2, $3, $4)
@@ -207,8 +216,7 @@ pub async fn link(tx: &mut Tx, repository_id: &str, org_id: &str, digest: &Diges
         org_id,
         lease_until,
     )?;
-    review_link(tx, repository_id, digest, lease_until).await?;
-    Ok(true)
+    review_link(tx, repository_id, digest, lease_until).await
 }
 
 /// Renews the lease of a link; never shortens it. Returns false where the repository has no such blob, or where the

@@ -251,6 +251,13 @@ async fn a_writer_that_lost_its_claim_acknowledges_nothing() {
     let id = w.begin("acme").await;
     let mut first = w.uploads.claim(&id).await.unwrap();
     first.write(Bytes::from_static(b"stale")).await.unwrap();
+    if w.db.is_sqlite() {
+        // One process serves, and knows who writes: a session is lost only when it is given up.
+        testing::run(&w.db, "DELETE FROM uploads").await;
+        assert!(matches!(first.checkpoint().await, Err(Error::Conflict(_))));
+        assert!(w.uploads.find(&id).await.unwrap().is_none());
+        return;
+    }
     w.uploads.forget_claims().await.unwrap();
     let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
     let second = other.claim(&id).await.unwrap();

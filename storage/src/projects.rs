@@ -4,7 +4,7 @@ use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Slug, new_id};
 use crate::removal::FIRST;
-use crate::{execute, query_all, query_one, query_opt};
+use crate::{execute, query_all, query_one, query_opt, query_opt_each};
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -74,6 +74,55 @@ pub async fn find_by_slug(session: &mut Session, org_id: &str, slug: &str) -> Re
         "SELECT * FROM projects WHERE org_id = $1 AND slug = $2 AND slug > $3",
         org_id,
         slug,
+        FIRST,
+    )
+}
+
+/// Where a push goes: an organization and a project of it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Place {
+    /// Id of the organization.
+    pub org_id: String,
+    /// Id of the project.
+    pub project_id: String,
+    /// Whether the project takes manifests whose layers are not here.
+    pub sparse: bool,
+}
+
+/// A place with the rows that it was read from.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct FoundPlace {
+    /// The place.
+    #[sqlx(flatten)]
+    pub(crate) place: Place,
+    /// The organization's row, on `SQLite`.
+    pub(crate) org_row: i64,
+    /// The project's.
+    pub(crate) project_row: i64,
+}
+
+/// Finds an organization and a project of it by their slugs, in one query.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn find_place(session: &mut Session, org: &str, project: &str) -> Result<Option<FoundPlace>> {
+    macro_rules! find {
+        ($rows:literal) => {
+            concat!(
+                "SELECT o.id AS org_id, p.id AS project_id, p.sparse, ",
+                $rows,
+                " FROM orgs o JOIN projects p ON p.org_id = o.id AND p.slug = $2 AND p.slug > $3
+                 WHERE o.slug = $1 AND o.status <> 'deleted'"
+            )
+        };
+    }
+    query_opt_each!(
+        session,
+        FoundPlace,
+        find!("o.rowid AS org_row, p.rowid AS project_row"),
+        find!("CAST(0 AS BIGINT) AS org_row, CAST(0 AS BIGINT) AS project_row"),
+        org,
+        project,
         FIRST,
     )
 }

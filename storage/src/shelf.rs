@@ -17,9 +17,12 @@ use crate::error::{Error, Result};
 use crate::manifests::{self, Manifest};
 use crate::names::{Digest, Reference, RepoName};
 use crate::objects::Objects;
+use crate::projects::{self, Place};
 
 /// Blobs of at most so many bytes are kept whole.
 pub const SMALL: u64 = 64 << 10;
+/// Projects whose ids are kept.
+const PLACES: u64 = 10_000;
 /// What an entry takes besides its texts and bytes, about.
 const ENTRY: usize = 512;
 
@@ -33,6 +36,7 @@ struct Inner {
     objects: Objects,
     manifests: Cache<String, Kept<Manifest>>,
     blobs: Cache<String, Kept<Shelved>>,
+    places: Cache<String, Kept<Place>>,
 }
 
 /// A value, and the rows that it was read from.
@@ -86,7 +90,8 @@ impl Shelf {
                 weight(key, if small { usize::try_from(kept.value.blob.size).unwrap_or_default() } else { 0 })
             })
             .build();
-        Self(Arc::new(Inner { db, objects, manifests, blobs }))
+        let places = Cache::builder().max_capacity(PLACES).build();
+        Self(Arc::new(Inner { db, objects, manifests, blobs, places }))
     }
 
     /// A manifest, by tag or digest.
@@ -109,6 +114,29 @@ impl Shelf {
             let named_by = if matches!(reference, Reference::Tag(_)) { "tags" } else { "manifests" };
             let rows = [Mark::of("manifests", found.manifest_row), Mark::of(named_by, found.tag_row)];
             self.0.manifests.insert(key, Kept { value: Arc::clone(&value), read, rows });
+        }
+        Ok(Some(value))
+    }
+
+    /// The organization and the project that a repository's name says.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn place(&self, repo: &RepoName) -> Result<Option<Arc<Place>>> {
+        // No slug has a slash.
+        let key = format!("{}/{}", repo.org(), repo.project());
+        if let Some(kept) = self.look(&self.0.places, &key) {
+            return Ok(Some(kept));
+        }
+        let read = self.0.db.changes().map(Changes::now);
+        let mut session = self.0.db.read().await?;
+        let Some(found) = projects::find_place(&mut session, repo.org(), repo.project()).await? else {
+            return Ok(None);
+        };
+        let value = Arc::new(found.place);
+        if let Some(read) = read {
+            let rows = [Mark::of("orgs", found.org_row), Mark::of("projects", found.project_row)];
+            self.0.places.insert(key, Kept { value: Arc::clone(&value), read, rows });
         }
         Ok(Some(value))
     }

@@ -2,7 +2,8 @@
 //!
 //! A session is a row that says how many bytes are durable in which object, and the digest's state after them. Any
 //! process may take a session up: [`Uploads::claim`] gives one request at a time the right to write ([`Writer`]), a newer
-//! request of the same process at once, one of another process when the older one's claim runs out. Only
+//! request of the same process at once, one of another process when the older one's claim runs out (on `SQLite` one process
+//! serves, and no claim is written). Only
 //! [`Writer::checkpoint`] moves the acknowledged byte; what lies behind it is cut off by the next claim.
 
 mod writer;
@@ -20,7 +21,7 @@ use crate::db::{Db, Session, Tx};
 use crate::error::{Error, Result};
 use crate::names::{Algorithm, new_id};
 use crate::objects::Objects;
-use crate::{blobs, execute, query_all, query_one, query_opt};
+use crate::{blobs, execute, query_all, query_opt};
 
 pub use writer::{Committed, Target, Writer};
 
@@ -162,18 +163,9 @@ impl Uploads {
             expires_at: now + self.0.lifetimes.upload_idle,
         };
         let mut tx = self.0.db.begin().await?;
-        let (open,): (i64,) = query_one!(
-            tx,
-            (i64,),
-            "SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $1 AND expires_at > $2 LIMIT $3) AS open",
-            new.user_id,
-            now,
-            MAX_OPEN,
-        )?;
-        if open >= MAX_OPEN {
+        if !insert(&mut tx, &upload).await? {
             return Err(Error::Conflict("too many uploads are open: finish or cancel some"));
         }
-        insert(&mut tx, &upload).await?;
         tx.commit().await?;
         Ok(upload)
     }
@@ -212,6 +204,11 @@ impl Uploads {
                 }
             }
         };
+        if self.0.db.is_sqlite() {
+            // The one process that serves has just noted who writes.
+            let row = self.find(id).await?.ok_or(Error::NotFound("upload"))?;
+            return Writer::new(self.clone(), row, None, active);
+        }
         let claim = new_id();
         loop {
             let now = self.0.clock.now();
@@ -228,7 +225,7 @@ impl Uploads {
             )?;
             if let Some(row) = claimed {
                 tx.commit().await?;
-                return Writer::new(self.clone(), row, claim, active);
+                return Writer::new(self.clone(), row, Some(claim), active);
             }
             if find(&mut tx, id).await?.is_none_or(|u| u.expires_at <= now) {
                 return Err(Error::NotFound("upload"));
@@ -305,12 +302,14 @@ impl Drop for Active {
     }
 }
 
-async fn insert(tx: &mut Tx, upload: &Upload) -> Result<()> {
-    execute!(
+/// False where the user has [`MAX_OPEN`] sessions open.
+async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
+    let inserted = execute!(
         tx,
         "INSERT INTO uploads (id, org_id, project_id, repository, user_id, api_key_id, epochs, object_key, received,
                               algorithm, writer_until, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, $10, $11)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, $10, $11
+         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $10 LIMIT $12) AS open) < $12",
         upload.id.as_str(),
         upload.org_id.as_str(),
         upload.project_id.as_str(),
@@ -322,8 +321,9 @@ async fn insert(tx: &mut Tx, upload: &Upload) -> Result<()> {
         upload.algorithm.as_str(),
         upload.created_at,
         upload.expires_at,
+        MAX_OPEN,
     )?;
-    Ok(())
+    Ok(inserted > 0)
 }
 
 async fn find(session: &mut Session, id: &str) -> Result<Option<Upload>> {

@@ -66,7 +66,7 @@ impl Changes {
     /// Tables whose rows are cached. A repository's row changes with every push, and nothing but its name is cached: what
     /// changes that says so by [`Changes::note_everything`].
     fn is_watched(table: &str) -> bool {
-        matches!(table, "manifests" | "tags" | "blobs" | "blob_links")
+        matches!(table, "orgs" | "projects" | "manifests" | "tags" | "blobs" | "blob_links")
     }
 
     /// The open transaction has changed a row.

@@ -39,6 +39,23 @@ async fn what_is_kept_is_not_read_again_until_its_rows_change() {
 }
 
 #[tokio::test]
+async fn a_place_is_kept_until_the_project_changes_or_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, shelf, repo, _) = world(dir.path()).await;
+    let first = shelf.place(&repo).await.unwrap().unwrap();
+    assert_eq!((first.org_id.as_str(), first.project_id.as_str(), first.sparse), ("a", "p", false));
+    assert!(Arc::ptr_eq(&first, &shelf.place(&repo).await.unwrap().unwrap()));
+    testing::run(&db, "UPDATE projects SET sparse = TRUE").await;
+    assert!(shelf.place(&repo).await.unwrap().unwrap().sparse);
+    testing::run(&db, "UPDATE projects SET slug = '!' || id").await;
+    assert!(shelf.place(&repo).await.unwrap().is_none());
+    testing::run(&db, "UPDATE projects SET slug = 'defaultproject'").await;
+    assert!(shelf.place(&repo).await.unwrap().is_some());
+    testing::run(&db, "UPDATE orgs SET status = 'deleted'").await;
+    assert!(shelf.place(&repo).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn what_another_process_commits_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let (db, shelf, repo, tag) = world(dir.path()).await;

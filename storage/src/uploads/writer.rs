@@ -30,7 +30,8 @@ const MARGIN: Duration = Duration::from_secs(15);
 pub struct Writer {
     uploads: Uploads,
     row: Upload,
-    claim: String,
+    /// What the row calls this writer; nothing where one process serves, which knows its own.
+    claim: Option<String>,
     claimed_at: Instant,
     active: Active,
     pending: Vec<Bytes>,
@@ -120,7 +121,7 @@ pub enum Committed {
 }
 
 impl Writer {
-    pub(super) fn new(uploads: Uploads, row: Upload, claim: String, active: Active) -> Result<Self> {
+    pub(super) fn new(uploads: Uploads, row: Upload, claim: Option<String>, active: Active) -> Result<Self> {
         let accepted = u64::try_from(row.received).map_err(|_| Error::Damaged("an upload's length".into()))?;
         Ok(Self {
             uploads,
@@ -254,9 +255,9 @@ impl Writer {
         let mut tx = self.uploads.0.db.begin().await?;
         let kept = execute!(
             tx,
-            "UPDATE uploads SET writer_until = $3, expires_at = $4 WHERE id = $1 AND writer = $2",
+            "UPDATE uploads SET writer_until = $3, expires_at = $4 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
             self.row.id.as_str(),
-            self.claim.as_str(),
+            self.claim.as_deref(),
             now + CLAIM,
             now + self.uploads.0.lifetimes.upload_idle,
         )?;
@@ -274,7 +275,7 @@ impl Writer {
             return Ok(self.received());
         }
         let claim = self.claim.clone();
-        self.advance(Some(&claim)).await
+        self.advance(claim.as_deref()).await
     }
 
     /// A last checkpoint that lets the session go in the same transaction. Returns where the acknowledged byte stands.
@@ -313,9 +314,9 @@ impl Writer {
         let mut tx = self.uploads.0.db.begin().await?;
         let moved = execute!(
             tx,
-            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer = $2",
+            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
             self.row.id.as_str(),
-            self.claim.as_str(),
+            self.claim.as_deref(),
             received,
             state.as_slice(),
             now + self.uploads.0.lifetimes.upload_idle,
@@ -337,12 +338,15 @@ impl Writer {
     /// Those of the database; then the claim runs out by itself.
     pub async fn release(mut self) -> Result<()> {
         self.cut().await;
+        if self.claim.is_none() {
+            return Ok(());
+        }
         let mut tx = self.uploads.0.db.begin().await?;
         execute!(
             tx,
-            "UPDATE uploads SET writer = NULL WHERE id = $1 AND writer = $2",
+            "UPDATE uploads SET writer = NULL WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
             self.row.id.as_str(),
-            self.claim.as_str(),
+            self.claim.as_deref(),
         )?;
         tx.commit().await
     }
@@ -420,15 +424,20 @@ impl Writer {
         let row = &self.row;
         let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
         let mut tx = shared.db.begin().await?;
-        let ours =
-            execute!(tx, "DELETE FROM uploads WHERE id = $1 AND writer = $2", row.id.as_str(), self.claim.as_str())?;
+        let ours = execute!(
+            tx,
+            "DELETE FROM uploads WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+            row.id.as_str(),
+            self.claim.as_deref()
+        )?;
         if ours == 0 {
             return Err(Error::Conflict("the upload was taken over by another request"));
         }
         let repository = repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
         let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key };
+        // Both lock the row, and both have cleared whatever kept it from being linked.
         blobs::create(&mut tx, &blob, now, now + shared.lifetimes.discard).await?;
-        blobs::link(&mut tx, &repository.id, &row.org_id, target.digest, now + shared.lifetimes.grace).await?;
+        blobs::link_own(&mut tx, &repository.id, &row.org_id, target.digest, now + shared.lifetimes.grace).await?;
         self.certain(tx.commit().await)
     }
 
