@@ -40,7 +40,7 @@ pub async fn list(
         "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
          JOIN manifests m ON m.repository_id = r.id AND m.subject = $2 AND m.digest > $3
          WHERE r.name = $1 AND ($4 = '' OR m.artifact_type = $4)
-         ORDER BY m.digest LIMIT $5",
+         ORDER BY m.digest LIMIT CAST($5 AS BIGINT)",
         repo.canonical(),
         subject.as_str(),
         after,

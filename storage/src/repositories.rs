@@ -132,7 +132,7 @@ pub async fn list(
         (Some(project), _) => query_all!(
             session,
             Repository,
-            "SELECT * FROM repositories WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT $3",
+            "SELECT * FROM repositories WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT CAST($3 AS BIGINT)",
             project,
             after,
             limit,
@@ -140,7 +140,7 @@ pub async fn list(
         (None, Some(org)) => query_all!(
             session,
             Repository,
-            "SELECT * FROM repositories WHERE org_id = $1 AND name > $2 ORDER BY name LIMIT $3",
+            "SELECT * FROM repositories WHERE org_id = $1 AND name > $2 ORDER BY name LIMIT CAST($3 AS BIGINT)",
             org,
             after,
             limit,
@@ -148,7 +148,7 @@ pub async fn list(
         (None, None) => query_all!(
             session,
             Repository,
-            "SELECT * FROM repositories WHERE name > $1 ORDER BY name LIMIT $2",
+            "SELECT * FROM repositories WHERE name > $1 ORDER BY name LIMIT CAST($2 AS BIGINT)",
             after,
             limit,
         ),

@@ -98,12 +98,13 @@ pub async fn pointing_at(
 /// # Errors
 /// Those of the database.
 pub async fn list(session: &mut Session, repo: &RepoName, after: &str, limit: i64) -> Result<Vec<TagRow>> {
+    // A bare `LIMIT $3` has SQLite parse and plan the statement anew for every value; a cast keeps it prepared.
     query_all!(
         session,
         TagRow,
         "SELECT t.name, t.digest, t.updated_at FROM repositories r
          JOIN tags t ON t.repository_id = r.id
-         WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
+         WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT CAST($3 AS BIGINT)",
         repo.canonical(),
         after,
         limit,
