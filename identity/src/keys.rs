@@ -243,7 +243,8 @@ impl Identity {
             let private =
                 self.0.master.open(PURPOSE, &row.kid, &sealed).map_err(|_| KeysError::Sealed(row.kid.clone()))?;
             ring.verifier.add_es256(&row.kid, point);
-            ring.signers.push((row.sign_from, Arc::new(Signer::es256(&row.kid, &private))));
+            let signer = Signer::es256(&row.kid, &private).ok_or_else(damaged)?;
+            ring.signers.push((row.sign_from, Arc::new(signer)));
             jwks.push(json!({
                 "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": row.kid,
                 "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..]),

@@ -241,8 +241,10 @@ async fn a_flood_of_unknown_keys_reads_the_ring_once_a_second() {
     let other = t.another_process().await;
     let stranger = crate::keys::KeyMaterial::generate().unwrap();
     let claims = |token: &str| t.identity.ring().verifier.verify(token, t.now()).unwrap().0;
-    let forged =
-        crate::token::Signer::es256(&stranger.kid, &stranger.pkcs8).sign(&claims(&t.anonymous_token().await)).unwrap();
+    let forged = crate::token::Signer::es256(&stranger.kid, &stranger.pkcs8)
+        .unwrap()
+        .sign(&claims(&t.anonymous_token().await))
+        .unwrap();
     other.rotate_keys().await.unwrap();
     t.advance(60);
     let real = other.issue(None, &[]).await.unwrap().token;

@@ -35,7 +35,7 @@ fn ours() -> Ours {
     let key = KeyMaterial::generate().unwrap();
     let mut verifier = Verifier::new("https://auth", "wharfinger");
     verifier.add_es256(&key.kid, key.point());
-    Ours { signer: Signer::es256(&key.kid, &key.pkcs8), verifier, key }
+    Ours { signer: Signer::es256(&key.kid, &key.pkcs8).unwrap(), verifier, key }
 }
 
 /// The same payload and signature under another header.
@@ -96,7 +96,8 @@ fn alg_confusion_is_refused() {
     // Signed by HMAC with the public key as the secret.
     for secret in [ours.key.point().to_vec(), ours.key.spki.clone()] {
         let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::HS256) };
-        let forged = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(&secret)).unwrap();
+        let forged =
+            jsonwebtoken::encode(&header, &claims(), &jsonwebtoken::EncodingKey::from_secret(&secret)).unwrap();
         assert!(matches!(ours.verifier.verify(&forged, NOW), Err(BearerError::Signature)));
     }
     let unsigned = token.rsplit_once('.').unwrap().0;
@@ -111,7 +112,7 @@ fn a_key_that_the_token_brings_along_is_not_trusted() {
     let point = theirs.key.point();
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": B64.encode(&point[1..33]), "y": B64.encode(&point[33..]),
                      "kid": ours.signer.kid()});
-    let forged = Signer::es256(ours.signer.kid(), &theirs.key.pkcs8).sign(&claims()).unwrap();
+    let forged = Signer::es256(ours.signer.kid(), &theirs.key.pkcs8).unwrap().sign(&claims()).unwrap();
     assert!(matches!(ours.verifier.verify(&forged, NOW), Err(BearerError::Signature)));
     for extra in [
         json!({"jwk": jwk}),
