@@ -5,7 +5,7 @@ CARGO ?= cargo
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench bench-quick bench-report bench-check bench-audit bench-console
+.PHONY: help build fmt check test unit postgres tools journeys schema people console propagation clients oci crash fuzz bench bench-quick bench-report bench-check bench-audit bench-console counts
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,9 +90,15 @@ bench-audit: ## How long pages of an audit log of a million events take, printed
 bench-console: build ## How long each page of the console takes with 100,000 users and repositories, printed
 	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger tests/tools/bench-console.py
 
+# Optimised, as what is counted is what users run; beside the programs, so that the libraries are built once for all of them.
+counts: ## Allocations and instructions of the requests made most, against counts/bounds.toml; BLESS=1 renews it
+	tests/tools/install.sh counts
+	$(CARGO) build --release -p wharfinger -p rctl -p counts
+	target/release/counts
+
 fuzz: ## A minute on every fuzz target
 	tests/tools/install.sh fuzz
 	tests/tools/fuzz.sh
 
 test: tools ## All of it, step by step, with a count at the end
-	tests/tools/steps.sh check unit journeys bench-check schema people console postgres clients oci crash
+	tests/tools/steps.sh check unit journeys bench-check counts schema people console postgres clients oci crash

@@ -7,6 +7,7 @@
 #   install.sh fuzz         only cargo-fuzz
 #   install.sh bench        only the servers that `make bench` compares, and what measures the disk
 #   install.sh bench-quick  only the one that `make bench-quick` compares
+#   install.sh counts       only what `make counts` needs
 #   install.sh python       only the Python packages
 #   install.sh node         only the packages of Node.js
 #   install.sh oidc         only the OpenID Connect provider
@@ -161,6 +162,7 @@ case ${1:-all} in
   fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
   bench) packages "${bench_packages[@]}"; go_programs registry ;;
   bench-quick) packages docker-registry ;;
-  *) die "unknown part '$1': all, bench, bench-quick, check, debian, fuzz, python, node or oidc" ;;
+  counts) packages valgrind ;;
+  *) die "unknown part '$1': all, bench, bench-quick, check, counts, debian, fuzz, python, node or oidc" ;;
 esac
 say "ready in $tools/bin"
