@@ -143,6 +143,13 @@ fn every_changed_byte_is_noticed() {
     assert!(matches!(ours.verifier.verify(&"a".repeat(MAX_LEN + 1), NOW), Err(BearerError::Malformed)));
 }
 
+#[test]
+fn what_is_no_key_signs_nothing() {
+    let ours = ours();
+    assert!(Signer::es256("key", b"no key").is_none());
+    assert!(Signer::es256("key", &ours.key.pkcs8[1..]).is_none());
+}
+
 proptest::proptest! {
     #[test]
     fn garbage_never_panics(s in "[A-Za-z0-9_.-]{0,200}|\\PC{0,100}") {
