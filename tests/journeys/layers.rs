@@ -14,6 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("auditchain", &[]),
     ("rctl", &["auditchain"]),
     ("conformance", &[]),
+    // Puts the services together as the program does, to count what their requests take.
+    ("counts", &["registry", "authsvc", "identity", "storage"]),
 ];
 
 #[test]
