@@ -220,7 +220,8 @@ impl Turn {
     async fn enter(mut self) -> Result<Self> {
         let lane = self.lane.clone();
         let writer = &mut *self.writer;
-        if writer.group.as_ref().is_some_and(Group::is_full) {
+        // Whoever has the turn may read elsewhere as well, and must not wait there for a commit that waits for the turn.
+        if writer.group.as_ref().is_some_and(Group::is_full) || *lane.0.seen.borrow() {
             lane.finish(writer).await;
         }
         if let Some(mut group) = writer.group.take() {

@@ -116,6 +116,27 @@ async fn what_somebody_saw_and_gave_up_is_there_when_they_look_again() {
 }
 
 #[tokio::test]
+async fn whoever_has_the_turn_may_read_elsewhere_after_another_gave_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    let mut first = world.lane.begin().await.unwrap();
+    insert(&mut first, 1).await;
+    let next = || {
+        let lane = world.lane.clone();
+        tokio::spawn(async move { lane.begin().await })
+    };
+    let (second, third) = (next(), next());
+    in_the_queue().await;
+    let first = tokio::spawn(first.commit());
+    drop(second.await.unwrap().unwrap());
+    let third = third.await.unwrap().unwrap();
+    timeout(Duration::from_secs(1), world.lane.settled()).await.unwrap().unwrap();
+    assert_eq!(world.rows().await, [1], "what was seen is committed before the next turn");
+    third.commit().await.unwrap();
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn where_the_database_rolls_a_shared_transaction_back_everybody_in_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::new(dir.path()).await;
