@@ -68,7 +68,7 @@ impl Background {
         this.tasks.spawn(presence.run(this.stop.clone()));
         if services.contains(&Service::Registry) {
             let db = stores.content.db.clone();
-            this.every("others", OTHERS, move || {
+            this.every("cache", OTHERS, move || {
                 let db = db.clone();
                 async move { Ok(db.notice_others().await?) }
             });

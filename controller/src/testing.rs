@@ -269,7 +269,7 @@ impl Controller {
         let (digest, key) = (digest_of(Algorithm::Sha256, bytes), storage::names::new_id());
         std::fs::create_dir_all(self.dir.path().join("objects").join(&key[24..])).unwrap();
         let mut writer = self.objects.append(&key, 0).unwrap();
-        writer.write(bytes).unwrap();
+        writer.write(&[axum::body::Bytes::copy_from_slice(bytes)]).unwrap();
         let mut tx = self.db.begin().await.unwrap();
         let org = orgs::find_by_slug(&mut tx, name.org()).await.unwrap().unwrap();
         let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();

@@ -232,22 +232,11 @@ impl ObjectWriter {
         self.written
     }
 
-    /// Appends bytes. On an error the object holds some of them; [`Objects::append`] cuts them off again.
+    /// Appends pieces in few system calls. On an error the object holds some of them; [`Objects::append`] cuts them off again.
     ///
     /// # Errors
     /// [`Error::NoSpace`] or [`Error::Io`].
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, self.written).map_err(Error::io("writing an object"))?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Appends pieces in few system calls, and has the disk begin with what lies behind them by and by, so that the last
-    /// sync finds little to do.
-    ///
-    /// # Errors
-    /// As [`ObjectWriter::write`].
-    pub fn write_all(&mut self, pieces: &[Bytes]) -> Result<()> {
+    pub fn write(&mut self, pieces: &[Bytes]) -> Result<()> {
         for pieces in pieces.chunks(IOV_MAX) {
             let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             let mut slices = slices.as_mut_slice();
@@ -423,11 +412,11 @@ mod tests {
         let (_dir, objects) = store();
         let key = crate::names::new_id();
         let mut writer = objects.append(&key, 0).unwrap();
-        writer.write(b"hello, lost tail").unwrap();
+        writer.write(&[Bytes::from_static(b"hello, lost tail")]).unwrap();
         writer.sync().unwrap();
         drop(writer);
         let mut writer = objects.append(&key, 7).unwrap();
-        writer.write(b"world").unwrap();
+        writer.write(&[Bytes::from_static(b"world")]).unwrap();
         let trailer = Trailer { org: "o".into(), digest: "d".into(), size: 12 };
         writer.seal(&trailer).unwrap();
         let reader = objects.open_object(&key).unwrap();
@@ -443,7 +432,7 @@ mod tests {
         let (dir, objects) = store();
         let key = crate::names::new_id();
         let mut writer = objects.append(&key, 0).unwrap();
-        writer.write(&[7; 100]).unwrap();
+        writer.write(&[Bytes::from_static(&[7; 100])]).unwrap();
         assert_eq!(objects.open_object(&key).unwrap().trailer().unwrap(), None);
         writer.seal(&Trailer { org: "o".into(), digest: "d".into(), size: 100 }).unwrap();
         let path = dir.path().join("objects").join(&key[24..]).join(&key);

@@ -71,11 +71,11 @@ impl Open {
         if spread && batch.iter().map(Bytes::len).sum::<usize>() >= BATCH / 2 {
             std::thread::scope(|scope| {
                 scope.spawn(|| batch.iter().for_each(|bytes| hasher.update(bytes)));
-                object.write_all(batch)
+                object.write(batch)
             })?;
         } else {
             batch.iter().for_each(|bytes| hasher.update(bytes));
-            object.write_all(batch)?;
+            object.write(batch)?;
         }
         *unsynced += batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
         if *unsynced >= EARLY && early.as_ref().is_none_or(JoinHandle::is_finished) {
