@@ -1,10 +1,10 @@
-// Every page that each role finds by following links from its home.
+// Every page that each role finds by following links from its home, and screens by name that are too deep to be found for sure.
 import { check, end, fits, part, person, picture, sound, watched, world, wrong } from './stage.mjs';
 
 const KIB = 1024;
 /** Pages of one kind that the admin and the operator look at; the others see less of the same, and look at one. */
 const OF_A_KIND = 2;
-const WHOLE = ['admin', 'operator', 'guide'];
+const WHOLE = ['admin', 'operator', 'guide', 'named'];
 
 /** What everybody of an organization finds. */
 const OWN = ['/account', '/account/keys', '/account/keys/new', '/account/mfa', '/account/password', '/account/sessions', '/account/sessions/end-others', '/account/terminal'];
@@ -12,6 +12,7 @@ const OWN = ['/account', '/account/keys', '/account/keys/new', '/account/mfa', '
 const ALL = [
   ...OWN, '/orgs/:org', '/orgs/:org/audit', '/orgs/:org/audit/:id', '/orgs/:org/audit/chain', '/orgs/:org/compare/:repository?', '/orgs/:org/groups',
   '/orgs/:org/groups/:id', '/orgs/:org/groups/:id/roles', '/orgs/:org/issuers', '/orgs/:org/machines', '/orgs/:org/manifests/:repository?',
+  '/orgs/:org/manifests/:repository?content', '/orgs/:org/manifests/:repository?attached', '/orgs/:org/manifests/:repository?raw',
   '/orgs/:org/projects', '/orgs/:org/projects/:project', '/orgs/:org/repositories', '/orgs/:org/repositories/:repository',
   '/orgs/:org/repositories/:repository?push', '/orgs/:org/repositories/:repository?untagged', '/orgs/:org/roles', '/orgs/:org/roles/:id',
   '/orgs/:org/settings', '/orgs/:org/users', '/orgs/:org/users/:id', '/orgs/:org/users/:id/access', '/orgs/:org/users/:id/rights',
@@ -61,12 +62,33 @@ const ROLES = {
   },
 };
 
+const SHOP = '/orgs/main/manifests/web/shop?reference';
+const { screens } = world.seeds;
+/** Screens that the admin looks at by their names: where each is, and what must be read on it. */
+const NAMED = {
+  'image-layers': [`${SHOP}=v1`, ['Layers', 'linux/amd64']],
+  'image-config': [`${SHOP}=v1&view=config`, ['65532', '8080/tcp']],
+  'image-history': [`${SHOP}=v1&view=history`, ['make step-1']],
+  'image-attached': [`${SHOP}=v1&view=attached`, ['Signatures', 'Attestations', 'SBOMs', 'ann@example.com', '140 packages']],
+  'image-raw': [`${SHOP}=v1&view=raw`, ['schemaVersion']],
+  'image-platforms': [`${SHOP}=v2`, ['linux/amd64', 'linux/arm64']],
+  'image-unknown': [`${SHOP}=v404`, ['v404'], 404],
+  'says-signature': [screens['says-signature'], ['Signature', 'a key', 'no entry comes with it', 'cosign verify --key']],
+  'says-keyless': [screens['says-keyless'], ['ann@example.com', 'https://accounts.example', 'it comes with an entry', '--certificate-identity=EXPECTED']],
+  'says-provenance': [screens['says-provenance'], ['Statement', 'github-hosted', 'git+https://example.com/shop']],
+  'says-spdx': [screens['says-spdx'], ['SPDX-2.3', 'syft-1.18.1', '12 packages', 'libssl3', 'Apache-2.0']],
+  'says-cyclonedx': [screens['says-cyclonedx'], ['CycloneDX 1.5', 'cyclonedx-npm 1.19.3', '@babel/part-001', 'first 100 of 140']],
+  'says-searched': [`${screens['says-cyclonedx']}&search=part-13`, ['@types/part-130']],
+  'says-not-found': [`${screens['says-spdx']}&search=nowhere`, ['No package is like that']],
+  'says-nothing': [screens['says-nothing'], ['Not summarized']],
+};
+
 /** Which kind of page an address is: names of things and values of queries left out. */
 function kind(address) {
   const url = new URL(address);
   const parts = url.pathname.split('/').filter(Boolean);
   const shown = [];
-  const nouns = { orgs: ':org', users: ':id', groups: ':id', roles: ':id', audit: ':id', machines: ':id', issuers: ':id', keys: ':id', sessions: ':id' };
+  const nouns = { orgs: ':org', users: ':id', groups: ':id', roles: ':id', audit: ':id', machines: ':id', issuers: ':id', keys: ':id', sessions: ':id', bindings: ':id' };
   for (let at = 0; at < parts.length; at += 1) {
     const before = parts[at - 1];
     if (['repositories', 'manifests', 'compare', 'deletion'].includes(before) && parts[0] === 'orgs' && at === 3) { shown.push(':repository'); break; }
@@ -76,7 +98,7 @@ function kind(address) {
     else shown.push(parts[at]);
   }
   // Of queries only which tab, or what is asked about: the rest are filters and pages of one and the same screen.
-  const tab = url.searchParams.get('tab') ?? url.searchParams.get('what');
+  const tab = ['tab', 'what', 'view'].map((name) => url.searchParams.get(name)).find(Boolean);
   return `/${shown.join('/')}${tab ? `?${tab}` : url.search ? '?' : ''}`;
 }
 
@@ -84,10 +106,10 @@ const times = new Map();
 const pictured = new Set();
 
 /** Looks at a page in every way. */
-async function look(page, role, path, screen) {
+async function look(page, role, path, screen, status = 200) {
   const answer = await page.goto(path);
   const what = `${role} ${path}`;
-  if (!check(answer.status() < 400, `${what}: ${answer.status()}`)) return [];
+  if (!check(answer.status() === status, `${what}: ${answer.status()}`)) return [];
   const policy = answer.headers()['content-security-policy'] ?? '';
   check(policy.includes("default-src 'none'") && policy.includes("frame-ancestors 'none'"), `${what}: policy ${policy}`);
   check(!answer.headers()['content-encoding'], `${what}: a page is packed`);
@@ -116,7 +138,7 @@ async function look(page, role, path, screen) {
   const seen = times.get(screen) ?? [];
   times.set(screen, [...seen, { server, weight }]);
   await sound(page, what);
-  const file = `${role}${screen.replaceAll(/[^a-z0-9]+/gi, '-')}`.replace(/-$/, '');
+  const file = `${role}-${screen}`.replaceAll(/[^a-z0-9]+/gi, '-').replace(/-$/, '');
   const fresh = !pictured.has(file);
   pictured.add(file);
   if (fresh) await picture(page, file);
@@ -168,6 +190,18 @@ for (const [role, { who, side, finds, not }] of Object.entries(ROLES)) {
     await context.close();
   });
 }
+
+await part('screens by name', async () => {
+  const context = await person(world.admin);
+  const page = await watched(context);
+  for (const [name, [path, texts, status]] of Object.entries(NAMED)) {
+    await look(page, 'named', path, name, status);
+    const read = (await page.locator('main').innerText()).replaceAll(/\s+/g, ' ');
+    for (const text of texts) check(read.includes(text), `named ${name}: nothing says “${text}”`);
+  }
+  await context.close();
+});
+for (const name of new Set([...Object.keys(NAMED), ...Object.keys(screens)])) check(times.has(name), `the screen ${name} was not seen`);
 
 await part('the style guide', async () => {
   const context = await person(world.admin);

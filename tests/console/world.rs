@@ -1,8 +1,9 @@
 //! What there is to see: an organization with people of every role, projects, images with signatures and more, and another
 //! organization.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::attached::{self, Attached};
 use crate::support::http::Endpoint;
 use crate::support::oci::{
     OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, descriptor, index, noise, push_blob, put_manifest, sha256,
@@ -41,7 +42,7 @@ pub(crate) fn fill(server: &Server) -> Value {
     admin.create_machine("main", "builder");
     admin.bind("main", "builder", "PROJECT_ADMIN", Some("web"));
     let (_, key) = admin.create_api_key("main", Some("builder"), "pipeline");
-    images(server);
+    let screens = images(server);
     // Two organizations, and one who belongs to both.
     operator.create_org("acme", "boss@acme.example", PASSWORD);
     let boss = server.login("boss@acme.example", PASSWORD);
@@ -54,12 +55,13 @@ pub(crate) fn fill(server: &Server) -> Value {
     let guest = server.login("guest@example.com", PASSWORD);
     assert_eq!(guest.post("/orgs/main/projects", &json!({"slug": "mine"})).status, 403);
     server.stranger().try_login("guest@example.com", "not the right one").expect(401);
-    let people: serde_json::Map<String, Value> = PEOPLE
+    let people: Map<String, Value> = PEOPLE
         .iter()
         .map(|(name, role, _)| ((*name).to_owned(), json!({"name": name, "password": PASSWORD, "role": role})))
         .collect();
     json!({
         "people": people, "password": PASSWORD, "key": key, "machine": "builder", "admin": ADMIN,
+        "screens": screens,
         "bare": {"name": "bare@example.com", "password": PASSWORD},
         "boss": {"name": "boss@acme.example", "password": PASSWORD},
         "both": {"name": "second@example.com", "password": PASSWORD},
@@ -73,8 +75,9 @@ fn accept(server: &Server, org: &str, name: &str) {
     assert!(matches!(reply.status, 200 | 201), "{}", reply.text());
 }
 
-/// Images with a history, for two platforms, with a signature and a bill of materials; a chart; what lost its tag.
-fn images(server: &Server) {
+/// Images with a history, for two platforms, with signatures, a provenance and lists of packages; a chart; what lost its tag.
+/// Returns where the screens of what is attached are, by their names.
+fn images(server: &Server) -> Map<String, Value> {
     let registry = server.registry();
     let shop = Repository::new(server, &registry, "main/web/shop");
     let base = noise(1, 300_000);
@@ -94,8 +97,10 @@ fn images(server: &Server) {
     }
     shop.tag("edge", &shop.image("amd64", &[&base], "0.1.0"));
     shop.tag("edge", &shop.image("amd64", &[&base, &old, &new], "0.2.0"));
-    shop.refers("application/vnd.dev.cosign.artifact.sig.v1+json", &v1, b"{\"signature\": \"c2lnbmVk\"}");
-    shop.refers("application/spdx+json", &v1, b"{\"spdxVersion\": \"SPDX-2.3\"}");
+    let screens = attached::to(shop.name, &sha256(&v1)).into_iter().map(|one| {
+        let digest = shop.refers(&one, &v1);
+        (one.screen.to_owned(), json!(format!("/orgs/main/manifests/web/shop?reference={digest}&view=says")))
+    });
     let chart = Repository::new(server, &registry, "main/tools/charts/shop");
     chart.artifact(
         "1.2.3",
@@ -112,6 +117,7 @@ fn images(server: &Server) {
     for _ in 0..3 {
         Call::get("/v2/main/web/shop/manifests/v1").bearer(&shop.token).send(&registry).expect(200);
     }
+    screens.collect()
 }
 
 fn with_platform(mut descriptor: Value, architecture: &str) -> Value {
@@ -160,17 +166,22 @@ impl<'a> Repository<'a> {
         put_manifest(self.registry, self.name, &self.token, tag, OCI_MANIFEST, manifest).expect(201);
     }
 
-    /// Something about a manifest.
-    fn refers(&self, kind: &str, subject: &[u8], text: &[u8]) {
+    /// Something about a manifest; its digest.
+    fn refers(&self, one: &Attached, subject: &[u8]) -> String {
+        let text = one.text.as_bytes();
         push_blob(self.registry, self.name, &self.token, text);
         push_blob(self.registry, self.name, &self.token, b"{}");
+        let mut layer = descriptor(one.layer, text);
+        layer["annotations"] = one.annotations.clone();
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind,
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": one.kind,
             "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
-            "layers": [descriptor(kind, text)], "subject": descriptor(OCI_MANIFEST, subject),
+            "layers": [layer], "subject": descriptor(OCI_MANIFEST, subject),
         });
         let manifest = manifest.to_string().into_bytes();
-        put_manifest(self.registry, self.name, &self.token, &sha256(&manifest), OCI_MANIFEST, &manifest).expect(201);
+        let digest = sha256(&manifest);
+        put_manifest(self.registry, self.name, &self.token, &digest, OCI_MANIFEST, &manifest).expect(201);
+        digest
     }
 
     /// What is no image.

@@ -202,8 +202,8 @@ impl ShowPage {
         let digest: Digest = named.or(stated).filter(|_| self.view.subject.is_none())?.parse().ok()?;
         let signature = self.view.description.kind == Kind::Signature;
         let verb = if signature { "verify".to_owned() } else { attestation_verb(&self.view) };
-        let more = self.tools.cosign_more();
-        Some(format!("cosign {verb} --key cosign.pub{more} {}/{}@{digest}", self.tools.host, self.view.repository))
+        let (more, by) = (self.tools.cosign_more(), trusted(content.signature.as_ref()?.keyless));
+        Some(format!("cosign {verb} {by}{more} {}/{}@{digest}", self.tools.host, self.view.repository))
     }
 
     /// What an image was made by.
@@ -392,7 +392,13 @@ fn bars(layers: &[LayerView], size: &dyn Fn(i64) -> String) -> Vec<Bar> {
 }
 
 /// What to paste to have it, as fits what it is.
-fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -> Vec<Command> {
+fn commands(
+    tools: &Tools,
+    view: &ManifestView,
+    reference: &str,
+    signed: bool,
+    says: Option<&ContentsView>,
+) -> Vec<Command> {
     let (name, digest) = (format!("{}/{}", tools.host, view.repository), view.digest.as_str());
     let asked = reference.parse::<Reference>().ok();
     let tag = match &asked {
@@ -422,7 +428,9 @@ fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -
             if let Some(subject) = &view.subject {
                 let signature = view.description.kind == Kind::Signature;
                 let verb = if signature { "verify".to_owned() } else { attestation_verb(view) };
-                add("Check it", format!("cosign {verb} --key cosign.pub{cosign} {name}@{subject}"));
+                let keyless = keyless(view, says);
+                let what = if keyless { "Check it, by whom you expect to have signed" } else { "Check it" };
+                add(what, format!("cosign {verb} {}{cosign} {name}@{subject}", trusted(keyless)));
             }
         }
         Kind::Wasm | Kind::Sbom | Kind::Artifact => {
@@ -436,6 +444,19 @@ fn commands(tools: &Tools, view: &ManifestView, reference: &str, signed: bool) -
         add("Check its signature", format!("cosign verify --key cosign.pub{cosign} {exact}"));
     }
     commands
+}
+
+/// Whether a signature comes with a certificate: the manifest says so, or what was read of its layers.
+fn keyless(view: &ManifestView, says: Option<&ContentsView>) -> bool {
+    let beside = || view.manifest.as_ref()?.get("layers")?.get(0)?.get("annotations")?.get(contents::CERTIFICATE);
+    let mut said = says.iter().flat_map(|says| &says.items).filter_map(|content| content.signature.as_ref());
+    said.any(|signature| signature.keyless) || beside().is_some()
+}
+
+/// What cosign checks a signature by: a key, or whom the reader expects to have signed. Whom it names itself is never put in:
+/// anybody can have signed as themselves.
+fn trusted(keyless: bool) -> &'static str {
+    if keyless { "--certificate-identity=EXPECTED --certificate-oidc-issuer=ISSUER" } else { "--key cosign.pub" }
 }
 
 /// What of cosign checks an attestation.
@@ -478,7 +499,6 @@ pub(crate) async fn show(
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let may_delete = repository(&viewer.actor, &state, place.slug(), &place.name, &wish).await.is_ok();
     let tools = Tools::of(&state, &viewer.actor.principal().name);
-    let commands = commands(&tools, &view, &query.reference, signed);
     let speaks = view.description.kind.speaks();
     let tab = match query.view.as_deref() {
         None | Some("says") if speaks => Tab::Says,
@@ -504,6 +524,7 @@ pub(crate) async fn show(
         }
         _ => None,
     };
+    let commands = commands(&tools, &view, &query.reference, signed, says.as_ref());
     let (reference, start) = (query.reference, query.start.unwrap_or_default());
     let frame = viewer.frame(Section::Repositories);
     console::page(&ShowPage {
@@ -745,6 +766,29 @@ mod tests {
         assert!(page.contains("cosign verify --key cosign.pub") && page.contains(&format!("@{image}")));
         let tree = controller.page(&admin, "/orgs/main/manifests/app?reference=v1&view=attached").await.expect(200).raw;
         assert!(tree.contains("says it is signed with a key") && tree.contains("not checked here"));
+    }
+
+    #[tokio::test]
+    async fn a_signature_without_a_key_is_checked_by_whom_one_expects_and_not_by_whom_it_names() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let image = controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let payload =
+            json!({"critical": {"identity": {"docker-reference": ""}, "image": {"docker-manifest-digest": image}}});
+        let layer = controller.push_blob("main/app", payload.to_string().as_bytes()).await;
+        let certificate = include_str!("contents/keyless.pem");
+        let manifest = json!({"schemaVersion": 2, "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json",
+            "subject": {"digest": image, "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 9},
+            "layers": [{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": layer, "size": 9,
+                "annotations": {"dev.sigstore.cosign/certificate": certificate}}]});
+        let digest = controller.push_manifest("main/app", None, &manifest, &[&layer]).await;
+        for view in ["says", "raw"] {
+            let path = format!("/orgs/main/manifests/app?reference={digest}&view={view}");
+            let page = controller.page(&admin, &path).await.expect(200).raw;
+            assert!(page.contains("cosign verify --certificate-identity=EXPECTED --certificate-oidc-issuer=ISSUER"));
+            assert!(!page.contains("--key cosign.pub") && !page.contains("identity=ann"), "{page}");
+            assert!(page.contains("it is found by what it is about"));
+        }
     }
 
     #[tokio::test]

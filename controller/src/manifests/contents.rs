@@ -28,6 +28,8 @@ pub(crate) use read::read;
 const MAX_LAYERS: usize = 4;
 /// Packages that are told.
 pub(crate) const MAX_PACKAGES: usize = 100;
+/// The annotation of a layer that holds the certificate of whoever signed it with cosign.
+pub(crate) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Longest text that packages are searched by.
 const MAX_SEARCH: usize = 100;
 
@@ -267,7 +269,7 @@ async fn content(state: &State, found: &Found, layer: Descriptor<'_>, search: &s
 
 /// The certificate that cosign puts beside a layer.
 pub(crate) fn certificate_of(layer: Descriptor<'_>) -> Option<String> {
-    layer.annotation("dev.sigstore.cosign/certificate").map(str::to_owned)
+    layer.annotation(CERTIFICATE).map(str::to_owned)
 }
 
 impl ContentView {
