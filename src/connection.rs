@@ -1,6 +1,7 @@
 //! From an accepted socket to requests: TLS, HTTP/1.1 or HTTP/2, every wait bounded, and an orderly end.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl Listener {
             connections.spawn(async move {
                 let _permit = permit;
                 let _open = connection.surface.connection_open();
-                now.run_until_cancelled(Box::pin(connection.serve(socket, tls))).await;
+                now.run_until_cancelled(connection.serve(socket, tls)).await;
             });
         }
     }
@@ -149,21 +150,34 @@ impl Connection {
         if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&socket, patience) {
             tracing::debug!(%error, "the connection has no bound on a peer that does not read");
         }
-        let Some(tls) = tls else { return self.speak(socket, false).await };
+        let spoken = match tls {
+            None => self.speak(socket, false),
+            // Boxed, as what a handshake needs is more than an idle connection holds afterwards.
+            Some(tls) => match Box::pin(self.secure(socket, tls)).await {
+                Some(spoken) => spoken,
+                None => return,
+            },
+        };
+        spoken.await;
+    }
+
+    /// Shakes hands; returns what is spoken then, or nothing where that came to no good.
+    async fn secure(self, socket: TcpStream, tls: TlsAcceptor) -> Option<Spoken> {
         let handshake = tokio::time::timeout(HANDSHAKE, shake_hands(tls, socket));
-        let Some(done) = self.stop.gently.run_until_cancelled(handshake).await else { return };
-        match done {
+        match self.stop.gently.run_until_cancelled(handshake).await? {
             Ok(Ok(Some(stream))) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(stream, http2).await;
+                return Some(self.speak(stream, http2));
             }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(client.address = %self.peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(client.address = %self.peer, "TLS handshake took too long"),
         }
+        None
     }
 
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) {
+    /// No `async fn`: that would keep room for the stream that it was given besides the one that it hands on.
+    fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) -> Spoken {
         let Self { peer, surface, http, first_request, stop } = self;
         // What TLS agreed on, never a guess from the first bytes: that would wait for them without end.
         let http = (*http).clone();
@@ -174,30 +188,34 @@ impl Connection {
             noted.store(true, Ordering::Relaxed);
             surface.clone().answer(peer, request)
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let mut first_request = std::pin::pin!(tokio::time::sleep(first_request));
-        let (mut waiting, mut stopping) = (true, false);
-        let ended = loop {
-            tokio::select! {
-                ended = connection.as_mut() => break ended,
-                () = first_request.as_mut(), if waiting => {
-                    if !begun.load(Ordering::Relaxed) {
-                        return;
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service).into_owned());
+        Box::pin(async move {
+            let mut first_request = std::pin::pin!(tokio::time::sleep(first_request));
+            let (mut waiting, mut stopping) = (true, false);
+            let ended = loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break ended,
+                    () = first_request.as_mut(), if waiting => {
+                        if !begun.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        waiting = false;
                     }
-                    waiting = false;
+                    () = stop.gently.cancelled(), if !stopping => {
+                        connection.as_mut().graceful_shutdown();
+                        stopping = true;
+                    }
                 }
-                () = stop.gently.cancelled(), if !stopping => {
-                    connection.as_mut().graceful_shutdown();
-                    stopping = true;
-                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(client.address = %peer, error, "connection ended badly");
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(client.address = %peer, error, "connection ended badly");
-        }
+        })
     }
 }
+
+/// A connection on which HTTP is spoken, until it ends. There are many that do nothing: it holds little more than its parts.
+type Spoken = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Speaks TLS with a client that does; tells one that speaks HTTP that it should, and returns nothing.
 async fn shake_hands(

@@ -143,3 +143,25 @@ async fn who_sends_no_request_is_cut_off_and_who_sent_one_may_wait() {
     patient.read_to_string(&mut rest).await.unwrap();
     assert!(rest.contains("200 OK"), "{rest}");
 }
+
+#[tokio::test]
+async fn an_idle_connection_holds_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
+    let surface = Surface::new("test", Router::new(), Health::new(db), Metrics::new(0));
+    // hyper keeps room for an answer in every connection.
+    let request = http::Request::new(axum::body::Body::empty());
+    let answer = size_of_val(&surface.clone().answer(SocketAddr::from(([127, 0, 0, 1], 1)), request));
+    assert!(answer <= 3 << 10, "{answer} bytes for an answer");
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connected = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+    let connection = Connection {
+        peer: socket.local_addr().unwrap(),
+        surface,
+        http: Arc::new(builder()),
+        first_request: FIRST_REQUEST,
+        stop: Stop::new(),
+    };
+    let task = size_of_val(&connection.serve(connected, None));
+    assert!(task <= 512, "{task} bytes for the task");
+}
