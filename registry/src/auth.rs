@@ -242,8 +242,13 @@ fn host_of(value: &str) -> &str {
     value.rsplit_once(':').map_or(value, |(host, _)| host)
 }
 
-/// Upload sessions' own capability: the last part of their URL is `<id>.<mac>`, unforgeable and bound to the repository.
+/// Upload sessions' own capability: the last part of their URL is `<what>.<mac>`, unforgeable and bound to the repository.
+/// What it is of a session without a row, with `~` between: id, time, project, user, key, algorithm and epochs; else the id.
 pub(crate) mod session {
+    use storage::names::Algorithm;
+    use storage::projects::Place;
+    use storage::uploads::NewUpload;
+
     use super::{Action, Error, HeaderMap, Permission, RepoName, Resource, Result, State, Upload, authorize};
     use crate::error::Code;
 
@@ -251,20 +256,50 @@ pub(crate) mod session {
     /// Hexadecimal characters of the code that are kept: 128 bits.
     const MAC: usize = 32;
 
-    fn mac(state: &State, repo: &RepoName, id: &str) -> String {
-        let full = state.identity().mac(PURPOSE, format!("{}\n{id}", repo.canonical()).as_bytes());
+    fn mac(state: &State, repo: &RepoName, what: &str) -> String {
+        let full = state.identity().mac(PURPOSE, format!("{}\n{what}", repo.canonical()).as_bytes());
         full.iter().take(MAC / 2).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The last part of a session's URL.
-    pub(crate) fn name(state: &State, repo: &RepoName, id: &str) -> String {
-        format!("{id}.{}", mac(state, repo, id))
+    pub(crate) fn name(state: &State, repo: &RepoName, upload: &Upload) -> String {
+        let what = if upload.unstored { tell(upload) } else { upload.id.clone() };
+        format!("{what}.{}", mac(state, repo, &what))
     }
 
-    /// Whether the last part of a session's URL is one that we made for the repository.
-    pub(crate) fn is_genuine(state: &State, repo: &RepoName, name: &str) -> bool {
-        let parts = name.split_once('.');
-        parts.is_some_and(|(id, given)| same(given.as_bytes(), mac(state, repo, id).as_bytes()))
+    /// What the last part of a session's URL says, where it is one that we made for the repository.
+    pub(crate) fn genuine<'n>(state: &State, repo: &RepoName, name: &'n str) -> Option<&'n str> {
+        let (what, given) = name.rsplit_once('.')?;
+        same(given.as_bytes(), mac(state, repo, what).as_bytes()).then_some(what)
+    }
+
+    /// The session's id in what its URL says.
+    pub(crate) fn id(what: &str) -> &str {
+        what.split('~').next().unwrap_or_default()
+    }
+
+    fn tell(upload: &Upload) -> String {
+        let Upload { id, created_at, project_id, user_id, algorithm, epochs, .. } = upload;
+        let key = upload.api_key_id.as_deref().unwrap_or_default();
+        format!("{id}~{created_at}~{project_id}~{user_id}~{key}~{algorithm}~{epochs}")
+    }
+
+    /// The reverse of [`tell`].
+    fn heard(state: &State, repo: &RepoName, place: &Place, what: &str) -> Option<Upload> {
+        let mut parts = what.splitn(7, '~');
+        let mut next = || parts.next();
+        let (id, created_at, project_id, user_id) = (next()?, next()?.parse().ok()?, next()?, next()?);
+        let (key, algorithm, epochs) = (next()?, next()?.parse::<Algorithm>().ok()?, next()?);
+        let new = NewUpload {
+            org_id: &place.org_id,
+            project_id,
+            repository: repo.canonical(),
+            user_id,
+            api_key_id: Some(key).filter(|key| !key.is_empty()),
+            epochs,
+            algorithm,
+        };
+        Some(state.uploads().as_begun(id.to_owned(), &new, created_at)).filter(|u| u.project_id == place.project_id)
     }
 
     fn unknown() -> Error {
@@ -276,15 +311,19 @@ pub(crate) mod session {
     /// # Errors
     /// 404 for a session that is not there, or not of this repository; 401 where its owner's rights were taken away.
     pub(crate) async fn open(state: &State, headers: &HeaderMap, repo: &RepoName, name: &str) -> Result<Upload> {
-        if !is_genuine(state, repo, name) {
-            return Err(unknown());
-        }
-        let id = name.split('.').next().unwrap_or_default();
-        let upload = state.uploads().find(id).await?.ok_or_else(unknown)?;
-        if upload.repository != repo.canonical() {
-            return Err(unknown());
-        }
+        let what = genuine(state, repo, name).ok_or_else(unknown)?;
+        let upload = find(state, repo, what).await?.filter(|u| u.repository == repo.canonical()).ok_or_else(unknown)?;
         if still_allowed(state, &upload).await? { Ok(upload) } else { Err(revoked(state, headers, repo)) }
+    }
+
+    async fn find(state: &State, repo: &RepoName, what: &str) -> Result<Option<Upload>> {
+        if !what.contains('~') {
+            return Ok(state.uploads().find(what).await?);
+        }
+        // A project that is gone, or another of the same name, has no sessions.
+        let Some(place) = state.shelf().place(repo).await? else { return Ok(None) };
+        let Some(begun) = heard(state, repo, &place, what) else { return Ok(None) };
+        Ok(state.uploads().resume(begun).await?)
     }
 
     /// 401 for an upload whose owner may no longer push.

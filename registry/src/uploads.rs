@@ -86,13 +86,13 @@ pub(crate) async fn begin(
         epochs: &epochs,
         algorithm: begin.algorithm,
     };
-    let upload = state.uploads().begin(&new).await?;
+    let upload = state.uploads().begin(&new);
     match begin.start {
         // Nobody is told of the session: it ends with the request.
         Start::Monolithic(digest) => {
             finish(state, headers, &begin.repo, upload, Finish { digest, alone: true }, body).await
         }
-        Start::Session | Start::Mount { .. } => Ok(progress(state, &begin.repo, &upload.id, 0, StatusCode::ACCEPTED)),
+        Start::Session | Start::Mount { .. } => Ok(progress(state, &begin.repo, &upload, 0, StatusCode::ACCEPTED)),
     }
 }
 
@@ -151,7 +151,7 @@ pub(crate) async fn session(state: &State, headers: &HeaderMap, action: Action, 
     match action {
         Action::UploadStatus { repo, session } => {
             let upload = auth::session::open(state, headers, &repo, &session).await?;
-            Ok(progress(state, &repo, &upload.id, upload.received.unsigned_abs(), StatusCode::NO_CONTENT))
+            Ok(progress(state, &repo, &upload, upload.received.unsigned_abs(), StatusCode::NO_CONTENT))
         }
         Action::AppendUpload { repo, session } => {
             let upload = auth::session::open(state, headers, &repo, &session).await?;
@@ -185,11 +185,11 @@ async fn repeated(
     digest: &Digest,
 ) -> Result<Option<Response>> {
     let put = Action::FinishUpload { repo: repo.clone(), session: session.to_owned(), digest: digest.clone() };
-    if !auth::session::is_genuine(state, repo, session) || auth::authorized(state, headers, &put).await.is_err() {
+    let Some(what) = auth::session::genuine(state, repo, session) else { return Ok(None) };
+    if auth::authorized(state, headers, &put).await.is_err() {
         return Ok(None);
     }
-    let id = session.split('.').next().unwrap_or_default();
-    if state.uploads().find(id).await?.is_some() {
+    if state.uploads().find(auth::session::id(what)).await?.is_some() {
         return Ok(None);
     }
     let mut session = state.db().read().await?;
@@ -202,7 +202,7 @@ async fn append(state: &State, headers: &HeaderMap, repo: RepoName, upload: Uplo
     let chunk = Chunk::of(headers)?;
     let (state, headers) = (state.clone(), headers.clone());
     let task = tokio::spawn(async move {
-        let mut writer = state.uploads().claim(&upload.id).await?;
+        let mut writer = state.uploads().claim(&upload).await?;
         if let Err(error) = chunk.fits(&state, &repo, &upload, &writer) {
             writer.release().await?;
             return Err(error);
@@ -215,7 +215,14 @@ async fn append(state: &State, headers: &HeaderMap, repo: RepoName, upload: Uplo
             Ok(()) | Err(TakeInError::Cut(_)) => {
                 let at = writer.close().await;
                 outcome.map_err(TakeInError::into_answer)?;
-                Ok(progress(&state, &repo, &upload.id, at?, StatusCode::ACCEPTED))
+                let at = at?;
+                Ok(progress(
+                    &state,
+                    &repo,
+                    &Upload { unstored: upload.unstored && at == 0, ..upload },
+                    at,
+                    StatusCode::ACCEPTED,
+                ))
             }
             Err(error) => {
                 writer.release().await?;
@@ -265,7 +272,7 @@ async fn try_finish(
     (chunk, digest): (Chunk, &Digest),
     body: Body,
 ) -> Result<Response> {
-    let mut writer = state.uploads().claim(&upload.id).await?;
+    let mut writer = state.uploads().claim(&upload).await?;
     if let Err(error) = chunk.fits(state, repo, &upload, &writer) {
         writer.release().await?;
         return Err(error);
@@ -304,20 +311,20 @@ fn created(repo: &RepoName, digest: &Digest) -> Response {
 }
 
 /// Where a session stands.
-fn progress(state: &State, repo: &RepoName, id: &str, received: u64, status: StatusCode) -> Response {
+fn progress(state: &State, repo: &RepoName, upload: &Upload, received: u64, status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    progress_headers(response.headers_mut(), state, repo, id, received);
+    progress_headers(response.headers_mut(), state, repo, upload, received);
     if status == StatusCode::ACCEPTED {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     response
 }
 
-fn progress_headers(headers: &mut HeaderMap, state: &State, repo: &RepoName, id: &str, received: u64) {
-    let session = auth::session::name(state, repo, id);
+fn progress_headers(headers: &mut HeaderMap, state: &State, repo: &RepoName, upload: &Upload, received: u64) {
+    let session = auth::session::name(state, repo, upload);
     put(headers, &LOCATION, &format!("/v2/{repo}/blobs/uploads/{session}"));
     // The last byte, inclusive. For none there is no such number: clients read "0-0" and choke on "0--1".
     put(headers, &RANGE, &format!("0-{}", received.saturating_sub(1)));
-    put(headers, &UPLOAD_UUID, id);
+    put(headers, &UPLOAD_UUID, &upload.id);
 }

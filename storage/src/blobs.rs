@@ -4,7 +4,7 @@
 //! learns from a push what another tenant has. It is readable in a repository only through a link. A link lives while a
 //! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
 
-use crate::db::{Session, Tx};
+use crate::db::{Raw, Session, Tx};
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
 use crate::manifests::set_of;
@@ -165,6 +165,43 @@ pub async fn create(tx: &mut Tx, new: &NewBlob<'_>, now: i64, discard_after: i64
         }
     }
     Err(Error::Conflict("the blob is being taken away; push it again"))
+}
+
+/// Records a blob that the organization does not have and links it into a repository that is there, in one go. False where
+/// either is otherwise; then what the transaction did is half of it, and it must be dropped. Where that takes no fewer
+/// messages than [`create`] and [`link_own`], always false.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn create_in(
+    tx: &mut Tx,
+    new: &NewBlob<'_>,
+    (project_id, repository): (&str, &RepoName),
+    now: i64,
+    lease_until: i64,
+) -> Result<bool> {
+    let Raw::Sqlite(connection) = tx.raw() else { return Ok(false) };
+    let done = sqlx::query::<sqlx::Sqlite>(
+        "INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (org_id, digest) DO NOTHING;
+         INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
+         SELECT id, $2, $1, $6 FROM repositories WHERE name = $7 AND project_id = $8
+         ON CONFLICT (repository_id, digest) DO NOTHING;
+         INSERT INTO gc_links (repository_id, digest, review_after)
+         SELECT id, $2, $6 + 1 FROM repositories WHERE name = $7 AND project_id = $8
+         ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after",
+    )
+    .bind(new.org_id)
+    .bind(new.digest.as_str())
+    .bind(new.size)
+    .bind(new.object_key)
+    .bind(now)
+    .bind(lease_until)
+    .bind(repository.canonical())
+    .bind(project_id)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 3)
 }
 
 /// Puts an object without a row up for removal.

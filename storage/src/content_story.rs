@@ -15,7 +15,7 @@ use crate::objects::Objects;
 use crate::pulls::{self, Pull};
 use crate::repositories::{self, Order, RepositoryFilter};
 use crate::shelf::Shelf;
-use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Uploads};
+use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Upload, Uploads};
 use crate::verify::{Problem, Verifier};
 use crate::{deletion, execute, query_one, referrers, tags};
 
@@ -62,7 +62,7 @@ fn sha256(content: &[u8]) -> Digest {
 }
 
 impl World {
-    async fn begin(&self, org: &str) -> String {
+    fn begin(&self, org: &str) -> Upload {
         let new = NewUpload {
             org_id: org,
             project_id: &format!("{org}-default"),
@@ -72,13 +72,22 @@ impl World {
             epochs: "0.0",
             algorithm: Algorithm::Sha256,
         };
-        self.uploads.begin(&new).await.unwrap().id
+        self.uploads.begin(&new)
+    }
+
+    /// A session in which some bytes are durable.
+    async fn begin_with(&self, bytes: &'static [u8]) -> Upload {
+        let upload = self.begin("acme");
+        let mut writer = self.uploads.claim(&upload).await.unwrap();
+        writer.write(Bytes::from_static(bytes)).await.unwrap();
+        writer.close().await.unwrap();
+        upload
     }
 
     async fn push_blob(&self, content: &'static [u8]) -> Digest {
         let digest = sha256(content);
-        let id = self.begin("acme").await;
-        let mut writer = self.uploads.claim(&id).await.unwrap();
+        let upload = self.begin("acme");
+        let mut writer = self.uploads.claim(&upload).await.unwrap();
         writer.write(Bytes::from_static(content)).await.unwrap();
         let target = Target { repository: &self.repo, digest: &digest };
         assert_eq!(writer.commit(&target).await.unwrap(), Committed::Done { size: content.len() as u64 });
@@ -193,37 +202,37 @@ async fn an_image_is_pushed_listed_and_read() {
 #[tokio::test]
 async fn an_upload_resumes_at_the_acknowledged_byte() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut writer = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"hello ")).await.unwrap();
     assert_eq!(writer.checkpoint().await.unwrap(), 6);
     writer.write(Bytes::from_static(b"never acknowledged")).await.unwrap();
     writer.release().await.unwrap();
-    assert_eq!(w.uploads.find(&id).await.unwrap().unwrap().received, 6);
+    assert_eq!(w.uploads.find(&upload.id).await.unwrap().unwrap().received, 6);
 
     // As if another process took it up: nothing but the row and the object are left.
     let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
-    let mut writer = other.claim(&id).await.unwrap();
+    let mut writer = other.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"wor")).await.unwrap();
     assert_eq!(writer.close().await.unwrap(), 9);
     let wrong = Target { repository: &w.repo, digest: &sha256(b"something else") };
-    let writer = w.uploads.claim(&id).await.unwrap();
+    let writer = w.uploads.claim(&upload).await.unwrap();
     let computed = sha256(b"hello wor");
     assert_eq!(writer.commit(&wrong).await.unwrap(), Committed::DigestMismatch { computed });
-    let mut writer = w.uploads.claim(&id).await.unwrap();
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"ld")).await.unwrap();
     let digest = sha256(b"hello world");
     let done = writer.commit(&Target { repository: &w.repo, digest: &digest }).await.unwrap();
     assert_eq!(done, Committed::Done { size: 11 });
     assert_eq!(w.read_blob(&digest).await, b"hello world");
-    assert!(matches!(w.uploads.claim(&id).await, Err(Error::NotFound(_))));
+    assert!(matches!(w.uploads.claim(&upload).await, Err(Error::NotFound(_))));
 }
 
 #[tokio::test]
 async fn a_digest_by_another_algorithm_than_announced_is_computed_from_the_bytes() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut writer = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"content")).await.unwrap();
     writer.checkpoint().await.unwrap();
     let digest = digest_of(Algorithm::Sha512, b"content");
@@ -235,10 +244,10 @@ async fn a_digest_by_another_algorithm_than_announced_is_computed_from_the_bytes
 #[tokio::test]
 async fn a_newer_request_takes_the_session_over() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut first = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut first = w.uploads.claim(&upload).await.unwrap();
     first.write(Bytes::from_static(b"kept")).await.unwrap();
-    let (uploads, again) = (w.uploads.clone(), id.clone());
+    let (uploads, again) = (w.uploads.clone(), upload.clone());
     let second = tokio::spawn(async move { uploads.claim(&again).await.map(|writer| writer.received()) });
     first.superseded().await;
     assert_eq!(first.close().await.unwrap(), 4);
@@ -248,35 +257,34 @@ async fn a_newer_request_takes_the_session_over() {
 #[tokio::test]
 async fn a_writer_that_lost_its_claim_acknowledges_nothing() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut first = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut first = w.uploads.claim(&upload).await.unwrap();
+    first.write(Bytes::from_static(b"kept")).await.unwrap();
+    first.checkpoint().await.unwrap();
     first.write(Bytes::from_static(b"stale")).await.unwrap();
     if w.db.is_sqlite() {
         // One process serves, and knows who writes: a session is lost only when it is given up.
         testing::run(&w.db, "DELETE FROM uploads").await;
         assert!(matches!(first.checkpoint().await, Err(Error::Conflict(_))));
-        assert!(w.uploads.find(&id).await.unwrap().is_none());
+        assert!(w.uploads.find(&upload.id).await.unwrap().is_none());
         return;
     }
     w.uploads.forget_claims().await.unwrap();
     let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
-    let second = other.claim(&id).await.unwrap();
+    let second = other.claim(&upload).await.unwrap();
     assert!(matches!(first.checkpoint().await, Err(Error::Conflict(_))));
     second.release().await.unwrap();
     drop(first);
-    assert!(w.uploads.cancel(&id).await.unwrap());
-    assert!(!w.uploads.cancel(&id).await.unwrap());
-    assert!(w.uploads.find(&id).await.unwrap().is_none());
+    assert!(w.uploads.cancel(&upload.id).await.unwrap());
+    assert!(!w.uploads.cancel(&upload.id).await.unwrap());
+    assert!(w.uploads.find(&upload.id).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn garbage_goes_after_its_grace_and_nothing_else_does() {
     let w = world().await;
     let (used, unused) = (w.push_blob(b"used").await, w.push_blob(b"unused").await);
-    let abandoned = w.begin("acme").await;
-    let mut writer = w.uploads.claim(&abandoned).await.unwrap();
-    writer.write(Bytes::from_static(b"abandoned")).await.unwrap();
-    writer.close().await.unwrap();
+    let abandoned = w.begin_with(b"abandoned").await;
     let tag: Tag = "v1".parse().unwrap();
     assert_eq!(w.push_manifest(b"{}", vec![used.clone()], None, &[tag]).await, Put::Stored);
     assert!(w.gc.run().await.unwrap().is_idle());
@@ -293,21 +301,21 @@ async fn garbage_goes_after_its_grace_and_nothing_else_does() {
     assert!(w.has_blob(&unused).await && w.has_blob(&used).await);
 
     w.clock.advance(2);
-    let open = w.begin("acme").await;
+    let open = w.begin_with(b"open").await;
     w.gc.run().await.unwrap();
     assert!(w.has_blob(&unused).await, "a push is under way");
-    w.uploads.cancel(&open).await.unwrap();
-    w.uploads.cancel(&abandoned).await.unwrap();
+    w.uploads.cancel(&open.id).await.unwrap();
+    w.uploads.cancel(&abandoned.id).await.unwrap();
     w.clock.advance(301);
     assert_eq!(w.gc.dry_run().await.unwrap().links_removed, 1);
     w.gc.run().await.unwrap();
     assert!(!w.has_blob(&unused).await && w.has_blob(&used).await);
     assert_eq!(w.files(), 2, "bytes wait for the grace period");
-    let expiring = w.begin("acme").await;
+    let expiring = w.begin_with(b"expiring").await;
     w.clock.advance(1000);
     let report = w.gc.run().await.unwrap();
     assert_eq!((report.uploads_expired, report.blobs_removed, report.objects_removed), (1, 1, 2));
-    assert!(w.uploads.find(&expiring).await.unwrap().is_none());
+    assert!(w.uploads.find(&expiring.id).await.unwrap().is_none());
     assert_eq!(report.bytes_freed, 6);
     assert_eq!(w.files(), 1);
     assert!(w.has_blob(&used).await);
@@ -420,38 +428,121 @@ async fn verify_finds_what_is_wrong_and_a_new_push_heals_it() {
 #[tokio::test]
 async fn bytes_that_nobody_acknowledged_take_no_room() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut writer = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"kept")).await.unwrap();
     writer.checkpoint().await.unwrap();
     writer.write(Bytes::from(vec![7; 5 << 20])).await.unwrap();
     writer.release().await.unwrap();
-    let key = w.uploads.find(&id).await.unwrap().unwrap().object_key;
+    let key = w.uploads.find(&upload.id).await.unwrap().unwrap().object_key;
     assert_eq!(w.objects.open_object(&key).unwrap().length().unwrap(), 4);
 }
 
 #[tokio::test]
 async fn bytes_that_a_row_may_count_on_are_not_cut() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut writer = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from(vec![7; 2 << 20])).await.unwrap();
     writer.doubt();
+    let key = writer.upload().object_key.clone();
     writer.release().await.unwrap();
-    let key = w.uploads.find(&id).await.unwrap().unwrap().object_key;
     assert_eq!(w.objects.open_object(&key).unwrap().length().unwrap(), 2 << 20);
+}
+
+#[tokio::test]
+async fn a_session_outlives_the_process_that_began_it_without_a_row() {
+    let w = world().await;
+    let begun = w.begin("acme");
+    assert!(w.uploads.find(&begun.id).await.unwrap().is_none());
+    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    assert_eq!(other.resume(begun.clone()).await.unwrap().as_ref(), Some(&begun));
+    // Bytes that came to nothing leave nothing behind.
+    let mut writer = other.claim(&begun).await.unwrap();
+    writer.write(Bytes::from(vec![7; 2 << 20])).await.unwrap();
+    writer.release().await.unwrap();
+    if w.db.is_sqlite() {
+        assert_eq!(w.files(), 0);
+    }
+    let mut writer = other.claim(&begun).await.unwrap();
+    writer.write(Bytes::from_static(b"half")).await.unwrap();
+    writer.close().await.unwrap();
+    // Its first URL still says that it only began.
+    assert_eq!(other.resume(begun.clone()).await.unwrap().map(|u| (u.received, u.unstored)), Some((4, false)));
+    let mut writer = other.claim(&begun).await.unwrap();
+    writer.write(Bytes::from_static(b" done")).await.unwrap();
+    let digest = sha256(b"half done");
+    writer.commit(&Target { repository: &w.repo, digest: &digest }).await.unwrap();
+    assert!(other.resume(begun.clone()).await.unwrap().is_none());
+    assert!(matches!(other.claim(&begun).await, Err(Error::NotFound(_))));
+
+    let cancelled = w.begin("acme");
+    assert!(w.uploads.cancel(&cancelled.id).await.unwrap());
+    assert!(w.uploads.resume(cancelled.clone()).await.unwrap().is_none());
+    let late = w.begin("acme");
+    w.clock.advance(1000);
+    assert!(w.uploads.resume(late).await.unwrap().is_none());
+
+    // A process that forgot how the session ended may write it again, and harms nothing.
+    let third = Uploads::new(w.db.clone(), w.objects.clone(), Clock::manual(1_000_000), w.uploads.lifetimes());
+    let mut writer = third.claim(&begun).await.unwrap();
+    writer.write(Bytes::from_static(b"again")).await.unwrap();
+    writer.commit(&Target { repository: &w.repo, digest: &sha256(b"again") }).await.unwrap();
+    assert_eq!(w.read_blob(&digest).await, b"half done");
+}
+
+#[tokio::test]
+async fn a_user_cannot_write_any_number_of_sessions() {
+    let w = world().await;
+    let mut tx = w.db.begin().await.unwrap();
+    execute!(
+        tx,
+        "WITH RECURSIVE n (i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+         INSERT INTO uploads (id, org_id, project_id, repository, user_id, epochs, object_key, received, algorithm,
+                              writer_until, created_at, expires_at)
+         SELECT 'u' || i, 'acme', 'acme-default', 'acme/app', 'u', '0.0', 'o' || i, 0, 'sha256', 0, 0, 2000000 FROM n",
+        crate::uploads::MAX_OPEN,
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+    let upload = w.begin("acme");
+    let refused = match w.uploads.claim(&upload).await {
+        Ok(mut writer) => {
+            writer.write(Bytes::from_static(b"one more")).await.unwrap();
+            writer.checkpoint().await.map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    assert!(matches!(refused, Err(Error::Conflict("too many uploads are open: finish or cancel some"))));
+}
+
+#[tokio::test]
+async fn a_blob_that_another_project_of_the_name_has_is_not_linked_there() {
+    let w = world().await;
+    let mut gone = w.begin("acme");
+    w.push_blob(b"there").await;
+    gone.project_id = "gone".into();
+    let writer = w.uploads.claim(&gone).await;
+    // PostgreSQL finds at once that the project is not there.
+    let Ok(mut writer) = writer else { return };
+    writer.write(Bytes::from_static(b"late")).await.unwrap();
+    let digest = sha256(b"late");
+    let target = Target { repository: &"acme/other".parse().unwrap(), digest: &digest };
+    assert!(matches!(writer.commit(&target).await, Err(Error::NotFound(_))));
+    let mut session = w.db.read().await.unwrap();
+    assert!(!blobs::is_linked_in(&mut session, "acme", None, &digest).await.unwrap());
 }
 
 #[tokio::test]
 async fn an_object_has_one_writer_whatever_the_rows_say() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let mut first = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let mut first = w.uploads.claim(&upload).await.unwrap();
     first.write(Bytes::from_static(b"one")).await.unwrap();
     first.checkpoint().await.unwrap();
     w.uploads.forget_claims().await.unwrap();
     let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
-    let mut second = other.claim(&id).await.unwrap();
+    let mut second = other.claim(&upload).await.unwrap();
     second.write(Bytes::from_static(b"two")).await.unwrap();
     assert!(matches!(second.checkpoint().await, Err(Error::Conflict(_))));
 }
@@ -459,13 +550,13 @@ async fn an_object_has_one_writer_whatever_the_rows_say() {
 #[tokio::test]
 async fn an_older_request_never_pushes_a_newer_one_out() {
     let w = world().await;
-    let id = w.begin("acme").await;
-    let first = w.uploads.claim(&id).await.unwrap();
+    let upload = w.begin("acme");
+    let first = w.uploads.claim(&upload).await.unwrap();
     // Holds the session until a newer request wants it, or for a while.
     let claim = || {
-        let (uploads, id) = (w.uploads.clone(), id.clone());
+        let (uploads, upload) = (w.uploads.clone(), upload.clone());
         tokio::spawn(async move {
-            let mut writer = uploads.claim(&id).await?;
+            let mut writer = uploads.claim(&upload).await?;
             let _ = tokio::time::timeout(std::time::Duration::from_millis(300), writer.superseded()).await;
             writer.release().await
         })
@@ -512,10 +603,10 @@ async fn the_same_blob_from_many_at_once_is_one_blob() {
     let digest = sha256(b"same");
     let mut tasks = Vec::new();
     for _ in 0..8 {
-        let id = w.begin("acme").await;
+        let upload = w.begin("acme");
         let (uploads, repo, digest) = (w.uploads.clone(), w.repo.clone(), digest.clone());
         tasks.push(tokio::spawn(async move {
-            let mut writer = uploads.claim(&id).await.unwrap();
+            let mut writer = uploads.claim(&upload).await.unwrap();
             writer.write(Bytes::from_static(b"same")).await.unwrap();
             writer.commit(&Target { repository: &repo, digest: &digest }).await.unwrap()
         }));

@@ -46,7 +46,7 @@ pub async fn find(session: &mut Session, name: &RepoName) -> Result<Option<Repos
 /// The repository of that name, made if it was not there.
 ///
 /// # Errors
-/// Those of the database.
+/// [`Error::NotFound`](crate::error::Error::NotFound) where the project is gone; else those of the database.
 pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName, now: i64) -> Result<Repository> {
     if let Some(found) = find(tx, name).await? {
         return Ok(found);
@@ -54,7 +54,7 @@ pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName
     execute!(
         tx,
         "INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
-         VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO NOTHING",
+         SELECT $1, $2, id, $4, $5, $5 FROM projects WHERE id = $3 ON CONFLICT (name) DO NOTHING",
         new_id(),
         org_id,
         project_id,

@@ -1,16 +1,18 @@
 //! Upload sessions: how a stream becomes a blob.
 //!
-//! A session is a row that says how many bytes are durable in which object, and the digest's state after them. Any
-//! process may take a session up: [`Uploads::claim`] gives one request at a time the right to write ([`Writer`]), a newer
-//! request of the same process at once, one of another process when the older one's claim runs out (on `SQLite` one process
-//! serves, and no claim is written). Only
+//! A session begins without a row: its URL says all that there is to it, and outlives any crash. From its first durable
+//! byte (on `PostgreSQL` from its first claim) it is a row that says how many bytes are durable in which object, and the
+//! digest's state after them. Any process may take a session up: [`Uploads::claim`] gives one request at a time the right to
+//! write ([`Writer`]), a newer request of the same process at once, one of another process when the older one's claim runs out
+//! (on `SQLite` one process serves, and no claim is written). Only
 //! [`Writer::checkpoint`] moves the acknowledged byte; what lies behind it is cut off by the next claim.
 
+mod recent;
 mod writer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,16 +25,20 @@ use crate::names::{Algorithm, new_id};
 use crate::objects::Objects;
 use crate::{blobs, execute, query_all, query_opt};
 
-pub use writer::{Committed, Target, Writer};
+use self::recent::{Recent, Stage};
+pub use self::writer::{Committed, Target, Writer};
 
 /// How long a claim lasts unless it is renewed, in seconds.
 const CLAIM: i64 = 30;
-/// Most sessions that one user may have open.
+/// Most sessions that one user may have open which hold bytes or are being written.
 pub const MAX_OPEN: i64 = 5_000;
 /// How long a request waits for another one's claim on the same session to end.
 const PATIENCE: Duration = Duration::from_secs(35);
 
-/// An upload session as its row has it.
+/// Cores of this machine; asking the system takes several calls.
+static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+
+/// An upload session as its row has it, or as its URL does.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Upload {
     /// Opaque id, which nobody can guess.
@@ -65,6 +71,9 @@ pub struct Upload {
     pub created_at: i64,
     /// When it is given up unless it makes progress (unix seconds).
     pub expires_at: i64,
+    /// There is no row yet: nothing of it is durable but its URL.
+    #[sqlx(skip)]
+    pub unstored: bool,
 }
 
 /// A session to begin.
@@ -115,6 +124,8 @@ struct Shared {
     lifetimes: Lifetimes,
     /// Sessions that a request of this process writes now; sending `true` asks it to stop.
     active: Mutex<HashMap<String, Holder>>,
+    /// What became of the sessions that this process began last.
+    recent: Mutex<Recent>,
     /// Numbers requests in the order in which they came.
     tickets: AtomicU64,
 }
@@ -130,7 +141,15 @@ impl Uploads {
     /// Upload sessions over a database and a byte store.
     #[must_use]
     pub fn new(db: Db, objects: Objects, clock: Clock, lifetimes: Lifetimes) -> Self {
-        Self(Arc::new(Shared { db, objects, clock, lifetimes, active: Mutex::default(), tickets: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            db,
+            objects,
+            clock,
+            lifetimes,
+            active: Mutex::default(),
+            recent: Mutex::default(),
+            tickets: AtomicU64::new(0),
+        }))
     }
 
     /// How long things live.
@@ -139,38 +158,39 @@ impl Uploads {
         self.0.lifetimes
     }
 
-    /// Begins a session.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] where the user has [`MAX_OPEN`] sessions open; else those of the database.
-    pub async fn begin(&self, new: &NewUpload<'_>) -> Result<Upload> {
-        let now = self.0.clock.now();
-        let upload = Upload {
-            id: new_id(),
+    /// Begins a session, which the answer's URL alone remembers until it is written.
+    #[must_use]
+    pub fn begin(&self, new: &NewUpload<'_>) -> Upload {
+        let upload = self.as_begun(new_id(), new, self.0.clock.now());
+        self.note(&upload.id, Stage::Begun);
+        upload
+    }
+
+    /// A session as it was when it began, put together from its URL.
+    #[must_use]
+    pub fn as_begun(&self, id: String, new: &NewUpload<'_>, created_at: i64) -> Upload {
+        Upload {
+            id,
             org_id: new.org_id.to_owned(),
             project_id: new.project_id.to_owned(),
             repository: new.repository.to_owned(),
             user_id: new.user_id.to_owned(),
             api_key_id: new.api_key_id.map(ToOwned::to_owned),
             epochs: new.epochs.to_owned(),
-            object_key: new_id(),
+            // Whoever writes it first names its object: two that did not know of each other must not share one.
+            object_key: String::new(),
             received: 0,
             algorithm: new.algorithm.as_str().to_owned(),
             hash_state: None,
             writer: None,
             writer_until: 0,
-            created_at: now,
-            expires_at: now + self.0.lifetimes.upload_idle,
-        };
-        let mut tx = self.0.db.begin().await?;
-        if !insert(&mut tx, &upload).await? {
-            return Err(Error::Conflict("too many uploads are open: finish or cancel some"));
+            created_at,
+            expires_at: created_at.saturating_add(self.0.lifetimes.upload_idle),
+            unstored: true,
         }
-        tx.commit().await?;
-        Ok(upload)
     }
 
-    /// Finds a session that has not expired.
+    /// Finds a session that has not expired by its row.
     ///
     /// # Errors
     /// Those of the database.
@@ -180,12 +200,38 @@ impl Uploads {
         Ok(found.filter(|u| u.expires_at > self.0.clock.now()))
     }
 
+    /// A session as it is now that was `begun` so. A session without a row that this process did not end, or whose end it
+    /// has forgotten, counts as one that nobody wrote: to write it again does no harm.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn resume(&self, begun: Upload) -> Result<Option<Upload>> {
+        let stage = self.stage(&begun.id);
+        // The one process that serves a database of SQLite knows that no row was written.
+        let is_new = stage == Some(Stage::Begun) && self.0.db.is_sqlite();
+        if !is_new && let Some(row) = self.find(&begun.id).await? {
+            return Ok(Some(row));
+        }
+        let alive = stage != Some(Stage::Ended) && begun.unstored && begun.expires_at > self.0.clock.now();
+        Ok(alive.then_some(begun))
+    }
+
+    fn stage(&self, id: &str) -> Option<Stage> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner).stage(id)
+    }
+
+    /// Notes what became of a session. Returns what was known of it before.
+    fn note(&self, id: &str, stage: Stage) -> Option<Stage> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner).note(id, stage)
+    }
+
     /// Takes the right to write a session. A request of this process that holds it is asked to stop and waited for.
     ///
     /// # Errors
     /// [`Error::NotFound`] where there is no such session; [`Error::Conflict`] where a request of another process holds
-    /// it and does not let go.
-    pub async fn claim(&self, id: &str) -> Result<Writer> {
+    /// it and does not let go, or the user has [`MAX_OPEN`] sessions.
+    pub async fn claim(&self, upload: &Upload) -> Result<Writer> {
+        let id = upload.id.as_str();
         let deadline = Instant::now() + PATIENCE;
         let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
         let active = loop {
@@ -206,31 +252,17 @@ impl Uploads {
         };
         if self.0.db.is_sqlite() {
             // The one process that serves has just noted who writes.
-            let row = self.find(id).await?.ok_or(Error::NotFound("upload"))?;
-            return Writer::new(self.clone(), row, None, active);
+            let mut upload = self.resume(upload.clone()).await?.ok_or(Error::NotFound("upload"))?;
+            if upload.unstored {
+                upload.object_key = new_id();
+            }
+            return Writer::new(self.clone(), upload, None, active);
         }
         let claim = new_id();
         loop {
-            let now = self.0.clock.now();
-            let mut tx = self.0.db.begin().await?;
-            let claimed: Option<Upload> = query_opt!(
-                tx,
-                Upload,
-                "UPDATE uploads SET writer = $2, writer_until = $3
-                 WHERE id = $1 AND expires_at > $4 AND (writer IS NULL OR writer_until < $4) RETURNING *",
-                id,
-                claim.as_str(),
-                now + CLAIM,
-                now,
-            )?;
-            if let Some(row) = claimed {
-                tx.commit().await?;
+            if let Some(row) = self.try_claim(upload, &claim).await? {
                 return Writer::new(self.clone(), row, Some(claim), active);
             }
-            if find(&mut tx, id).await?.is_none_or(|u| u.expires_at <= now) {
-                return Err(Error::NotFound("upload"));
-            }
-            drop(tx);
             if Instant::now() > deadline {
                 return Err(Error::Conflict("another request is writing this upload"));
             }
@@ -238,10 +270,49 @@ impl Uploads {
         }
     }
 
+    /// Writes a claim into the session's row, or writes the row. `None` where another holds it.
+    async fn try_claim(&self, upload: &Upload, claim: &str) -> Result<Option<Upload>> {
+        let now = self.0.clock.now();
+        let mut tx = self.0.db.begin().await?;
+        let claimed: Option<Upload> = query_opt!(
+            tx,
+            Upload,
+            "UPDATE uploads SET writer = $2, writer_until = $3
+             WHERE id = $1 AND expires_at > $4 AND (writer IS NULL OR writer_until < $4) RETURNING *",
+            upload.id.as_str(),
+            claim,
+            now + CLAIM,
+            now,
+        )?;
+        if claimed.is_some() {
+            tx.commit().await?;
+            return Ok(claimed);
+        }
+        match find(&mut tx, &upload.id).await? {
+            Some(row) if row.expires_at > now => return Ok(None),
+            Some(_) => return Err(Error::NotFound("upload")),
+            None if !upload.unstored || upload.expires_at <= now || self.stage(&upload.id) == Some(Stage::Ended) => {
+                return Err(Error::NotFound("upload"));
+            }
+            None => {}
+        }
+        let row = Upload {
+            object_key: new_id(),
+            writer: Some(claim.to_owned()),
+            writer_until: now + CLAIM,
+            unstored: false,
+            ..upload.clone()
+        };
+        let written = insert(&mut tx, &row).await?;
+        tx.commit().await?;
+        self.note(&row.id, Stage::Stored);
+        Ok(written.then_some(row))
+    }
+
     /// Whether there are cores enough for every running upload to hash on one and write on another.
     fn has_idle_cores(&self) -> bool {
         let active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner).len();
-        std::thread::available_parallelism().map_or(1, usize::from) >= 2 * active
+        *CORES >= 2 * active
     }
 
     /// Registers this request as the process's writer of a session, or names the one that is.
@@ -266,6 +337,10 @@ impl Uploads {
             holder.stop.send_replace(true);
             let _ = timeout(PATIENCE, holder.stop.closed()).await;
         }
+        let was = self.note(id, Stage::Ended);
+        if was == Some(Stage::Begun) && self.0.db.is_sqlite() {
+            return Ok(true);
+        }
         let mut tx = self.0.db.begin().await?;
         let key: Option<(String,)> =
             query_opt!(tx, (String,), "DELETE FROM uploads WHERE id = $1 RETURNING object_key", id)?;
@@ -273,7 +348,7 @@ impl Uploads {
             blobs::discard_object(&mut tx, key, self.0.clock.now()).await?;
         }
         tx.commit().await?;
-        Ok(key.is_some())
+        Ok(key.is_some() || was == Some(Stage::Begun))
     }
 
     /// Forgets claims that a former process of this machine left behind. Only for the one process that serves a
@@ -302,14 +377,18 @@ impl Drop for Active {
     }
 }
 
-/// False where the user has [`MAX_OPEN`] sessions open.
+/// Writes a session's row. False where one of that id is there.
+///
+/// # Errors
+/// [`Error::Conflict`] where the user has [`MAX_OPEN`] sessions; else those of the database.
 async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
     let inserted = execute!(
         tx,
         "INSERT INTO uploads (id, org_id, project_id, repository, user_id, api_key_id, epochs, object_key, received,
-                              algorithm, writer_until, created_at, expires_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, $10, $11
-         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $10 LIMIT $12) AS open) < $12",
+                              algorithm, hash_state, writer, writer_until, created_at, expires_at)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $14 LIMIT $16) AS open) < $16
+         ON CONFLICT (id) DO NOTHING",
         upload.id.as_str(),
         upload.org_id.as_str(),
         upload.project_id.as_str(),
@@ -318,11 +397,18 @@ async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
         upload.api_key_id.as_deref(),
         upload.epochs.as_str(),
         upload.object_key.as_str(),
+        upload.received,
         upload.algorithm.as_str(),
+        upload.hash_state.as_deref(),
+        upload.writer.as_deref(),
+        upload.writer_until,
         upload.created_at,
         upload.expires_at,
         MAX_OPEN,
     )?;
+    if inserted == 0 && find(tx, &upload.id).await?.is_none() {
+        return Err(Error::Conflict("too many uploads are open: finish or cancel some"));
+    }
     Ok(inserted > 0)
 }
 

@@ -60,15 +60,53 @@ async fn an_empty_session_reports_zero_zero_and_a_status_asks_no_token() {
 }
 
 #[tokio::test]
+async fn a_session_that_ended_is_gone_by_every_url_that_it_had() {
+    let w = World::new().await;
+    let begun = w.begin("acme/app").await;
+    let moved = w.patch(&begun).body("hello").send().await.header("location");
+    assert_ne!(begun, moved);
+    let digest = sha256(b"hello");
+    for url in [&begun, &moved] {
+        assert_eq!(w.anonymous("GET", url).send().await.header("range"), "0-4");
+    }
+    assert_eq!(w.put(&format!("{begun}?digest={digest}")).send().await.status, 201);
+    for url in [&begun, &moved] {
+        assert_eq!(w.anonymous("GET", url).send().await.status, 404);
+        assert_eq!(w.patch(url).body("more").send().await.status, 404);
+    }
+    let cancelled = w.begin("acme/app").await;
+    assert_eq!(w.delete(&cancelled).send().await.status, 204);
+    for reply in [w.anonymous("GET", &cancelled), w.delete(&cancelled), w.patch(&cancelled).body("x")] {
+        assert_eq!(reply.send().await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_session_s_url_can_be_changed_in_nothing() {
+    let w = World::new().await;
+    let begun = w.begin("acme/app").await;
+    let (what, mac) = begun.rsplit_once('.').unwrap();
+    for (at, _) in what.match_indices(|c: char| c.is_ascii_alphanumeric()).skip("v2acmeappblobsuploads".len()) {
+        let mut forged = what.to_owned();
+        forged.replace_range(at..=at, if &what[at..=at] == "0" { "1" } else { "0" });
+        assert_eq!(w.anonymous("GET", &format!("{forged}.{mac}")).send().await.status, 404, "{forged}");
+    }
+    let elsewhere = begun.replace("acme/app", "acme/other");
+    assert_eq!(w.anonymous("GET", &elsewhere).send().await.status, 404);
+    assert_eq!(w.anonymous("GET", &begun).send().await.status, 204);
+}
+
+#[tokio::test]
 async fn chunks_out_of_order_are_416_and_the_session_lives() {
     let w = World::new().await;
     let session = w.begin("acme/app").await;
     let first = w.patch(&session).header("content-range", "0-4").body("hello").send().await;
     assert_eq!(first.status, 202);
-    for range in ["0-4", "9-13", "4-8"] {
-        let wrong = w.patch(&session).header("content-range", range).body("world").send().await;
+    let moved = first.header("location");
+    for (range, session) in [("0-4", &moved), ("9-13", &moved), ("4-8", &session)] {
+        let wrong = w.patch(session).header("content-range", range).body("world").send().await;
         assert_eq!(wrong.status, 416);
-        assert_eq!((wrong.header("range").as_str(), wrong.header("location").as_str()), ("0-4", session.as_str()));
+        assert_eq!((wrong.header("range"), wrong.header("location")), ("0-4".to_owned(), moved.clone()));
         let digest = sha256(b"helloworld");
         let wrong =
             w.put(&format!("{session}?digest={digest}")).header("content-range", range).body("world").send().await;

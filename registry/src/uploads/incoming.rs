@@ -50,7 +50,7 @@ impl Chunk {
             format!("chunks must arrive in order: the next byte is {received}, this chunk begins at {first}"),
         );
         let mut headers = HeaderMap::new();
-        progress_headers(&mut headers, state, repo, &upload.id, received);
+        progress_headers(&mut headers, state, repo, writer.upload(), received);
         Err(headers.drain().fold(error, |error, (name, value)| match name {
             Some(name) => error.header(name, value),
             None => error,

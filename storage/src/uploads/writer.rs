@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Active, CLAIM, Upload, Uploads};
+use super::{Active, CLAIM, Stage, Upload, Uploads, insert};
 use crate::blobs::{self, NewBlob};
+use crate::db::Tx;
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::names::{Algorithm, Digest, RepoName};
@@ -250,6 +251,9 @@ impl Writer {
         if self.claimed_at.elapsed() + MARGIN < lasts {
             return Ok(());
         }
+        if self.row.unstored {
+            return Box::pin(self.store()).await;
+        }
         let started = Instant::now();
         let now = self.uploads.0.clock.now();
         let mut tx = self.uploads.0.db.begin().await?;
@@ -264,6 +268,24 @@ impl Writer {
         tx.commit().await?;
         self.claimed_at = started;
         if kept == 0 { Err(Error::Conflict("the upload was taken over by another request")) } else { Ok(()) }
+    }
+
+    /// Writes the row of a session that takes long, so that others know that it is under way.
+    async fn store(&mut self) -> Result<()> {
+        self.claimed_at = Instant::now();
+        let row = Upload {
+            expires_at: self.uploads.0.clock.now() + self.uploads.0.lifetimes.upload_idle,
+            unstored: false,
+            ..self.row.clone()
+        };
+        let mut tx = self.uploads.0.db.begin().await?;
+        if !insert(&mut tx, &row).await? {
+            return Err(Error::Conflict("the upload was taken over by another request"));
+        }
+        self.certain(tx.commit().await)?;
+        self.uploads.note(&row.id, Stage::Stored);
+        self.row = row;
+        Ok(())
     }
 
     /// Makes all bytes taken in so far durable and moves the acknowledged byte behind them. Returns where it stands.
@@ -309,27 +331,41 @@ impl Writer {
         )?;
         self.keep_claim().await?;
         let received = i64::try_from(open.object.written()).map_err(|_| Error::Damaged("an upload's length".into()))?;
-        let state = open.hasher.save();
-        let now = self.uploads.0.clock.now();
-        let mut tx = self.uploads.0.db.begin().await?;
-        let moved = execute!(
-            tx,
-            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
-            self.row.id.as_str(),
-            self.claim.as_deref(),
+        let mut moved = Upload {
             received,
-            state.as_slice(),
-            now + self.uploads.0.lifetimes.upload_idle,
-            next,
-        )?;
-        if moved == 0 {
+            hash_state: Some(open.hasher.save()),
+            expires_at: self.uploads.0.clock.now() + self.uploads.0.lifetimes.upload_idle,
+            ..self.row.clone()
+        };
+        let mut tx = self.uploads.0.db.begin().await?;
+        if !self.move_to(&mut tx, &moved, next).await? {
             return Err(Error::Conflict("the upload was taken over by another request"));
         }
         self.certain(tx.commit().await)?;
-        self.row.received = received;
-        self.row.hash_state = Some(state);
+        if std::mem::take(&mut moved.unstored) {
+            self.uploads.note(&moved.id, Stage::Stored);
+        }
+        self.row = moved;
         self.sink = Sink::Idle(Some(open));
         Ok(self.received())
+    }
+
+    /// Writes how far the session has come; `next` is the claim that the row has from then on. False where it is not ours.
+    async fn move_to(&self, tx: &mut Tx, moved: &Upload, next: Option<&str>) -> Result<bool> {
+        if moved.unstored {
+            return insert(tx, moved).await;
+        }
+        let moved = execute!(
+            tx,
+            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+            moved.id.as_str(),
+            self.claim.as_deref(),
+            moved.received,
+            moved.hash_state.as_deref(),
+            moved.expires_at,
+            next,
+        )?;
+        Ok(moved > 0)
     }
 
     /// Lets the session go, with its acknowledged byte where the last checkpoint left it.
@@ -366,7 +402,10 @@ impl Writer {
             return;
         }
         let opening = self.opening();
+        let unstored = self.row.unstored;
         let cut = tokio::task::spawn_blocking(move || match open {
+            // No row names it: whoever writes next takes another object.
+            _ if unstored => opening.objects.remove(&opening.key),
             Some(mut open) => {
                 // It holds the object's lock as well.
                 if let Err(error) = open.hear_early() {
@@ -397,18 +436,22 @@ impl Writer {
     }
 
     async fn try_commit(&mut self, target: &Target<'_>) -> Result<Committed> {
-        let open = self.settled().await?;
-        let trailer =
-            Trailer { org: self.row.org_id.clone(), digest: target.digest.to_string(), size: open.object.written() };
-        let expected = target.digest.algorithm();
-        let (open, computed) =
-            joined(tokio::task::spawn_blocking(move || computed(&open, expected).map(|digest| (open, digest))).await)?;
+        let open = self.settle().await?;
+        self.keep_claim().await?;
+        self.gather_tail();
+        let last = Last {
+            open,
+            opening: self.opening(),
+            batch: std::mem::take(&mut self.pending),
+            spread: self.uploads.has_idle_cores(),
+        };
+        self.pending_bytes = 0;
+        let (org, wanted) = (self.row.org_id.clone(), target.digest.clone());
+        let (open, computed) = joined(tokio::task::spawn_blocking(move || last.seal(org, &wanted)).await)?;
         if &computed != target.digest {
             self.sink = Sink::Idle(Some(open));
             return Ok(Committed::DigestMismatch { computed });
         }
-        self.keep_claim().await?;
-        let open = joined(tokio::task::spawn_blocking(move || seal(open, &trailer)).await)?;
         let size = open.object.written();
         // It stays open, and so locked, until the session is a blob.
         self.sink = Sink::Idle(Some(open));
@@ -423,22 +466,34 @@ impl Writer {
         let now = shared.clock.now();
         let row = &self.row;
         let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
-        let mut tx = shared.db.begin().await?;
-        let ours = execute!(
-            tx,
-            "DELETE FROM uploads WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
-            row.id.as_str(),
-            self.claim.as_deref()
-        )?;
-        if ours == 0 {
-            return Err(Error::Conflict("the upload was taken over by another request"));
-        }
-        let repository = repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
         let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key };
-        // Both lock the row, and both have cleared whatever kept it from being linked.
-        blobs::create(&mut tx, &blob, now, now + shared.lifetimes.discard).await?;
-        blobs::link_own(&mut tx, &repository.id, &row.org_id, target.digest, now + shared.lifetimes.grace).await?;
-        self.certain(tx.commit().await)
+        let lease = now + shared.lifetimes.grace;
+        let mut tx = shared.db.begin().await?;
+        if !blobs::create_in(&mut tx, &blob, (&row.project_id, target.repository), now, lease).await? {
+            // Whatever it did is not wanted.
+            drop(tx);
+            tx = shared.db.begin().await?;
+            let repository =
+                repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
+            // Both lock the row, and both have cleared whatever kept it from being linked.
+            blobs::create(&mut tx, &blob, now, now + shared.lifetimes.discard).await?;
+            blobs::link_own(&mut tx, &repository.id, &row.org_id, target.digest, lease).await?;
+        }
+        if !row.unstored {
+            let ours = execute!(
+                tx,
+                "DELETE FROM uploads WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+                row.id.as_str(),
+                self.claim.as_deref()
+            )?;
+            if ours == 0 {
+                return Err(Error::Conflict("the upload was taken over by another request"));
+            }
+        }
+        self.certain(tx.commit().await)?;
+        // Before the session is let go: whoever waits for it must find it ended.
+        self.uploads.note(&self.row.id, Stage::Ended);
+        Ok(())
     }
 
     /// Notes where a commit's failure leaves open whether it happened, as when the connection is lost. A full disk does not.
@@ -481,6 +536,29 @@ impl Opening {
     }
 }
 
+/// The last of a session's bytes, and what was written before.
+struct Last {
+    open: Option<Box<Open>>,
+    opening: Opening,
+    batch: Vec<Bytes>,
+    spread: bool,
+}
+
+impl Last {
+    /// Writes the rest and says which digest the whole has; where it is the one that is wanted, makes it durable. Blocks.
+    fn seal(self, org: String, wanted: &Digest) -> Result<(Box<Open>, Digest)> {
+        let mut open = self.opening.or_open(self.open)?;
+        open.take(&self.batch, self.spread)?;
+        let computed = computed(&open, wanted.algorithm())?;
+        if &computed == wanted {
+            open.hear_early()?;
+            let size = open.object.written();
+            open.object.seal(&Trailer { org, digest: computed.to_string(), size })?;
+        }
+        Ok((open, computed))
+    }
+}
+
 /// The digest of what was written. Blocks.
 fn computed(open: &Open, algorithm: Algorithm) -> Result<Digest> {
     if open.hasher.algorithm() == algorithm {
@@ -498,13 +576,6 @@ fn computed(open: &Open, algorithm: Algorithm) -> Result<Digest> {
         offset += length as u64;
     }
     Ok(hasher.finish())
-}
-
-/// Makes the object whole and durable. Blocks.
-fn seal(mut open: Box<Open>, trailer: &Trailer) -> Result<Box<Open>> {
-    open.hear_early()?;
-    open.object.seal(trailer)?;
-    Ok(open)
 }
 
 fn joined<T>(outcome: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
