@@ -1,10 +1,10 @@
 //! Groups: sets of an organization's members that roles are bound to. Two are part of every organization: one of every local
 //! member, which grants nothing and has no rows of its own, and one of those who administer it.
 
-use crate::db::{Session, Tx};
+use crate::db::{Session, Tx, within};
 use crate::error::{Error, Result};
 use crate::names::new_id;
-use crate::{execute, execute_each, query_all, query_all_each, query_one, query_opt};
+use crate::{execute, execute_each, query_all, query_all_each, query_opt};
 
 /// [`Group::builtin`] of the group of every local member.
 pub const LOCAL_USERS: &str = "local-users";
@@ -143,10 +143,10 @@ pub async fn counts(session: &mut Session, org_id: &str, ids: &[&str]) -> Result
     query_all_each!(
         session,
         GroupCounts,
-        "SELECT g.id, (SELECT COUNT(*) FROM group_members x WHERE x.group_id = g.id) AS members,
+        "SELECT g.id, g.members,
                 (SELECT COUNT(*) FROM bindings b WHERE b.group_id = g.id AND b.org_id = g.org_id) AS roles
          FROM groups g WHERE g.org_id = $1 AND g.id IN (SELECT value FROM json_each($2))",
-        "SELECT g.id, (SELECT COUNT(*) FROM group_members x WHERE x.group_id = g.id) AS members,
+        "SELECT g.id, g.members,
                 (SELECT COUNT(*) FROM bindings b WHERE b.group_id = g.id AND b.org_id = g.org_id) AS roles
          FROM groups g
          WHERE g.org_id = $1 AND g.id IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)))",
@@ -284,23 +284,30 @@ pub async fn bump_members(tx: &mut Tx, id: &str) -> Result<()> {
     Ok(())
 }
 
+macro_rules! copied {
+    ($lock:literal) => {
+        concat!(
+            "INSERT INTO group_members (group_id, user_id, org_id, created_at, name, searched)
+             SELECT CAST($1 AS TEXT), m.user_id, m.org_id, CAST($4 AS BIGINT), m.name, m.searched FROM memberships m
+             WHERE m.org_id = $3 AND m.user_id = $2",
+            $lock,
+            " ON CONFLICT (group_id, user_id) DO NOTHING"
+        )
+    };
+}
+
 /// Makes a member of the group's organization a member of the group.
 ///
 /// # Errors
-/// [`Error::Conflict`] where the user is in it already, else those of the database.
+/// [`Error::Conflict`] where the user is in it already, or is no member of the organization, else those of the database.
 pub async fn add_member(tx: &mut Tx, group: &Group, user_id: &str, now: i64) -> Result<()> {
-    let made = execute!(
-        tx,
-        "INSERT INTO group_members (group_id, user_id, org_id, created_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (group_id, user_id) DO NOTHING",
-        group.id.as_str(),
-        user_id,
-        group.org_id.as_str(),
-        now,
-    )?;
+    // The member's row is held in PostgreSQL, so that what is copied of it stays as it is.
+    let made =
+        execute_each!(tx, copied!(""), copied!(" FOR SHARE"), group.id.as_str(), user_id, group.org_id.as_str(), now,)?;
     if made == 0 {
         return Err(Error::Conflict("the user is in that group already"));
     }
+    execute!(tx, "UPDATE groups SET members = members + 1 WHERE id = $1", group.id.as_str())?;
     Ok(())
 }
 
@@ -310,7 +317,30 @@ pub async fn add_member(tx: &mut Tx, group: &Group, user_id: &str, now: i64) -> 
 /// Those of the database.
 pub async fn remove_member(tx: &mut Tx, group: &Group, user_id: &str) -> Result<bool> {
     let sql = "DELETE FROM group_members WHERE group_id = $1 AND user_id = $2";
-    Ok(execute!(tx, sql, group.id.as_str(), user_id)? > 0)
+    let removed = execute!(tx, sql, group.id.as_str(), user_id)? > 0;
+    if removed {
+        execute!(tx, "UPDATE groups SET members = members - 1 WHERE id = $1", group.id.as_str())?;
+    }
+    Ok(removed)
+}
+
+/// Takes a user out of every group of an organization.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn remove_from_all(tx: &mut Tx, org_id: &str, user_id: &str) -> Result<()> {
+    // PostgreSQL locks the groups in the order of names, as whoever puts somebody into several does.
+    execute_each!(
+        tx,
+        "UPDATE groups SET members = members - 1 WHERE id IN (SELECT group_id FROM group_members WHERE org_id = $1 AND user_id = $2)",
+        "UPDATE groups SET members = members - 1 WHERE id IN (
+             SELECT id FROM groups WHERE id IN (SELECT group_id FROM group_members WHERE org_id = $1 AND user_id = $2)
+             ORDER BY name FOR UPDATE)",
+        org_id,
+        user_id,
+    )?;
+    execute!(tx, "DELETE FROM group_members WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    Ok(())
 }
 
 /// At most `limit` members of a group after the name `after`, in byte order of the name; with a text in their name or first
@@ -325,15 +355,9 @@ pub async fn members(
     after: &str,
     limit: i64,
 ) -> Result<Vec<GroupMember>> {
-    let search = search.unwrap_or_default().to_lowercase();
-    let statements = if group.builtin.as_deref() == Some(LOCAL_USERS) {
-        &LOCAL_MEMBERS
-    } else if is_large(session, &group.id).await? {
-        &MANY_MEMBERS
-    } else {
-        &FEW_MEMBERS
-    };
-    let [sqlite, postgres] = *statements;
+    let search = within(session, "", search.unwrap_or_default());
+    let everybody = group.builtin.as_deref() == Some(LOCAL_USERS);
+    let [sqlite, postgres] = if everybody { LOCAL_MEMBERS } else { MEMBERS };
     query_all_each!(
         session,
         GroupMember,
@@ -347,42 +371,35 @@ pub async fn members(
     )
 }
 
-/// Members that are looked up one by one and sorted; where there are more, the organization's are walked until the page is full.
-const FEW: i64 = if cfg!(test) { 1 } else { 1000 };
-
-async fn is_large(session: &mut Session, group_id: &str) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM group_members WHERE group_id = $1 LIMIT $2) AS counted";
-    let (count,) = query_one!(session, (i64,), sql, group_id, FEW + 1)?;
-    Ok(count > FEW)
-}
-
 macro_rules! members {
-    ($from:literal) => {
-        [members!($from, "INSTR"), members!($from, "STRPOS")]
+    ($table:literal, $from:literal) => {
+        // As an expression, or SQLite plans anew for every pattern.
+        [members!($table, $from, ".searched GLOB ($3 || '')"), members!($table, $from, ".searched LIKE $3")]
     };
-    ($from:literal, $find:literal) => {
+    ($table:literal, $from:literal, $find:literal) => {
         concat!(
             "SELECT m.user_id, u.name, u.kind, m.active, ",
             $from,
-            " AND ($3 = '' OR ",
+            " AND ",
+            $table,
             $find,
-            "(m.searched, $3) > 0) ORDER BY m.name LIMIT $5"
+            " ORDER BY ",
+            $table,
+            ".name LIMIT $5"
         )
     };
 }
 
-// In SQLite, a cross join is walked in the order that it is written in.
 static LOCAL_MEMBERS: [&str; 2] = members!(
+    "m",
     "m.created_at FROM memberships m JOIN users u ON u.id = m.user_id
      WHERE m.org_id = $1 AND m.kind = 'local' AND m.name > $2 AND $4 <> ''"
 );
-static MANY_MEMBERS: [&str; 2] = members!(
-    "x.created_at FROM memberships m CROSS JOIN group_members x JOIN users u ON u.id = m.user_id
-     WHERE m.org_id = $1 AND m.name > $2 AND x.group_id = $4 AND x.user_id = m.user_id"
-);
-static FEW_MEMBERS: [&str; 2] = members!(
+// In SQLite, a cross join is walked in the order that it is written in.
+static MEMBERS: [&str; 2] = members!(
+    "x",
     "x.created_at FROM group_members x CROSS JOIN memberships m JOIN users u ON u.id = m.user_id
-     WHERE x.group_id = $4 AND m.org_id = $1 AND m.user_id = x.user_id AND m.name || '' > $2"
+     WHERE x.group_id = $4 AND x.name > $2 AND m.org_id = $1 AND m.user_id = x.user_id"
 );
 
 #[cfg(test)]
@@ -393,6 +410,17 @@ mod tests {
     use crate::orgs::{self, NewOrg};
     use crate::users::{self, NewUser};
     use crate::{bindings, memberships};
+
+    #[tokio::test]
+    async fn a_list_of_members_reads_an_index_of_the_group_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh_sqlite(dir.path()).await;
+        let sql = format!("EXPLAIN QUERY PLAN {}", MEMBERS[0]);
+        let mut session = db.read().await.unwrap();
+        let plan = crate::query_all!(session, (i64, i64, i64, String), sqlx::AssertSqlSafe(sql.clone())).unwrap();
+        assert!(plan[0].3.contains("x USING INDEX group_members_by_name (group_id=? AND name>?)"), "{plan:#?}");
+        assert!(plan.iter().all(|(.., step)| !step.contains("TEMP B-TREE")), "{plan:#?}");
+    }
 
     #[tokio::test]
     async fn groups_have_members_versions_and_two_that_are_always_there() {
@@ -420,6 +448,7 @@ mod tests {
         add_member(&mut tx, &dev, &ids[0], 4).await.unwrap();
         add_member(&mut tx, &dev, &ids[1], 4).await.unwrap();
         assert!(add_member(&mut tx, &dev, &ids[0], 4).await.unwrap_err().is_conflict());
+        assert!(add_member(&mut tx, &dev, "stranger", 4).await.unwrap_err().is_conflict());
         assert_eq!(
             names(list(&mut tx, &org.id, Some(&ids[0]), None, "", 9).await.unwrap()),
             ["All Local Users", "dev"]
@@ -435,11 +464,27 @@ mod tests {
             ["Organization Admins"]
         );
         assert_eq!(members(&mut tx, &dev, Some("BOB@"), "", 9).await.unwrap().len(), 1);
-        assert_eq!(members(&mut tx, &local, Some("b_b"), "", 9).await.unwrap(), []);
+        for pattern in ["b_b", "b?b", "b*b", "*", "%", "[b]", "\\", "[^x]"] {
+            for group in [&local, &dev] {
+                assert_eq!(members(&mut tx, group, Some(pattern), "", 9).await.unwrap(), [], "{pattern}");
+            }
+        }
+        let odd =
+            memberships::UpdateMember { first_name: Some("B*b"), last_name: Some("Ü[x]?%_\\"), ..Default::default() };
+        memberships::update(&mut tx, &org.id, &ids[0], &odd, None).await.unwrap();
+        for part in ["b*B", "ü[X]?%_\\", "?", "%", "_", "[", "\\", "b*b ü"] {
+            for group in [&local, &dev] {
+                assert_eq!(members(&mut tx, group, Some(part), "", 9).await.unwrap().len(), 1, "{part}");
+            }
+        }
         let counted = counts(&mut tx, &org.id, &[&dev.id, &admins.id]).await.unwrap();
         let of = |id: &str| counted.iter().find(|c| c.id == id).map(|c| (c.members, c.roles)).unwrap();
         assert_eq!((of(&dev.id), of(&admins.id)), ((2, 0), (0, 1)));
         assert_eq!(counts(&mut tx, "other", &[&dev.id]).await.unwrap(), []);
+        assert!(remove_member(&mut tx, &dev, &ids[1]).await.unwrap());
+        assert_eq!(counts(&mut tx, &org.id, &[&dev.id]).await.unwrap()[0].members, 1);
+        add_member(&mut tx, &dev, &ids[1], 5).await.unwrap();
+        assert_eq!(counts(&mut tx, &org.id, &[&dev.id]).await.unwrap()[0].members, 2);
         bump_members(&mut tx, &dev.id).await.unwrap();
         assert_eq!(users::find(&mut tx, &ids[1]).await.unwrap().unwrap().grants_epoch, 2);
 
@@ -461,6 +506,8 @@ mod tests {
         assert!(remove_member(&mut tx, &admins, &ids[0]).await.unwrap());
         assert!(!remove_member(&mut tx, &admins, &ids[0]).await.unwrap());
         assert_eq!(memberships::count_active_holders(&mut tx, &org.id, "ADMIN").await.unwrap(), 0);
+        memberships::delete(&mut tx, &org.id, &ids[0]).await.unwrap();
+        assert_eq!(counts(&mut tx, &org.id, &[&dev.id]).await.unwrap()[0].members, 1);
         assert!(!delete(&mut tx, "other", &dev.id).await.unwrap());
         assert!(delete(&mut tx, &org.id, &dev.id).await.unwrap());
         assert_eq!(find(&mut tx, &org.id, &dev.id).await.unwrap(), None);

@@ -2,6 +2,7 @@
 
 use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
+use crate::groups;
 use crate::users::row_name;
 use crate::{execute, execute_each, query_all, query_one, query_opt};
 
@@ -73,7 +74,7 @@ pub struct UpdateMember<'a> {
 
 /// A member's columns, and what a query goes on with.
 macro_rules! select {
-    ($($rest:expr),+ $(,)?) => {
+    (from $($rest:expr),+ $(,)?) => {
         concat!(
             "SELECT m.org_id, m.user_id,
                     CASE WHEN u.kind = 'machine' AND LENGTH(u.name) > LENGTH(m.org_id) + 1 THEN SUBSTR(u.name, 1, LENGTH(u.name) - LENGTH(m.org_id) - 1)
@@ -82,9 +83,12 @@ macro_rules! select {
                     m.last_access_door, m.invited_at, m.accepted_at, m.version, u.verified,
                     (u.totp_confirmed_at IS NOT NULL
                      OR EXISTS (SELECT 1 FROM passkeys p WHERE p.user_id = u.id)) AS mfa
-             FROM memberships m JOIN users u ON u.id = m.user_id ",
+             FROM ",
             $($rest),+
         )
+    };
+    ($($rest:expr),+ $(,)?) => {
+        select!(from "memberships m JOIN users u ON u.id = m.user_id ", $($rest),+)
     };
 }
 
@@ -207,7 +211,10 @@ async fn update_searched(tx: &mut Tx, member: &Member) -> Result<()> {
     let Member { org_id, user_id, name, first_name, last_name, .. } = member;
     let searched = format!("{name} {first_name} {last_name}").to_lowercase();
     let sql = "UPDATE memberships SET searched = $3 WHERE org_id = $1 AND user_id = $2 AND searched <> $3";
-    execute!(tx, sql, org_id.as_str(), user_id.as_str(), searched.as_str())?;
+    if execute!(tx, sql, org_id.as_str(), user_id.as_str(), searched.as_str())? > 0 {
+        let sql = "UPDATE group_members SET searched = $3 WHERE org_id = $1 AND user_id = $2";
+        execute!(tx, sql, org_id.as_str(), user_id.as_str(), searched.as_str())?;
+    }
     Ok(())
 }
 
@@ -314,7 +321,7 @@ pub async fn delete(tx: &mut Tx, org_id: &str, user_id: &str) -> Result<()> {
         return Err(Error::NotFound("user"));
     }
     execute!(tx, "DELETE FROM bindings WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
-    execute!(tx, "DELETE FROM group_members WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
+    groups::remove_from_all(tx, org_id, user_id).await?;
     execute!(tx, "DELETE FROM api_keys WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
     execute!(tx, "DELETE FROM trusted_issuers WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
     execute!(tx, "DELETE FROM device_grants WHERE org_id = $1 AND user_id = $2", org_id, user_id)?;
@@ -504,8 +511,8 @@ mod tests {
             acme.id.as_str(),
         )
         .unwrap();
-        let sql = "INSERT INTO group_members (group_id, user_id, org_id, created_at) VALUES ('g1', $1, $2, 1)";
-        crate::execute!(tx, sql, bob.user_id.as_str(), acme.id.as_str()).unwrap();
+        let dev = crate::groups::find(&mut tx, &acme.id, "g1").await.unwrap().unwrap();
+        crate::groups::add_member(&mut tx, &dev, &bob.user_id, 1).await.unwrap();
         let sql = "INSERT INTO projects (id, org_id, slug, public, sparse, created_at) VALUES ('p', $1, 'web', FALSE, FALSE, 1)";
         crate::execute!(tx, sql, acme.id.as_str()).unwrap();
         crate::execute!(

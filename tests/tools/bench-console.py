@@ -63,12 +63,15 @@ INSERT INTO groups (id, org_id, name, description, version, created_at)
 SELECT printf('g%025d', i), :org, printf('group%05d', i), 'The group of number ' || i, 1, :now - i FROM n;
 
 :count
-INSERT INTO group_members (group_id, user_id, org_id, created_at)
-SELECT printf('g%025d', 1), printf('u%025d', i), :org, :now FROM n;
+INSERT INTO group_members (group_id, user_id, org_id, created_at, name, searched)
+SELECT printf('g%025d', 1), user_id, org_id, :now, name, searched FROM n JOIN memberships ON org_id = :org AND user_id = printf('u%025d', i);
 
 10000
-INSERT INTO group_members (group_id, user_id, org_id, created_at)
-SELECT printf('g%025d', 2), printf('u%025d', i * 9), :org, :now FROM n WHERE i * 9 <= :count;
+INSERT INTO group_members (group_id, user_id, org_id, created_at, name, searched)
+SELECT printf('g%025d', 2), user_id, org_id, :now, name, searched FROM n JOIN memberships ON org_id = :org AND user_id = printf('u%025d', i * 9);
+
+2
+UPDATE groups SET members = (SELECT COUNT(*) FROM group_members x WHERE x.group_id = groups.id) WHERE id IN (SELECT printf('g%025d', i) FROM n);
 
 2
 INSERT INTO bindings (id, org_id, group_id, role, project_id, namespaces, builtin, created_at)

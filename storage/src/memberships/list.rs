@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::{Member, MemberFilter};
-use crate::db::Session;
+use crate::db::{Session, within};
 use crate::error::Result;
 use crate::groups::{self, LOCAL_USERS};
 use crate::users::row_name;
@@ -38,16 +38,26 @@ macro_rules! bindings {
 }
 
 macro_rules! page {
-    ($find:literal, $($lead:expr),+) => {
-        page!(@ $find, "m.name", $($lead),+)
+    ($($lead:expr),+) => {
+        page!(order "m.name", from "memberships m JOIN users u ON u.id = m.user_id WHERE ", "m", $($lead),+)
     };
-    (@ $find:literal, $order:literal, $($lead:expr),+) => {
+    (order $order:literal, from $from:literal, $searched:literal, $($lead:expr),+) => {
+        Statements {
+            // As an expression, or SQLite plans anew for every pattern.
+            sqlite: page!(@ ".searched GLOB ($3 || '')", $order, $from, $searched, $($lead),+),
+            postgres: page!(@ ".searched LIKE $3", $order, $from, $searched, $($lead),+),
+        }
+    };
+    (@ $find:literal, $order:literal, $from:literal, $searched:literal, $($lead:expr),+) => {
         select!(
-            "WHERE m.org_id = $1 AND ",
+            from
+            $from,
+            "m.org_id = $1 AND ",
             $($lead,)+
-            " AND ($3 = '' OR ",
+            " AND ",
+            $searched,
             $find,
-            "(m.searched, $3) > 0) AND ($4 = '' OR m.kind = $4) AND ($5 = '' OR ",
+            " AND ($4 = '' OR m.kind = $4) AND ($5 = '' OR ",
             status!(),
             " = $5)
              AND ($6 = '' OR EXISTS (SELECT 1 FROM group_members x WHERE x.group_id = $6 AND x.user_id = m.user_id))
@@ -64,30 +74,29 @@ macro_rules! page {
     };
 }
 
-static BY_NAME: Statements = Statements {
-    sqlite: page!("INSTR", "$10 = '' AND m.name > $2"),
-    postgres: page!("STRPOS", "$10 = '' AND m.name > $2"),
-};
-static BY_KIND: Statements = Statements {
-    sqlite: page!("INSTR", "m.kind = $10 AND m.name > $2"),
-    postgres: page!("STRPOS", "m.kind = $10 AND m.name > $2"),
-};
-static BY_STATUS: Statements = Statements {
-    sqlite: page!("INSTR", status!(), " = $10 AND m.name > $2"),
-    postgres: page!("STRPOS", status!(), " = $10 AND m.name > $2"),
-};
+static BY_NAME: Statements = page!("$10 = '' AND m.name > $2");
+static BY_KIND: Statements = page!("m.kind = $10 AND m.name > $2");
+static BY_STATUS: Statements = page!(status!(), " = $10 AND m.name > $2");
+/// In `SQLite`, a cross join is walked in the order that it is written in.
+static BY_GROUP: Statements = page!(
+    order "g.name",
+    from "group_members g CROSS JOIN memberships m JOIN users u ON u.id = m.user_id WHERE ",
+    "g",
+    "g.group_id = $10 AND g.name > $2 AND m.user_id = g.user_id"
+);
 /// The name is written so that no engine takes the index of names.
 static BY_IDS: Statements = Statements {
     sqlite: page!(
-        @ "INSTR", "m.name || ''", "m.user_id IN (SELECT value FROM json_each($10)) AND m.name || '' > $2"
+        @ ".searched GLOB ($3 || '')", "m.name || ''", "memberships m JOIN users u ON u.id = m.user_id WHERE ", "m",
+        "m.user_id IN (SELECT value FROM json_each($10)) AND m.name || '' > $2"
     ),
     postgres: page!(
-        @ "STRPOS", "m.name || ''",
+        @ ".searched || '' LIKE $3", "m.name || ''", "memberships m JOIN users u ON u.id = m.user_id WHERE ", "m",
         "m.user_id IN (SELECT jsonb_array_elements_text(CAST($10 AS JSONB))) AND m.name || '' > $2"
     ),
 };
 
-/// A filter whose names are found: empty text chooses all.
+/// A filter whose names are found: empty text chooses all. `search` is a pattern.
 #[derive(Debug, Default)]
 struct Found {
     search: String,
@@ -104,7 +113,7 @@ impl Found {
     /// `None` where nobody can be meant.
     async fn of(session: &mut Session, org_id: &str, filter: &MemberFilter<'_>) -> Result<Option<Self>> {
         let mut found = Self {
-            search: filter.search.unwrap_or_default().to_lowercase(),
+            search: within(session, "", filter.search.unwrap_or_default()),
             kind: filter.kind.unwrap_or_default().to_owned(),
             status: filter.status.unwrap_or_default().to_owned(),
             role: filter.role.unwrap_or_default().to_owned(),
@@ -131,6 +140,11 @@ impl Found {
         Ok(Some(found))
     }
 
+    /// Whether the group leads its members' list, however many they are.
+    fn group_leads(&self) -> bool {
+        !self.group.is_empty() && self.kind.is_empty() && self.status.is_empty()
+    }
+
     /// The only members who can be meant, where these are few.
     async fn few(&self, session: &mut Session, org_id: &str) -> Result<Option<HashSet<String>>> {
         let limit = i64::try_from(FEW).unwrap_or(i64::MAX) + 1;
@@ -144,9 +158,8 @@ impl Found {
                 });
             }
         };
-        if !self.group.is_empty() {
-            let sql = "SELECT user_id FROM group_members WHERE group_id = $1 LIMIT $2";
-            meet(query_all!(session, (String,), sql, self.group.as_str(), limit)?);
+        if !self.group.is_empty() && !self.group_leads() {
+            meet(query_all!(session, (String,), OF_GROUP, self.group.as_str(), limit)?);
         }
         if !self.project.is_empty() {
             meet(query_all!(session, (String,), OF_PROJECT, self.project.as_str(), limit)?);
@@ -162,6 +175,9 @@ impl Found {
     fn lead(&mut self, few: Option<&HashSet<String>>) -> (&'static Statements, String) {
         if let Some(ids) = few {
             return (&BY_IDS, serde_json::to_string(ids).unwrap_or_default());
+        }
+        if self.group_leads() {
+            return (&BY_GROUP, std::mem::take(&mut self.group));
         }
         if self.status.is_empty() || self.kind == "machine" {
             if self.kind.is_empty() { (&BY_NAME, String::new()) } else { (&BY_KIND, std::mem::take(&mut self.kind)) }
@@ -185,6 +201,7 @@ macro_rules! holders {
     };
 }
 
+static OF_GROUP: &str = "SELECT user_id FROM group_members WHERE group_id = $1 LIMIT $2";
 static OF_PROJECT: &str = holders!("b.project_id = $1");
 static OF_ROLE: &str = holders!("b.org_id = $4 AND b.role IN ($1, $3)");
 
@@ -385,6 +402,7 @@ mod tests {
             (&BY_NAME, "m USING INDEX memberships_by_name (org_id=? AND name>?)"),
             (&BY_KIND, "m USING INDEX memberships_by_kind (org_id=? AND kind=? AND name>?)"),
             (&BY_STATUS, "m USING INDEX memberships_by_status (org_id=? AND <expr>=? AND name>?)"),
+            (&BY_GROUP, "g USING INDEX group_members_by_name (group_id=? AND name>?)"),
             (&BY_IDS, "m USING INDEX sqlite_autoindex_memberships_1 (org_id=? AND user_id=?)"),
         ] {
             let sql = format!("EXPLAIN QUERY PLAN {}", statements.sqlite);
