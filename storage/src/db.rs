@@ -7,6 +7,7 @@
 
 pub(crate) mod changes;
 mod lane;
+mod trigrams;
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -115,7 +116,11 @@ impl Db {
     /// # Errors
     /// [`Error::Migrate`] where a migration fails or the database is newer than this program.
     pub async fn migrate(&self) -> Result<()> {
-        self.migrate_to(i64::MAX).await
+        self.migrate_to(i64::MAX).await?;
+        if let Pools::Postgres(pool) = &*self.0 {
+            trigrams::offer(pool).await;
+        }
+        Ok(())
     }
 
     /// As [`Db::migrate`], but no further than a version of the schema.
@@ -481,7 +486,8 @@ pub mod testing {
         db
     }
 
-    async fn empty_postgres(url: &str) -> Db {
+    /// A schema of its own with nothing in it on a `PostgreSQL` server.
+    pub async fn empty_postgres(url: &str) -> Db {
         let schema = format!("t_{}", crate::names::new_id());
         let admin = Db::connect(url).await.expect("TEST_DATABASE_URL answers");
         let mut session = admin.read().await.unwrap();
