@@ -1,4 +1,3 @@
-
 -- A member's name and what a member is searched in, once more beside the groups that the member is in: the list of a large group,
 -- and a search in it, read an index of that group alone.
 ALTER TABLE group_members ADD COLUMN name TEXT COLLATE "C" NOT NULL DEFAULT '';
