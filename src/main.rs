@@ -84,3 +84,18 @@ async fn execute(command: Command, config: &config::Config) -> Result<ExitCode> 
         }
     }
 }
+
+#[cfg(all(test, packed_relocations))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Read;
+
+    #[test]
+    fn relocations_are_packed() {
+        let mut head = Vec::new();
+        std::fs::File::open(std::env::current_exe().unwrap()).unwrap().take(64 << 10).read_to_end(&mut head).unwrap();
+        // The version that a program with packed relocations asks of the C library, among the names at its beginning.
+        let asked = b"GLIBC_ABI_DT_RELR";
+        assert!(head.windows(asked.len()).any(|window| window == asked));
+    }
+}
