@@ -10,4 +10,5 @@ UPDATE group_members SET
 CREATE INDEX group_members_by_name ON group_members (group_id, name, searched);
 -- How many are in a group, which is dear to count.
 ALTER TABLE groups ADD COLUMN members BIGINT NOT NULL DEFAULT 0;
-UPDATE groups SET members = (SELECT COUNT(*) FROM group_members x WHERE x.group_id = groups.id);
+UPDATE groups SET members = counted.members
+FROM (SELECT group_id, COUNT(*) AS members FROM group_members GROUP BY group_id) AS counted WHERE counted.group_id = groups.id;

@@ -10,7 +10,7 @@ use crate::db::{Session, within};
 use crate::error::Result;
 use crate::groups::{self, LOCAL_USERS};
 use crate::users::row_name;
-use crate::{custom_roles, projects, query_all, query_all_each};
+use crate::{custom_roles, projects, query_all, query_all_each, query_one};
 
 /// So many members are looked up one by one and sorted; where more are meant, the list is walked until the page is full.
 const FEW: usize = if cfg!(test) { 1 } else { 1000 };
@@ -150,23 +150,30 @@ impl Found {
         let limit = i64::try_from(FEW).unwrap_or(i64::MAX) + 1;
         let mut few: Option<HashSet<String>> = None;
         let mut meet = |rows: Vec<(String,)>| {
-            if rows.len() <= FEW {
-                let ids: HashSet<String> = rows.into_iter().map(|(id,)| id).collect();
-                few = Some(match few.take() {
-                    Some(others) => others.intersection(&ids).cloned().collect(),
-                    None => ids,
-                });
-            }
+            let ids: HashSet<String> = rows.into_iter().map(|(id,)| id).collect();
+            few = Some(match few.take() {
+                Some(others) => others.intersection(&ids).cloned().collect(),
+                None => ids,
+            });
         };
+        // Counted first: a row that is fetched costs many times one that is counted.
         if !self.group.is_empty() && !self.group_leads() {
-            meet(query_all!(session, (String,), OF_GROUP, self.group.as_str(), limit)?);
+            let group = self.group.as_str();
+            if query_one!(session, (i64,), OF_GROUP.count, group, limit)?.0 < limit {
+                meet(query_all!(session, (String,), OF_GROUP.ids, group, limit)?);
+            }
         }
         if !self.project.is_empty() {
-            meet(query_all!(session, (String,), OF_PROJECT, self.project.as_str(), limit)?);
+            let project = self.project.as_str();
+            if query_one!(session, (i64,), OF_PROJECT.count, project, limit)?.0 < limit {
+                meet(query_all!(session, (String,), OF_PROJECT.ids, project, limit)?);
+            }
         }
         if !self.role.is_empty() {
             let (role, custom) = (self.role.as_str(), self.custom.as_str());
-            meet(query_all!(session, (String,), OF_ROLE, role, limit, custom, org_id)?);
+            if query_one!(session, (i64,), OF_ROLE.count, role, limit, custom, org_id)?.0 < limit {
+                meet(query_all!(session, (String,), OF_ROLE.ids, role, limit, custom, org_id)?);
+            }
         }
         Ok(few)
     }
@@ -201,9 +208,21 @@ macro_rules! holders {
     };
 }
 
-static OF_GROUP: &str = "SELECT user_id FROM group_members WHERE group_id = $1 LIMIT $2";
-static OF_PROJECT: &str = holders!("b.project_id = $1");
-static OF_ROLE: &str = holders!("b.org_id = $4 AND b.role IN ($1, $3)");
+/// At most so many ids, and how many these are.
+struct Ids {
+    ids: &'static str,
+    count: &'static str,
+}
+
+macro_rules! ids {
+    ($sql:expr) => {
+        Ids { ids: $sql, count: concat!("SELECT COUNT(*) FROM (", $sql, ") AS counted") }
+    };
+}
+
+static OF_GROUP: Ids = ids!("SELECT user_id FROM group_members WHERE group_id = $1 LIMIT $2");
+static OF_PROJECT: Ids = ids!(holders!("b.project_id = $1"));
+static OF_ROLE: Ids = ids!(holders!("b.org_id = $4 AND b.role IN ($1, $3)"));
 
 /// At most `limit` members of an organization after the name `after`, in byte order of the names of their rows.
 ///
