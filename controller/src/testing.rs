@@ -275,7 +275,7 @@ impl Controller {
         let project = projects::find_by_slug(&mut tx, &org.id, name.project()).await.unwrap().unwrap();
         let repository = repositories::ensure(&mut tx, &org.id, &project.id, &name, 1).await.unwrap();
         let size = i64::try_from(bytes.len()).unwrap();
-        let new = NewBlob { org_id: &org.id, digest: &digest, size, object_key: &key };
+        let new = NewBlob { org_id: &org.id, digest: &digest, size, object_key: &key, content: None };
         blobs::create(&mut tx, &new, 1, 1).await.unwrap();
         blobs::link(&mut tx, &repository.id, &org.id, &digest, 1).await.unwrap();
         tx.commit().await.unwrap();

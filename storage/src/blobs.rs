@@ -25,7 +25,24 @@ pub struct Blob {
     pub object_key: String,
     /// Until when its link stands without a manifest (unix seconds).
     pub lease_until: i64,
+    /// Its bytes, where they are in the database and not in an object; not yet proved.
+    pub content: Option<Vec<u8>>,
 }
+
+impl Blob {
+    /// The bytes that are in the database, where they have the digest and the length that the row says.
+    pub(crate) fn proven(&self) -> Option<&[u8]> {
+        let content = self.content.as_deref().filter(|bytes| bytes.len() as u64 == self.size.unsigned_abs())?;
+        is_right(&self.digest, content).then_some(content)
+    }
+}
+
+fn is_right(digest: &str, bytes: &[u8]) -> bool {
+    digest.parse::<Digest>().is_ok_and(|digest| digest_of(digest.algorithm(), bytes) == digest)
+}
+
+/// Blobs of at most so many bytes are kept in the database.
+pub const IN_DATABASE: u64 = 16 << 10;
 
 /// Finds a blob that a repository may read, in one query.
 ///
@@ -55,11 +72,12 @@ pub(crate) async fn find_with_rows(session: &mut Session, repo: &RepoName, diges
     macro_rules! find {
         ($rows:literal) => {
             concat!(
-                "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until, ",
+                "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until, s.content, ",
                 $rows,
                 " FROM repositories r
                  JOIN blob_links l ON l.repository_id = r.id AND l.digest = $2
                  JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+                 LEFT JOIN small_objects s ON s.object_key = b.object_key
                  WHERE r.name = $1"
             )
         };
@@ -86,11 +104,13 @@ pub async fn find_all<'a>(
     query_all_each!(
         session,
         Blob,
-        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM blob_links l
+        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until, s.content FROM blob_links l
          JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+         LEFT JOIN small_objects s ON s.object_key = b.object_key
          WHERE l.repository_id = $1 AND l.digest IN (SELECT value FROM json_each($2))",
-        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until FROM blob_links l
+        "SELECT b.org_id, b.digest, b.size, b.object_key, l.lease_until, s.content FROM blob_links l
          JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest AND b.damaged_at IS NULL
+         LEFT JOIN small_objects s ON s.object_key = b.object_key
          WHERE l.repository_id = $1 AND l.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
         repository_id,
         set_of(digests),
@@ -102,16 +122,20 @@ pub async fn find_all<'a>(
 /// # Errors
 /// [`Error::Damaged`] where they are missing or others; else [`Error::Io`].
 pub fn read(objects: &Objects, blob: &Blob) -> Result<Vec<u8>> {
-    let digest: Digest = blob.digest.parse().map_err(|_| Error::Damaged("a blob's digest is none".into()))?;
+    if let Some(content) = blob.proven() {
+        return Ok(content.to_vec());
+    }
     let mut bytes = vec![0; usize::try_from(blob.size).unwrap_or_default()];
-    objects.open_object(&blob.object_key)?.read_at(&mut bytes, 0)?;
-    if digest_of(digest.algorithm(), &bytes) != digest {
-        return Err(Error::Damaged(format!("a blob's bytes are not those of {digest}")));
+    if blob.content.is_none() {
+        objects.open_object(&blob.object_key)?.read_at(&mut bytes, 0)?;
+    }
+    if !is_right(&blob.digest, &bytes) {
+        return Err(Error::Damaged(format!("a blob's bytes are not those of {}", blob.digest)));
     }
     Ok(bytes)
 }
 
-/// A sealed object that becomes a blob.
+/// A sealed object, or bytes for the database, that become a blob.
 #[derive(Debug)]
 pub struct NewBlob<'a> {
     /// The organization.
@@ -122,6 +146,8 @@ pub struct NewBlob<'a> {
     pub size: i64,
     /// The object.
     pub object_key: &'a str,
+    /// The content, where it goes to the database.
+    pub content: Option<&'a [u8]>,
 }
 
 /// Records a blob. Where the organization has that digest already, the new object takes the old one's place (which heals
@@ -130,6 +156,10 @@ pub struct NewBlob<'a> {
 /// # Errors
 /// Those of the database.
 pub async fn create(tx: &mut Tx, new: &NewBlob<'_>, now: i64, discard_after: i64) -> Result<()> {
+    if let Some(content) = new.content {
+        let sql = "INSERT INTO small_objects (object_key, content) VALUES ($1, $2)";
+        execute!(tx, sql, new.object_key, content)?;
+    }
     // The row may go between the two statements where several processes share the database: then insert again.
     for _ in 0..3 {
         let inserted = execute!(
@@ -189,7 +219,8 @@ pub(crate) async fn create_in(
          ON CONFLICT (repository_id, digest) DO NOTHING;
          INSERT INTO gc_links (repository_id, digest, review_after)
          SELECT id, $2, $6 + 1 FROM repositories WHERE name = $7 AND project_id = $8
-         ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after",
+         ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after;
+         INSERT INTO small_objects (object_key, content) SELECT $4, $9 WHERE $9 IS NOT NULL",
     )
     .bind(new.org_id)
     .bind(new.digest.as_str())
@@ -199,9 +230,10 @@ pub(crate) async fn create_in(
     .bind(lease_until)
     .bind(repository.canonical())
     .bind(project_id)
+    .bind(new.content)
     .execute(connection)
     .await?;
-    Ok(done.rows_affected() == 3)
+    Ok(done.rows_affected() == 3 + u64::from(new.content.is_some()))
 }
 
 /// Puts an object without a row up for removal.

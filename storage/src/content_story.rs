@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::blobs;
+use crate::blobs::{self, Blob};
 use crate::clock::Clock;
 use crate::db::{Db, Session, testing};
 use crate::digest::digest_of;
@@ -32,7 +32,17 @@ struct World {
     shelf: Shelf,
 }
 
+/// A world in which every blob is an object.
 async fn world() -> World {
+    world_with(Uploads::into_objects).await
+}
+
+/// A world as it is: small blobs are in the database.
+async fn small_world() -> World {
+    world_with(Uploads::new).await
+}
+
+async fn world_with(uploads: fn(Db, Objects, Clock, Lifetimes) -> Uploads) -> World {
     let dir = tempfile::tempdir().unwrap();
     let db = testing::fresh(dir.path()).await;
     let mut tx = db.begin().await.unwrap();
@@ -51,7 +61,7 @@ async fn world() -> World {
     let objects = Objects::open(dir.path().join("blobs").to_str().unwrap()).unwrap();
     let clock = Clock::manual(1_000_000);
     let lifetimes = Lifetimes { grace: GRACE, upload_idle: 1000, discard: 10 };
-    let uploads = Uploads::new(db.clone(), objects.clone(), clock.clone(), lifetimes);
+    let uploads = uploads(db.clone(), objects.clone(), clock.clone(), lifetimes);
     let gc = Collector::new(db.clone(), objects.clone(), clock.clone(), lifetimes);
     let shelf = Shelf::new(db.clone(), objects.clone(), 1 << 20);
     World { dir, db, objects, clock, uploads, gc, shelf, repo: "acme/app".parse().unwrap() }
@@ -124,7 +134,8 @@ impl World {
         // Once from the database, once from memory.
         for _ in 0..2 {
             let shelved = self.shelf.blob(&self.repo, digest).await.unwrap();
-            assert_eq!(shelved.as_ref().map(|shelved| &shelved.blob), found.as_ref());
+            let key = |blob: &Blob| (blob.object_key.clone(), blob.lease_until);
+            assert_eq!(shelved.as_ref().map(|shelved| key(&shelved.blob)), found.as_ref().map(key));
         }
         found.is_some()
     }
@@ -141,12 +152,23 @@ impl World {
     async fn read_blob(&self, digest: &Digest) -> Vec<u8> {
         let mut session = self.db.read().await.unwrap();
         let blob = blobs::find(&mut session, &self.repo, digest).await.unwrap().unwrap();
-        let mut content = vec![0; usize::try_from(blob.size).unwrap()];
-        self.objects.open_object(&blob.object_key).unwrap().read_at(&mut content, 0).unwrap();
+        let content = blobs::read(&self.objects, &blob).unwrap();
         let shelved = self.shelf.blob(&self.repo, digest).await.unwrap().unwrap();
-        assert_eq!(self.shelf.bytes(&shelved, shelved.blob.clone()).await.unwrap(), content);
+        // From the database they come with the row.
+        if blob.content.is_none() {
+            assert_eq!(self.shelf.bytes(&shelved, blob).await.unwrap(), content);
+        }
         assert_eq!(shelved.bytes().unwrap(), content);
         content
+    }
+
+    /// Objects, and contents in the database.
+    async fn held(&self) -> usize {
+        let mut session = self.db.read().await.unwrap();
+        let (small,): (i64,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM small_objects").unwrap();
+        let (open,): (i64,) =
+            query_one!(session, (i64,), "SELECT COUNT(*) FROM uploads WHERE content IS NOT NULL").unwrap();
+        self.files() + usize::try_from(small + open).unwrap()
     }
 
     fn files(&self) -> usize {
@@ -201,7 +223,92 @@ async fn an_image_is_pushed_listed_and_read() {
 
 #[tokio::test]
 async fn an_upload_resumes_at_the_acknowledged_byte() {
-    let w = world().await;
+    resumes(world().await).await;
+}
+
+#[tokio::test]
+async fn a_small_upload_resumes_at_the_acknowledged_byte() {
+    resumes(small_world().await).await;
+}
+
+#[tokio::test]
+async fn a_small_upload_that_grows_becomes_an_object() {
+    let w = small_world().await;
+    let upload = w.begin_with(b"little").await;
+    assert_eq!(w.files(), 0);
+    let large = Bytes::from(vec![7; 1 << 20]);
+    // What was received is not lost where the next request comes to nothing.
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
+    writer.write(large.clone()).await.unwrap();
+    writer.release().await.unwrap();
+    assert_eq!(w.uploads.find(&upload.id).await.unwrap().unwrap().content.as_deref(), Some(&b"little"[..]));
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
+    assert_eq!((writer.received(), writer.accepted()), (6, 6));
+    writer.write(large.clone()).await.unwrap();
+    assert_eq!(writer.close().await.unwrap(), 6 + (1 << 20));
+    let row = w.uploads.find(&upload.id).await.unwrap().unwrap();
+    assert!(row.content.is_none() && row.hash_state.is_some());
+    let whole = [b"little".as_slice(), &large, b"!"].concat();
+    let digest = sha256(&whole);
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
+    writer.write(Bytes::from_static(b"!")).await.unwrap();
+    writer.commit(&Target { repository: &w.repo, digest: &digest }).await.unwrap();
+    assert_eq!(w.read_blob(&digest).await, whole);
+    assert_eq!((w.files(), w.held().await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_small_blob_is_in_the_database_and_proved_when_it_is_read() {
+    let w = small_world().await;
+    let limit = usize::try_from(blobs::IN_DATABASE).unwrap();
+    for (content, files) in [(vec![], 0), (vec![1; limit], 0), (vec![1; limit + 1], 1)] {
+        let digest = digest_of(Algorithm::Sha512, &content);
+        let mut writer = w.uploads.claim(&w.begin("acme")).await.unwrap();
+        writer.write(Bytes::from(content.clone())).await.unwrap();
+        let done = writer.commit(&Target { repository: &w.repo, digest: &digest }).await.unwrap();
+        assert_eq!(done, Committed::Done { size: content.len() as u64 });
+        assert_eq!(w.files(), files);
+        assert_eq!(w.read_blob(&digest).await, content);
+    }
+    let mut writer = w.uploads.claim(&w.begin("acme")).await.unwrap();
+    writer.write(Bytes::from_static(b"content")).await.unwrap();
+    let computed = sha256(b"content");
+    let wrong = writer.commit(&Target { repository: &w.repo, digest: &sha256(b"other") }).await.unwrap();
+    assert_eq!(wrong, Committed::DigestMismatch { computed });
+
+    let verifier = |repair| Verifier::new(w.db.clone(), w.objects.clone(), w.clock.clone(), repair);
+    for (damage, problem) in [
+        ("UPDATE small_objects SET content = (SELECT payload FROM manifests)", Problem::BytesWrong),
+        ("DELETE FROM small_objects", Problem::BytesMissing),
+    ] {
+        let digest = w.push_blob(b"precious").await;
+        w.push_manifest(b"{}", vec![digest.clone()], None, &[]).await;
+        assert!(verifier(false).run(|_| {}).await.unwrap().findings.is_empty());
+        testing::run(
+            &w.db,
+            "DELETE FROM small_objects WHERE object_key NOT IN
+            (SELECT object_key FROM blobs WHERE size = 8)",
+        )
+        .await;
+        testing::run(&w.db, "DELETE FROM blob_links WHERE digest NOT IN (SELECT digest FROM blobs WHERE size = 8)")
+            .await;
+        testing::run(&w.db, "DELETE FROM blobs WHERE size <> 8").await;
+        testing::run(&w.db, damage).await;
+        let shelved = w.shelf.blob(&w.repo, &digest).await.unwrap().unwrap();
+        // What is in memory was right when it was read.
+        if shelved.bytes().is_none() {
+            let row = shelved.blob.clone();
+            assert!(matches!(w.shelf.bytes(&shelved, row).await, Err(Error::Damaged(_))));
+        }
+        let report = verifier(true).run(|_| {}).await.unwrap();
+        assert!(report.findings.iter().any(|f| f.problem == problem), "{:?}", report.findings);
+        assert!(!w.has_blob(&digest).await);
+        w.push_blob(b"precious").await;
+        assert_eq!(w.read_blob(&digest).await, b"precious");
+    }
+}
+
+async fn resumes(w: World) {
     let upload = w.begin("acme");
     let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"hello ")).await.unwrap();
@@ -282,13 +389,21 @@ async fn a_writer_that_lost_its_claim_acknowledges_nothing() {
 
 #[tokio::test]
 async fn garbage_goes_after_its_grace_and_nothing_else_does() {
-    let w = world().await;
+    garbage_goes(world().await).await;
+}
+
+#[tokio::test]
+async fn small_garbage_goes_as_well() {
+    garbage_goes(small_world().await).await;
+}
+
+async fn garbage_goes(w: World) {
     let (used, unused) = (w.push_blob(b"used").await, w.push_blob(b"unused").await);
     let abandoned = w.begin_with(b"abandoned").await;
     let tag: Tag = "v1".parse().unwrap();
     assert_eq!(w.push_manifest(b"{}", vec![used.clone()], None, &[tag]).await, Put::Stored);
     assert!(w.gc.run().await.unwrap().is_idle());
-    assert_eq!(w.files(), 3);
+    assert_eq!(w.held().await, 3);
 
     // The lease is renewed for whoever is told "it is there".
     w.clock.advance(GRACE - 1);
@@ -310,14 +425,14 @@ async fn garbage_goes_after_its_grace_and_nothing_else_does() {
     assert_eq!(w.gc.dry_run().await.unwrap().links_removed, 1);
     w.gc.run().await.unwrap();
     assert!(!w.has_blob(&unused).await && w.has_blob(&used).await);
-    assert_eq!(w.files(), 2, "bytes wait for the grace period");
+    assert_eq!(w.held().await, 2, "bytes wait for the grace period");
     let expiring = w.begin_with(b"expiring").await;
     w.clock.advance(1000);
     let report = w.gc.run().await.unwrap();
     assert_eq!((report.uploads_expired, report.blobs_removed, report.objects_removed), (1, 1, 2));
     assert!(w.uploads.find(&expiring.id).await.unwrap().is_none());
     assert_eq!(report.bytes_freed, 6);
-    assert_eq!(w.files(), 1);
+    assert_eq!(w.held().await, 1);
     assert!(w.has_blob(&used).await);
 
     // A deleted manifest lets its blobs go; a new push of the manifest's blob within the grace period rescues it.
@@ -338,7 +453,7 @@ async fn garbage_goes_after_its_grace_and_nothing_else_does() {
     w.gc.run().await.unwrap();
     w.clock.advance(3 * GRACE);
     w.gc.run().await.unwrap();
-    assert_eq!(w.files(), 0);
+    assert_eq!(w.held().await, 0);
     let mut session = w.db.read().await.unwrap();
     let (left,): (i64,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM blobs").unwrap();
     assert_eq!(left, 0);

@@ -282,6 +282,7 @@ impl Collector {
                 Ok(()) => {
                     report.objects_removed +=
                         execute!(tx, "DELETE FROM gc_objects WHERE object_key = $1", key.as_str())?;
+                    execute!(tx, "DELETE FROM small_objects WHERE object_key = $1", key.as_str())?;
                 }
                 Err(error) => {
                     tracing::error!(%error, object.key = key, "an object cannot be removed; trying again in an hour");

@@ -62,6 +62,18 @@ pub struct Shelved {
 }
 
 impl Shelved {
+    /// With its bytes, where the database has them. Wrong ones stay where they are: they are damage, to be found when they
+    /// are read.
+    fn new(mut blob: Blob) -> Self {
+        let bytes = OnceLock::new();
+        if blob.proven().is_some()
+            && let Some(content) = blob.content.take()
+        {
+            let _ = bytes.set(Bytes::from(content));
+        }
+        Self { blob, bytes }
+    }
+
     /// Its bytes, where they were read before.
     #[must_use]
     pub fn bytes(&self) -> Option<Bytes> {
@@ -153,7 +165,7 @@ impl Shelf {
         let read = self.0.db.changes().map(Changes::now);
         let mut session = self.0.db.read().await?;
         let Some(found) = blobs::find_with_rows(&mut session, repo, digest).await? else { return Ok(None) };
-        let value = Arc::new(Shelved { blob: found.blob, bytes: OnceLock::new() });
+        let value = Arc::new(Shelved::new(found.blob));
         if let Some(read) = read {
             let rows = [Mark::of("blobs", found.blob_row), Mark::of("blob_links", found.link_row)];
             self.0.blobs.insert(key, Kept { value: Arc::clone(&value), read, rows });

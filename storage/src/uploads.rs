@@ -61,8 +61,10 @@ pub struct Upload {
     pub received: i64,
     /// Digest algorithm that is computed while streaming.
     pub algorithm: String,
-    /// The digest's state after `received` bytes; none before the first.
+    /// The digest's state after `received` bytes; none before the first in the object.
     pub hash_state: Option<Vec<u8>>,
+    /// The bytes received, while they are few; then the object has none.
+    pub content: Option<Vec<u8>>,
     /// The claim of the request that may write, if any.
     pub writer: Option<String>,
     /// When that claim runs out (unix seconds).
@@ -122,6 +124,8 @@ struct Shared {
     objects: Objects,
     clock: Clock,
     lifetimes: Lifetimes,
+    /// Blobs of at most so many bytes go to the database.
+    few: u64,
     /// Sessions that a request of this process writes now; sending `true` asks it to stop.
     active: Mutex<HashMap<String, Holder>>,
     /// What became of the sessions that this process began last.
@@ -146,10 +150,21 @@ impl Uploads {
             objects,
             clock,
             lifetimes,
+            few: blobs::IN_DATABASE,
             active: Mutex::default(),
             recent: Mutex::default(),
             tickets: AtomicU64::new(0),
         }))
+    }
+
+    /// As [`Uploads::new`], but every blob is an object.
+    #[cfg(test)]
+    pub(crate) fn into_objects(db: Db, objects: Objects, clock: Clock, lifetimes: Lifetimes) -> Self {
+        let mut uploads = Self::new(db, objects, clock, lifetimes);
+        if let Some(shared) = Arc::get_mut(&mut uploads.0) {
+            shared.few = 0;
+        }
+        uploads
     }
 
     /// How long things live.
@@ -182,6 +197,7 @@ impl Uploads {
             received: 0,
             algorithm: new.algorithm.as_str().to_owned(),
             hash_state: None,
+            content: None,
             writer: None,
             writer_until: 0,
             created_at,
@@ -385,9 +401,9 @@ async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
     let inserted = execute!(
         tx,
         "INSERT INTO uploads (id, org_id, project_id, repository, user_id, api_key_id, epochs, object_key, received,
-                              algorithm, hash_state, writer, writer_until, created_at, expires_at)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $14 LIMIT $16) AS open) < $16
+                              algorithm, hash_state, writer, writer_until, created_at, expires_at, content)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
+         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $14 LIMIT $17) AS open) < $17
          ON CONFLICT (id) DO NOTHING",
         upload.id.as_str(),
         upload.org_id.as_str(),
@@ -404,6 +420,7 @@ async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
         upload.writer_until,
         upload.created_at,
         upload.expires_at,
+        upload.content.as_deref(),
         MAX_OPEN,
     )?;
     if inserted == 0 && find(tx, &upload.id).await?.is_none() {

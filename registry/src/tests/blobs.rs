@@ -138,15 +138,35 @@ async fn a_pushed_layer_that_may_live_elsewhere_stays_while_its_manifest_does() 
     assert_eq!(w.get(&format!("/v2/acme/app/blobs/{layer}")).send().await.status, 200);
 }
 
+/// Content that is too long for the database.
+fn precious() -> Vec<u8> {
+    b"precious".repeat(usize::try_from(storage::blobs::IN_DATABASE).unwrap() / 8 + 1)
+}
+
 #[tokio::test]
 async fn whole_store_gone_is_not_damage() {
     let w = World::new().await;
-    let digest = w.push_blob("acme/app", b"precious").await;
+    let digest = w.push_blob("acme/app", &precious()).await;
+    let small = w.push_blob("acme/app", b"small").await;
     let path = format!("/v2/acme/app/blobs/{digest}");
     w.unmount(true);
     assert_eq!(w.get(&path).send().await.status, 500);
+    assert_eq!(w.get(&format!("/v2/acme/app/blobs/{small}")).send().await.body.as_ref(), b"small");
     w.unmount(false);
-    assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");
+    assert_eq!(w.get(&path).send().await.body.as_ref(), precious());
+}
+
+#[tokio::test]
+async fn a_small_blob_takes_every_range_from_memory_and_from_its_row() {
+    let w = World::new().await;
+    let digest = w.push_blob("acme/app", b"0123456789").await;
+    for _ in 0..2 {
+        let path = format!("/v2/acme/app/blobs/{digest}");
+        assert_eq!(w.get(&path).header("range", "bytes=2-4").send().await.body.as_ref(), b"234");
+        assert_eq!(w.get(&path).header("range", "bytes=-3").send().await.body.as_ref(), b"789");
+        assert_eq!(w.get(&path).header("range", "bytes=10-").send().await.status, 416);
+        assert_eq!(w.get(&path).send().await.body.as_ref(), b"0123456789");
+    }
 }
 
 #[tokio::test]
@@ -166,7 +186,7 @@ async fn head_ignores_ranges_and_conditions_are_exact() {
 async fn damaged_bytes_are_an_error_and_never_content() {
     for damage in [World::lose_objects, World::rot_objects] {
         let w = World::new().await;
-        let digest = w.push_blob("acme/app", b"precious").await;
+        let digest = w.push_blob("acme/app", &precious()).await;
         damage(&w);
         let path = format!("/v2/acme/app/blobs/{digest}");
         let reply = w.get(&path).send().await;
@@ -174,7 +194,7 @@ async fn damaged_bytes_are_an_error_and_never_content() {
         assert!(!reply.text().contains("recious"));
         // From now on it is not there, so that clients push it again.
         assert_eq!(w.head(&path).send().await.status, 404);
-        w.push_blob("acme/app", b"precious").await;
-        assert_eq!(w.get(&path).send().await.body.as_ref(), b"precious");
+        w.push_blob("acme/app", &precious()).await;
+        assert_eq!(w.get(&path).send().await.body.as_ref(), precious());
     }
 }

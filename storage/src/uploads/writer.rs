@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Active, CLAIM, Stage, Upload, Uploads, insert};
 use crate::blobs::{self, NewBlob};
 use crate::db::Tx;
-use crate::digest::Hasher;
+use crate::digest::{Hasher, digest_of};
 use crate::error::{Error, Result};
 use crate::names::{Algorithm, Digest, RepoName};
 use crate::objects::{ObjectWriter, Objects, Trailer};
@@ -36,6 +36,8 @@ pub struct Writer {
     claimed_at: Instant,
     active: Active,
     pending: Vec<Bytes>,
+    /// Bytes went to a blocking thread, and so perhaps to the object.
+    flushed: bool,
     /// Small pieces, copied together: each piece of its own would keep a whole receive buffer alive.
     tail: BytesMut,
     pending_bytes: usize,
@@ -124,6 +126,8 @@ pub enum Committed {
 impl Writer {
     pub(super) fn new(uploads: Uploads, row: Upload, claim: Option<String>, active: Active) -> Result<Self> {
         let accepted = u64::try_from(row.received).map_err(|_| Error::Damaged("an upload's length".into()))?;
+        // They are to be written as if they came now.
+        let tail = BytesMut::from(row.content.as_deref().unwrap_or_default());
         Ok(Self {
             uploads,
             row,
@@ -131,8 +135,9 @@ impl Writer {
             claimed_at: Instant::now(),
             active,
             pending: Vec::new(),
-            tail: BytesMut::new(),
-            pending_bytes: 0,
+            flushed: false,
+            pending_bytes: tail.len(),
+            tail,
             accepted,
             began_at: accepted,
             in_doubt: false,
@@ -210,6 +215,7 @@ impl Writer {
         self.gather_tail();
         let batch = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
+        self.flushed = true;
         let opening = self.opening();
         let spread = self.uploads.has_idle_cores();
         self.sink = Sink::Busy(tokio::task::spawn_blocking(move || {
@@ -235,11 +241,22 @@ impl Writer {
         self.settle().await?.ok_or(Error::Conflict("the upload is closed"))
     }
 
+    /// Durable bytes in the object.
+    fn in_object(&self) -> u64 {
+        if self.row.content.is_some() { 0 } else { self.received() }
+    }
+
+    /// All bytes of the session, where they are few and none is in the object: then they go to the database.
+    fn few(&self) -> Option<Vec<u8>> {
+        let few = !self.flushed && self.in_object() == 0 && self.accepted <= self.uploads.0.few;
+        few.then(|| self.pending.iter().chain([&self.tail.clone().freeze()]).flatten().copied().collect())
+    }
+
     fn opening(&self) -> Opening {
         Opening {
             objects: self.uploads.0.objects.clone(),
             key: self.row.object_key.clone(),
-            received: self.received(),
+            received: self.in_object(),
             algorithm: self.row.algorithm.clone(),
             hash_state: self.row.hash_state.clone(),
         }
@@ -319,21 +336,19 @@ impl Writer {
 
     /// Syncs the object, then moves the acknowledged byte; `next` is the claim that the row has from then on.
     async fn advance(&mut self, next: Option<&str>) -> Result<u64> {
-        let mut open = self.settled().await?;
-        let open = joined(
-            tokio::task::spawn_blocking(move || {
-                open.hear_early()?;
-                open.object.sync()?;
-                open.unsynced = 0;
-                Ok(open)
-            })
-            .await,
-        )?;
+        let few = self.few();
+        let (open, received, hash_state) = if few.is_some() {
+            (None, self.accepted, None)
+        } else {
+            let open = self.synced().await?;
+            let (written, state) = (open.object.written(), open.hasher.save());
+            (Some(open), written, Some(state))
+        };
         self.keep_claim().await?;
-        let received = i64::try_from(open.object.written()).map_err(|_| Error::Damaged("an upload's length".into()))?;
         let mut moved = Upload {
-            received,
-            hash_state: Some(open.hasher.save()),
+            received: i64::try_from(received).map_err(|_| Error::Damaged("an upload's length".into()))?,
+            hash_state,
+            content: few,
             expires_at: self.uploads.0.clock.now() + self.uploads.0.lifetimes.upload_idle,
             ..self.row.clone()
         };
@@ -346,8 +361,22 @@ impl Writer {
             self.uploads.note(&moved.id, Stage::Stored);
         }
         self.row = moved;
-        self.sink = Sink::Idle(Some(open));
+        self.sink = Sink::Idle(open);
         Ok(self.received())
+    }
+
+    /// The object, with all bytes taken in so far in it and durable.
+    async fn synced(&mut self) -> Result<Box<Open>> {
+        let mut open = self.settled().await?;
+        joined(
+            tokio::task::spawn_blocking(move || {
+                open.hear_early()?;
+                open.object.sync()?;
+                open.unsynced = 0;
+                Ok(open)
+            })
+            .await,
+        )
     }
 
     /// Writes how far the session has come; `next` is the claim that the row has from then on. False where it is not ours.
@@ -357,13 +386,15 @@ impl Writer {
         }
         let moved = execute!(
             tx,
-            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+            "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6, content = $7
+             WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
             moved.id.as_str(),
             self.claim.as_deref(),
             moved.received,
             moved.hash_state.as_deref(),
             moved.expires_at,
             next,
+            moved.content.as_deref(),
         )?;
         Ok(moved > 0)
     }
@@ -390,11 +421,11 @@ impl Writer {
     /// Takes back the room of bytes that were not acknowledged, before anything is written to the database, which may be
     /// waiting for just that room. The object's lock makes sure that they are ours.
     async fn cut(&mut self) {
-        let received = self.received();
+        let received = self.in_object();
         // A blocking thread may still be writing: the next claim must not begin before it ends.
         let open = match self.settle().await {
             Ok(Some(open)) => Some(open),
-            Ok(None) if self.accepted == received => return,
+            Ok(None) if !self.flushed => return,
             // Writing failed, and took the object along: open it anew, which cuts it.
             _ => None,
         };
@@ -436,6 +467,15 @@ impl Writer {
     }
 
     async fn try_commit(&mut self, target: &Target<'_>) -> Result<Committed> {
+        if let Some(content) = self.few() {
+            let computed = digest_of(target.digest.algorithm(), &content);
+            if &computed != target.digest {
+                return Ok(Committed::DigestMismatch { computed });
+            }
+            self.keep_claim().await?;
+            self.record(target, self.accepted, Some(&content)).await?;
+            return Ok(Committed::Done { size: self.accepted });
+        }
         let open = self.settle().await?;
         self.keep_claim().await?;
         self.gather_tail();
@@ -446,6 +486,7 @@ impl Writer {
             spread: self.uploads.has_idle_cores(),
         };
         self.pending_bytes = 0;
+        self.flushed = true;
         let (org, wanted) = (self.row.org_id.clone(), target.digest.clone());
         let (open, computed) = joined(tokio::task::spawn_blocking(move || last.seal(org, &wanted)).await)?;
         if &computed != target.digest {
@@ -456,17 +497,17 @@ impl Writer {
         // It stays open, and so locked, until the session is a blob.
         self.sink = Sink::Idle(Some(open));
         self.keep_claim().await?;
-        self.record(target, size).await?;
+        self.record(target, size, None).await?;
         Ok(Committed::Done { size })
     }
 
     /// The one transaction that makes a session a blob.
-    async fn record(&mut self, target: &Target<'_>, size: u64) -> Result<()> {
+    async fn record(&mut self, target: &Target<'_>, size: u64, content: Option<&[u8]>) -> Result<()> {
         let shared = self.uploads.0.clone();
         let now = shared.clock.now();
         let row = &self.row;
         let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
-        let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key };
+        let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key, content };
         let lease = now + shared.lifetimes.grace;
         let mut tx = shared.db.begin().await?;
         if !blobs::create_in(&mut tx, &blob, (&row.project_id, target.repository), now, lease).await? {
