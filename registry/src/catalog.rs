@@ -85,16 +85,18 @@ async fn find(state: &State, principal: &Principal, wanted: &Page, limit: usize)
     let mut all = Found::default();
     let whole = orgs.chain(projects).map(|filter| (filter, false));
     for (filter, partly) in whole.chain(parts.map(|filter| (filter, true))) {
-        let (found, stopped) = match partly {
-            false => (repositories::list(&mut session, &filter, &after, rows).await?, None),
-            true => repositories::list_where(&mut session, &filter, &after, rows, look_at, &may).await?,
-        };
-        if let Some(stopped) = stopped
-            && all.stopped.as_ref().is_none_or(|first| stopped.name < first.name)
-        {
-            all.stopped = Some(stopped);
+        if partly {
+            let (found, stopped) = repositories::list_where(&mut session, &filter, &after, rows, look_at, &may).await?;
+            if let Some(stopped) = stopped
+                && all.stopped.as_ref().is_none_or(|first| stopped.name < first.name)
+            {
+                all.stopped = Some(stopped);
+            }
+            all.names.extend(found.into_iter().map(|repository| repository.name));
+        } else {
+            let found = repositories::names(&mut session, &filter, &after, rows).await?;
+            all.names.extend(found.iter().map(str::to_owned));
         }
-        all.names.extend(found.into_iter().map(|repository| repository.name));
         // What lies behind the first `limit + 1` is of no use: memory does not grow with the number of bindings.
         if all.names.len() > 2 * (limit + 1) {
             all.names.sort_unstable();

@@ -22,6 +22,7 @@ pub mod gc;
 pub mod groups;
 pub mod health;
 pub mod idempotency;
+pub mod lists;
 pub mod login_failures;
 pub mod mails;
 pub mod manifests;

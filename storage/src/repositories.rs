@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::db::{Session, Tx, within};
 use crate::error::Result;
+use crate::lists::{Names, names_of};
 use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{RepoName, new_id};
 use crate::removal::FIRST;
@@ -149,6 +150,43 @@ pub async fn list(
             session,
             Repository,
             "SELECT * FROM repositories WHERE name > $1 ORDER BY name LIMIT CAST($2 AS BIGINT)",
+            after,
+            limit,
+        ),
+    }
+}
+
+/// The names of what [`list`] returns.
+///
+/// # Errors
+/// Those of the database.
+pub async fn names(session: &mut Session, filter: &RepositoryFilter<'_>, after: &str, limit: i64) -> Result<Names> {
+    let after = after.max(FIRST);
+    match (filter.project_id, filter.org_id) {
+        (Some(project), _) => query_one!(
+            session,
+            Names,
+            names_of!(
+                "SELECT name FROM repositories WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT CAST($3 AS BIGINT)"
+            ),
+            project,
+            after,
+            limit,
+        ),
+        (None, Some(org)) => query_one!(
+            session,
+            Names,
+            names_of!(
+                "SELECT name FROM repositories WHERE org_id = $1 AND name > $2 ORDER BY name LIMIT CAST($3 AS BIGINT)"
+            ),
+            org,
+            after,
+            limit,
+        ),
+        (None, None) => query_one!(
+            session,
+            Names,
+            names_of!("SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT CAST($2 AS BIGINT)"),
             after,
             limit,
         ),

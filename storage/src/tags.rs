@@ -2,10 +2,11 @@
 
 use crate::db::{Session, Tx};
 use crate::error::Result;
+use crate::lists::{Names, names_of};
 use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{Digest, RepoName, Tag};
 use crate::repositories::Order;
-use crate::{execute, query_all, query_all_each, query_opt};
+use crate::{execute, query_all, query_all_each, query_one, query_opt};
 
 /// A tag and what it points at.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -85,7 +86,7 @@ pub async fn pointing_at(
     let rows = query_all!(
         session,
         (String,),
-        "SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name LIMIT $3",
+        "SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name LIMIT CAST($3 AS BIGINT)",
         repository_id,
         digest.as_str(),
         limit,
@@ -105,6 +106,24 @@ pub async fn list(session: &mut Session, repo: &RepoName, after: &str, limit: i6
         "SELECT t.name, t.digest, t.updated_at FROM repositories r
          JOIN tags t ON t.repository_id = r.id
          WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT CAST($3 AS BIGINT)",
+        repo.canonical(),
+        after,
+        limit,
+    )
+}
+
+/// Names of at most `limit` tags of the repository after the name `after`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn names(session: &mut Session, repo: &RepoName, after: &str, limit: i64) -> Result<Names> {
+    query_one!(
+        session,
+        Names,
+        names_of!(
+            "SELECT t.name FROM repositories r JOIN tags t ON t.repository_id = r.id
+             WHERE r.name = $1 AND t.name > $2 ORDER BY t.name LIMIT CAST($3 AS BIGINT)"
+        ),
         repo.canonical(),
         after,
         limit,
@@ -191,7 +210,7 @@ pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_
         Order::Name => query_all!(
             session,
             Listed,
-            page!("t.name > $4 ORDER BY t.name LIMIT $5"),
+            page!("t.name > $4 ORDER BY t.name LIMIT CAST($5 AS BIGINT)"),
             repository_id,
             pattern,
             wanted.without_schemes,
@@ -203,7 +222,9 @@ pub async fn page(session: &mut Session, repository_id: &str, wanted: &Wanted<'_
             query_all!(
                 session,
                 Listed,
-                page!("(t.updated_at, t.name) < ($4, $5) ORDER BY t.updated_at DESC, t.name DESC LIMIT $6"),
+                page!(
+                    "(t.updated_at, t.name) < ($4, $5) ORDER BY t.updated_at DESC, t.name DESC LIMIT CAST($6 AS BIGINT)"
+                ),
                 repository_id,
                 pattern,
                 wanted.without_schemes,

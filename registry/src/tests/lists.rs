@@ -97,6 +97,64 @@ async fn referrers_are_listed_filtered_and_paged() {
     assert_eq!(w.get(&format!("/v2/acme/never/referrers/{subject}")).send().await.status, 200);
 }
 
+/// Pushes manifests about one subject, of these artifact types and with an annotation of so many bytes; the list's path.
+async fn push_about(w: &World, kinds: &[&str], annotation: usize) -> String {
+    let subject = sha256(b"some image");
+    w.push_blob("acme/app", b"{}").await;
+    for kind in kinds {
+        let mut manifest: serde_json::Value = serde_json::from_str(&about(&subject, "", 0)).unwrap();
+        manifest["artifactType"] = (*kind).into();
+        manifest["annotations"]["n"] = "\n\"".repeat(annotation / 2).into();
+        let manifest = manifest.to_string();
+        let put = w.put(&format!("/v2/acme/app/manifests/{}", sha256(manifest.as_bytes()))).manifest(&manifest);
+        assert_eq!(put.send().await.status, 201);
+    }
+    format!("/v2/acme/app/referrers/{subject}")
+}
+
+#[tokio::test]
+async fn referrers_of_any_texts_are_json() {
+    let w = World::new().await;
+    let mut kinds = ["a/\"quoted\"", "back\\slash", "two\nlines\r\n", "{\"digest\":\"", "é\u{2028}\u{7f}\u{1}%s"];
+    let path = push_about(&w, &kinds, 20).await;
+    let list = w.get(&path).send().await.json();
+    let mut listed: Vec<_> =
+        list["manifests"].as_array().unwrap().iter().map(|m| m["artifactType"].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    kinds.sort_unstable();
+    assert_eq!(listed, kinds);
+    for entry in list["manifests"].as_array().unwrap() {
+        assert_eq!(entry["annotations"]["n"], "\n\"".repeat(10));
+        assert_eq!(entry["mediaType"], OCI);
+        assert!(entry["size"].as_u64().unwrap() > 300);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_referrers_has_at_most_as_many_bytes_as_clients_read() {
+    let w = World::new().await;
+    let kinds: Vec<String> = (0..100).map(|n| format!("a/b{n}")).collect();
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    // Twice as many bytes in JSON.
+    let path = push_about(&w, &kinds, 30_000).await;
+    let mut next = path;
+    let (mut pages, mut seen) = (0, std::collections::BTreeSet::new());
+    loop {
+        let reply = w.get(&next).send().await;
+        assert!(reply.body.len() <= 4_000_100, "{}", reply.body.len());
+        pages += 1;
+        for entry in reply.json()["manifests"].as_array().unwrap() {
+            assert_eq!(entry["annotations"]["n"].as_str().unwrap().len(), 30_000);
+            assert!(seen.insert(entry["digest"].as_str().unwrap().to_owned()), "listed twice");
+        }
+        match reply.header("link").strip_prefix('<').and_then(|l| l.split_once('>')) {
+            Some((url, _)) => next = url.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!((pages, seen.len()), (2, 100));
+}
+
 #[tokio::test]
 async fn what_clients_kept_under_the_referrers_tag_is_folded_in() {
     let w = World::new().await;
