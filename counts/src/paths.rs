@@ -21,8 +21,10 @@ pub(crate) enum Hot {
     BlobHead,
     BlobMissing,
     TagPage,
+    TagsWhole,
     CatalogPage,
     Referrers,
+    ReferrersWhole,
     TokenByKey,
     TokenByPassword,
     BlobPush,
@@ -30,15 +32,17 @@ pub(crate) enum Hot {
 }
 
 impl Hot {
-    pub(crate) const ALL: [(Self, &'static str); 12] = [
+    pub(crate) const ALL: [(Self, &'static str); 14] = [
         (Self::ManifestByTag, "manifest-get-tag"),
         (Self::ManifestHead, "manifest-head-digest"),
         (Self::BlobGet, "blob-get-4k"),
         (Self::BlobHead, "blob-head"),
         (Self::BlobMissing, "blob-head-404"),
         (Self::TagPage, "tags-100-of-10k"),
+        (Self::TagsWhole, "tags-10k-whole"),
         (Self::CatalogPage, "catalog-100-of-1k"),
-        (Self::Referrers, "referrers-50"),
+        (Self::Referrers, "referrers-50-of-2k"),
+        (Self::ReferrersWhole, "referrers-1k-of-2k"),
         (Self::TokenByKey, "token-key"),
         (Self::TokenByPassword, "token-password"),
         (Self::BlobPush, "blob-push-4k"),
@@ -66,7 +70,9 @@ impl Hot {
             Self::BlobMissing => ("HEAD", missing, StatusCode::NOT_FOUND),
             Self::TagPage => ("GET", format!("{repository}/tags/list?n=100&last=t0005000"), StatusCode::OK),
             Self::CatalogPage => ("GET", "/v2/_catalog?n=100&last=main/r000500".to_owned(), StatusCode::OK),
-            Self::Referrers => ("GET", format!("{repository}/referrers/{}", world.image), StatusCode::OK),
+            Self::TagsWhole => ("GET", format!("{repository}/tags/list"), StatusCode::OK),
+            Self::Referrers => ("GET", format!("{repository}/referrers/{}?n=50", world.image), StatusCode::OK),
+            Self::ReferrersWhole => ("GET", format!("{repository}/referrers/{}", world.image), StatusCode::OK),
             Self::TokenByKey => return world.token(&world.by_key).await.map(drop),
             Self::TokenByPassword => return world.token(&world.by_password).await.map(drop),
             Self::BlobPush => return world.push_blob(&load.layer).await,

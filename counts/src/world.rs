@@ -30,7 +30,7 @@ const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 const SCOPES: &str = "scope=repository:main/app:pull,push&scope=registry:catalog:*";
 const TAGS: u64 = 10_000;
 const REPOSITORIES: u64 = 1_000;
-const REFERRERS: u64 = 50;
+const REFERRERS: u64 = 2_000;
 
 /// The services and what a client of theirs knows.
 pub(crate) struct World {
