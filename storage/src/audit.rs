@@ -111,6 +111,23 @@ pub async fn append(tx: &mut Tx, event: NewEvent) -> Result<()> {
     append_all(tx, &org_id, vec![event]).await
 }
 
+/// Locks an organization's chain and moves its end on by `count` events. Returns where it ends then, and the hash of the last
+/// event before.
+async fn lock_head(tx: &mut Tx, org_id: &str, count: i64) -> Result<(i64, String)> {
+    let locked = "UPDATE audit_heads SET seq = seq + $2 WHERE org_id = $1 RETURNING seq, hash";
+    if let Some(head) = query_opt!(tx, (i64, String), locked, org_id, count)? {
+        return Ok(head);
+    }
+    execute!(
+        tx,
+        "INSERT INTO audit_heads (org_id, seq, hash, first_seq, anchor) VALUES ($1, 0, $2, 1, $2)
+         ON CONFLICT (org_id) DO NOTHING",
+        org_id,
+        GENESIS,
+    )?;
+    query_one!(tx, (i64, String), locked, org_id, count)
+}
+
 /// As [`append`], for several events of one organization, in their order.
 ///
 /// # Errors
@@ -120,21 +137,7 @@ pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Res
     if count == 0 {
         return Ok(());
     }
-    execute!(
-        tx,
-        "INSERT INTO audit_heads (org_id, seq, hash, first_seq, anchor) VALUES ($1, 0, $2, 1, $2)
-         ON CONFLICT (org_id) DO NOTHING",
-        org_id,
-        GENESIS,
-    )?;
-    // Locks the chain.
-    let (head, last) = query_one!(
-        tx,
-        (i64, String),
-        "UPDATE audit_heads SET seq = seq + $2 WHERE org_id = $1 RETURNING seq, hash",
-        org_id,
-        count,
-    )?;
+    let (head, last) = lock_head(tx, org_id, count).await?;
     let mut span: Option<(i64, i64, i64)> = None;
     let mut hash = last;
     let mut chained = Vec::with_capacity(events.len());

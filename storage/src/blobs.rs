@@ -4,6 +4,8 @@
 //! learns from a push what another tenant has. It is readable in a repository only through a link. A link lives while a
 //! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
 
+use std::collections::HashSet;
+
 use crate::db::{Raw, Session, Tx};
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
@@ -197,9 +199,8 @@ pub async fn create(tx: &mut Tx, new: &NewBlob<'_>, now: i64, discard_after: i64
     Err(Error::Conflict("the blob is being taken away; push it again"))
 }
 
-/// Records a blob that the organization does not have and links it into a repository that is there, in one go. False where
-/// either is otherwise; then what the transaction did is half of it, and it must be dropped. Where that takes no fewer
-/// messages than [`create`] and [`link_own`], always false.
+/// As [`create`] and [`link_own`], in one message, for a repository that is there. False where it is not, and wherever that
+/// takes no fewer messages; then what the transaction did is half of it, and it must be dropped.
 ///
 /// # Errors
 /// Those of the database.
@@ -208,15 +209,18 @@ pub(crate) async fn create_in(
     new: &NewBlob<'_>,
     (project_id, repository): (&str, &RepoName),
     now: i64,
-    lease_until: i64,
+    (lease_until, discard_after): (i64, i64),
 ) -> Result<bool> {
     let Raw::Sqlite(connection) = tx.raw() else { return Ok(false) };
     let done = sqlx::query::<sqlx::Sqlite>(
-        "INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (org_id, digest) DO NOTHING;
+        "INSERT INTO gc_objects (object_key, delete_after)
+         SELECT object_key, $10 FROM blobs WHERE org_id = $1 AND digest = $2 ON CONFLICT (object_key) DO NOTHING;
+         INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (org_id, digest) DO UPDATE SET
+             object_key = excluded.object_key, damaged_at = NULL, doomed_at = NULL;
          INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
          SELECT id, $2, $1, $6 FROM repositories WHERE name = $7 AND project_id = $8
-         ON CONFLICT (repository_id, digest) DO NOTHING;
+         ON CONFLICT (repository_id, digest) DO UPDATE SET lease_until = MAX(lease_until, excluded.lease_until);
          INSERT INTO gc_links (repository_id, digest, review_after)
          SELECT id, $2, $6 + 1 FROM repositories WHERE name = $7 AND project_id = $8
          ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after;
@@ -231,9 +235,11 @@ pub(crate) async fn create_in(
     .bind(repository.canonical())
     .bind(project_id)
     .bind(new.content)
+    .bind(discard_after)
     .execute(connection)
     .await?;
-    Ok(done.rows_affected() == 3 + u64::from(new.content.is_some()))
+    // Without the repository, at most the object that is replaced, the blob and its content.
+    Ok(done.rows_affected() >= 3 + u64::from(new.content.is_some()))
 }
 
 /// Puts an object without a row up for removal.
@@ -305,6 +311,41 @@ pub async fn renew_lease(tx: &mut Tx, repository_id: &str, digest: &Digest, leas
         lease_until,
     )?;
     Ok(renewed > 0)
+}
+
+/// As [`renew_lease`], for many, which are sorted. Returns those that were renewed.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn renew_leases(
+    tx: &mut Tx,
+    repository_id: &str,
+    digests: &[&Digest],
+    lease_until: i64,
+) -> Result<HashSet<String>> {
+    if let Raw::Sqlite(connection) = tx.raw() {
+        let renewed: Vec<(String,)> = sqlx::query_as::<sqlx::Sqlite, _>(
+            "UPDATE blob_links SET lease_until = MAX(lease_until, $3)
+             WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2)) AND EXISTS (
+                 SELECT 1 FROM blobs b
+                 WHERE b.org_id = blob_links.org_id AND b.digest = blob_links.digest AND b.damaged_at IS NULL)
+             RETURNING digest",
+        )
+        .bind(repository_id)
+        .bind(set_of(digests.iter().copied()))
+        .bind(lease_until)
+        .fetch_all(connection)
+        .await?;
+        return Ok(renewed.into_iter().map(|(digest,)| digest).collect());
+    }
+    // Where several write, one after the other: in one order everywhere, so that no two transactions wait for each other.
+    let mut renewed = HashSet::new();
+    for digest in digests {
+        if renew_lease(tx, repository_id, digest, lease_until).await? {
+            renewed.insert(digest.to_string());
+        }
+    }
+    Ok(renewed)
 }
 
 /// Takes a link away at once: the repository can no longer read the blob. Returns whether it was there.

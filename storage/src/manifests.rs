@@ -91,14 +91,13 @@ pub async fn put(
         new.blobs.iter().chain(new.children.iter().filter(|d| present.contains_key(d.as_str()))).collect();
     all.sort_unstable();
     all.dedup();
-    let mut missing = Vec::new();
-    for digest in all {
-        let renewed = present.contains_key(digest.as_str())
-            && blobs::renew_lease(tx, &repository.id, digest, lease_until).await?;
-        if !renewed && new.blobs.contains(digest) {
-            missing.push(digest.clone());
-        }
-    }
+    let there: Vec<&Digest> = all.iter().copied().filter(|digest| present.contains_key(digest.as_str())).collect();
+    let renewed = blobs::renew_leases(tx, &repository.id, &there, lease_until).await?;
+    let missing: Vec<Digest> = all
+        .into_iter()
+        .filter(|digest| !renewed.contains(digest.as_str()) && new.blobs.contains(digest))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
         return Ok(Put::MissingBlobs(missing));
     }
@@ -110,20 +109,40 @@ pub async fn put(
         let moved = tags::Moved { digest: new.digest, by: new.pushed_by, at: now };
         tags::set(tx, &repository.id, tag, &moved).await?;
     }
-    repositories::touch(tx, &repository.id, now).await?;
     Ok(Put::Stored)
 }
 
+/// The manifest, what it refers to, and when its repository was pushed to.
 async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content_size: i64, now: i64) -> Result<()> {
-    execute!(
+    macro_rules! manifest {
+        () => {
+            "INSERT INTO manifests (repository_id, digest, media_type, size, subject, artifact_type, annotations,
+                                    created_at, pushed_by, payload, content_size)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (repository_id, digest) DO UPDATE SET
+                 media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
+                 artifact_type = excluded.artifact_type, annotations = excluded.annotations, payload = excluded.payload,
+                 content_size = excluded.content_size"
+        };
+    }
+    let targets = set_of(new.blobs.iter().chain(&new.children));
+    // One message where the engine takes several statements in it.
+    execute_each!(
         tx,
-        "INSERT INTO manifests (repository_id, digest, media_type, size, subject, artifact_type, annotations,
-                                created_at, pushed_by, payload, content_size)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (repository_id, digest) DO UPDATE SET
-             media_type = excluded.media_type, size = excluded.size, subject = excluded.subject,
-             artifact_type = excluded.artifact_type, annotations = excluded.annotations, payload = excluded.payload,
-             content_size = excluded.content_size",
+        concat!(
+            manifest!(),
+            ";
+            INSERT INTO manifest_references (repository_id, manifest, target)
+            SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
+            UPDATE repositories SET pushed_at = $8 WHERE id = $1"
+        ),
+        concat!(
+            "WITH manifest AS (",
+            manifest!(),
+            "), pushed AS (UPDATE repositories SET pushed_at = $8 WHERE id = $1)
+            INSERT INTO manifest_references (repository_id, manifest, target)
+            SELECT $1, $2, jsonb_array_elements_text(CAST($12 AS JSONB)) ON CONFLICT DO NOTHING"
+        ),
         repository_id,
         new.digest.as_str(),
         new.media_type,
@@ -135,16 +154,7 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
         new.pushed_by,
         new.payload,
         content_size,
-    )?;
-    execute_each!(
-        tx,
-        "INSERT INTO manifest_references (repository_id, manifest, target)
-         SELECT $1, $2, value FROM json_each($3) WHERE TRUE ON CONFLICT DO NOTHING",
-        "INSERT INTO manifest_references (repository_id, manifest, target)
-         SELECT $1, $2, jsonb_array_elements_text(CAST($3 AS JSONB)) ON CONFLICT DO NOTHING",
-        repository_id,
-        new.digest.as_str(),
-        set_of(new.blobs.iter().chain(&new.children)),
+        targets.as_str(),
     )?;
     Ok(())
 }

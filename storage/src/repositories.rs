@@ -65,15 +65,6 @@ pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName
     query_one!(tx, Repository, "SELECT * FROM repositories WHERE name = $1", name.canonical())
 }
 
-/// Notes that a manifest was pushed.
-///
-/// # Errors
-/// Those of the database.
-pub async fn touch(tx: &mut Tx, id: &str, now: i64) -> Result<()> {
-    execute!(tx, "UPDATE repositories SET pushed_at = $2 WHERE id = $1", id, now)?;
-    Ok(())
-}
-
 /// As [`list`], but only those that are to be kept; the others are read and passed over. Where `look_at` were read before
 /// there were enough, and there may be more, the last that was looked at is returned too.
 ///
