@@ -154,12 +154,12 @@ pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Res
         hash.clone_from(&event.hash);
         chained.push(event);
     }
-    let mut full = chained.chunks_exact(MANY);
-    for events in &mut full {
-        insert(tx, &INSERT_MANY, events).await?;
+    while chained.len() >= MANY {
+        let rest = chained.split_off(MANY);
+        insert(tx, &INSERT_MANY, std::mem::replace(&mut chained, rest)).await?;
     }
-    for event in full.remainder() {
-        insert(tx, &INSERT_ONE, std::slice::from_ref(event)).await?;
+    for event in chained {
+        insert(tx, &INSERT_ONE, vec![event]).await?;
     }
     widen(tx, org_id, span).await?;
     execute!(tx, "UPDATE audit_heads SET hash = $2 WHERE org_id = $1", org_id, hash.as_str())?;
@@ -193,32 +193,33 @@ fn insertion(rows: usize, parameter: impl Fn(usize) -> String) -> String {
     format!(concat!("INSERT INTO audit_events (", columns!(), ", noun) VALUES {}"), rows.join(", "))
 }
 
-async fn insert(tx: &mut Tx, sql: &'static Insertion, events: &[Event]) -> Result<()> {
+/// The texts go over as they are: copying them would cost as much as the row.
+async fn insert(tx: &mut Tx, sql: &'static Insertion, events: Vec<Event>) -> Result<()> {
     macro_rules! run {
         ($engine:ty, $sql:expr, $connection:expr) => {{
             let mut query = sqlx::query::<$engine>($sql);
-            for event in events {
-                let e = &event.event;
+            for Event { event: e, seq, prev_hash, hash } in events {
+                let noun = noun(&e.action).to_owned();
                 query = query
-                    .bind(e.org_id.as_str())
-                    .bind(event.seq)
+                    .bind(e.org_id)
+                    .bind(seq)
                     .bind(e.at_ms)
-                    .bind(e.actor_id.as_str())
-                    .bind(e.actor.as_str())
-                    .bind(e.credential.as_str())
-                    .bind(e.client.as_str())
-                    .bind(e.action.as_str())
-                    .bind(e.target.as_str())
-                    .bind(e.project.as_str())
-                    .bind(e.outcome.as_str())
-                    .bind(e.reason.as_str())
-                    .bind(e.address.as_str())
-                    .bind(e.agent.as_str())
-                    .bind(e.request_id.as_str())
-                    .bind(e.detail.as_str())
-                    .bind(event.prev_hash.as_str())
-                    .bind(event.hash.as_str())
-                    .bind(noun(&e.action));
+                    .bind(e.actor_id)
+                    .bind(e.actor)
+                    .bind(e.credential)
+                    .bind(e.client)
+                    .bind(e.action)
+                    .bind(e.target)
+                    .bind(e.project)
+                    .bind(e.outcome)
+                    .bind(e.reason)
+                    .bind(e.address)
+                    .bind(e.agent)
+                    .bind(e.request_id)
+                    .bind(e.detail)
+                    .bind(prev_hash)
+                    .bind(hash)
+                    .bind(noun);
             }
             query.execute($connection).await?;
         }};

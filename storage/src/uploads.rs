@@ -403,7 +403,7 @@ async fn insert(tx: &mut Tx, upload: &Upload) -> Result<bool> {
         "INSERT INTO uploads (id, org_id, project_id, repository, user_id, api_key_id, epochs, object_key, received,
                               algorithm, hash_state, writer, writer_until, created_at, expires_at, content)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
-         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $14 LIMIT $17) AS open) < $17
+         WHERE (SELECT COUNT(*) FROM (SELECT 1 FROM uploads WHERE user_id = $5 AND expires_at > $14 LIMIT CAST($17 AS BIGINT)) AS open) < $17
          ON CONFLICT (id) DO NOTHING",
         upload.id.as_str(),
         upload.org_id.as_str(),

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -84,6 +85,8 @@ impl Limits {
             "1 MiB writes with a sync at the end, MiB/s",
             fio(data, &["--bs=1m", "--size=1g", "--end_fsync=1"]).map(|(_, mib)| mib),
         );
+        note("received, hashed, written and synced, bare TCP, one stream, MiB/s", taken_in(data, 1));
+        note("received, hashed, written and synced, bare TCP, four streams, MiB/s", taken_in(data, 4));
         let synced = ["--bs=4k", "--size=64m", "--fdatasync=1", "--time_based", "--runtime=3"];
         note("4 KiB writes with a sync each, alone, a second", fio(data, &synced).map(|(each, _)| each));
         let many = [&synced[..], &["--numjobs=16", "--group_reporting"]].concat();
@@ -149,6 +152,60 @@ fn loopback() -> Result<f64> {
     let seconds = start.elapsed().as_secs_f64();
     sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
     Ok(all as f64 / f64::from(1 << 20) / seconds)
+}
+
+/// MiB in a second of what no registry can do without when a gibibyte is pushed: receiving, hashing, writing and syncing it,
+/// each beside the others, with the sender on the same cores. No TLS, no HTTP, nothing else.
+fn taken_in(data: &Path, streams: usize) -> Result<f64> {
+    const PIECE: usize = 1 << 20;
+    let total = (1 << 30) / streams;
+    let folder = data.join("limit");
+    fs::create_dir_all(&folder)?;
+    let (start, listener) = (Instant::now(), TcpListener::bind("127.0.0.1:0")?);
+    let address = listener.local_addr()?;
+    let taken: Result<()> = std::thread::scope(|scope| {
+        let receivers: Vec<_> = (0..streams)
+            .map(|stream| {
+                let path = folder.join(stream.to_string());
+                scope.spawn(move || -> Result<()> {
+                    let mut tcp = TcpStream::connect(address)?;
+                    let (pieces, written) = mpsc::sync_channel::<Arc<Vec<u8>>>(4);
+                    let writer = std::thread::spawn(move || -> std::io::Result<()> {
+                        let mut file = fs::File::create(path)?;
+                        for piece in written {
+                            file.write_all(&piece)?;
+                        }
+                        file.sync_data()
+                    });
+                    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+                    for _ in 0..total / PIECE {
+                        let mut piece = vec![0; PIECE];
+                        tcp.read_exact(&mut piece)?;
+                        let piece = Arc::new(piece);
+                        pieces.send(Arc::clone(&piece)).ok().context("the writer is gone")?;
+                        hash.update(&piece);
+                    }
+                    drop(pieces);
+                    std::hint::black_box(hash.finish());
+                    writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+                    Ok(())
+                })
+            })
+            .collect();
+        for _ in 0..streams {
+            let (mut tcp, _) = listener.accept()?;
+            scope.spawn(move || {
+                let piece = vec![0x5a; 256 << 10];
+                // Whoever receives says what went wrong.
+                (0..total / piece.len()).try_for_each(|_| tcp.write_all(&piece))
+            });
+        }
+        receivers.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("a receiver panicked"))?)
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let _ = fs::remove_dir_all(&folder);
+    taken?;
+    Ok((total * streams) as f64 / f64::from(1 << 20) / seconds)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async {
                     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
-                    let mut rows = Rows(SqliteConnection::connect_with(&options).await?);
+                    let mut rows = Rows(SqliteConnection::connect_with(&options).await?, 1);
                     match kind {
                         Kind::Tags(_) => rows.tags(&tags, entries).await,
                         Kind::Catalog(_) => rows.repositories(&first, entries).await,
@@ -69,7 +69,8 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
         (Peer::DockerRegistry | Peer::Distribution, Kind::Catalog(_)) => {
             let folder = repository_folder(running, &first);
             let (above, name) = folder.parent().zip(folder.file_name()).context("a repository's folder")?;
-            let names = (1..entries).map(|number| format!("r{number:06}"));
+            // A shorter list was pushed, perhaps.
+            let names = (1..entries).map(|number| format!("r{number:06}")).filter(|name| !above.join(name).exists());
             repeat(above, &name.to_string_lossy(), names)?;
             Ok(Some("files copied, those that lists need"))
         }
@@ -119,11 +120,11 @@ fn walk(folder: &Path, below: &Path, found: &mut Vec<(std::path::PathBuf, Option
     Ok(())
 }
 
-/// Rows of our database.
-struct Rows(SqliteConnection);
+/// Rows of our database, and the number of the first copy.
+struct Rows(SqliteConnection, i64);
 
-/// Numbers from 1 to one less than `$1`.
-const NUMBERS: &str = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < $1 - 1)";
+/// Numbers from `$3` to one less than `$1`.
+const NUMBERS: &str = "WITH RECURSIVE number(n) AS (SELECT $3 UNION ALL SELECT n + 1 FROM number WHERE n < $1 - 1)";
 
 impl Rows {
     /// Copies the rows of `table` that match once for every number, with some columns made anew.
@@ -148,7 +149,8 @@ impl Rows {
             columns.join(", "),
             values.join(", ")
         );
-        let done = sqlx::query(AssertSqlSafe(statement)).bind(i64::try_from(entries)?).bind(like).execute(&mut self.0);
+        let done = sqlx::query(AssertSqlSafe(statement)).bind(i64::try_from(entries)?).bind(like);
+        let done = done.bind(self.1).execute(&mut self.0);
         done.await.with_context(|| format!("copy rows of {table}"))?;
         Ok(())
     }
@@ -165,7 +167,11 @@ impl Rows {
 
     async fn repositories(&mut self, first: &str, entries: u64) -> Result<()> {
         let id = self.repository(first).await?;
-        let name = format!("printf('{}%06d', n)", first.trim_end_matches("000000"));
+        let prefix = first.trim_end_matches("000000");
+        let name = format!("printf('{prefix}%06d', n)");
+        // A shorter list was pushed, perhaps.
+        let pushed = sqlx::query("SELECT COUNT(*) FROM repositories WHERE name GLOB $1 || '[0-9]*'").bind(prefix);
+        self.1 = pushed.fetch_one(&mut self.0).await?.get(0);
         let other = "printf('c%025d', n)";
         self.copy("repositories", "one.id = $2", &[("id", other), ("name", &name)], &id, entries).await?;
         for table in ["blob_links", "manifests", "manifest_references", "tags"] {
@@ -209,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn rows_are_copied_with_whatever_columns_they_have() {
-        let mut rows = Rows(SqliteConnection::connect("sqlite::memory:").await.unwrap());
+        let mut rows = Rows(SqliteConnection::connect("sqlite::memory:").await.unwrap(), 1);
         for statement in [
             "CREATE TABLE repositories (id TEXT, name TEXT)",
             "CREATE TABLE tags (repository_id TEXT, name TEXT, new_column INTEGER)",
