@@ -23,6 +23,8 @@ use crate::tls::Certificate;
 
 /// How often it is looked whether another process changed what is kept in memory.
 const OTHERS: Duration = Duration::from_millis(250);
+/// How often the database's log is folded while much is written.
+const FOLD: Duration = Duration::from_millis(100);
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
 const IDENTITY: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
@@ -71,6 +73,11 @@ impl Background {
             this.every("cache", OTHERS, move || {
                 let db = db.clone();
                 async move { Ok(db.notice_others().await?) }
+            });
+            let db = stores.content.db.clone();
+            this.every("log", FOLD, move || {
+                let db = db.clone();
+                async move { Ok(db.fold_log().await?) }
             });
         }
         if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {

@@ -10,6 +10,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -17,8 +18,8 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot, watch};
 
-use super::WAIT;
 use super::changes::Changes;
+use super::{WAIT, fold};
 use crate::error::{Error, Result};
 
 /// Transactions that share a commit, at most.
@@ -36,6 +37,8 @@ struct Shared {
     /// Taken by whoever's turn it is, in the order of asking; empty once it is closed.
     writer: Arc<Mutex<Option<Writer>>>,
     changes: Arc<Changes>,
+    /// Commits since the log was folded last.
+    commits: AtomicU32,
     /// Somebody saw what is not committed yet, and went away without a commit to wait for.
     seen: watch::Sender<bool>,
 }
@@ -77,7 +80,13 @@ impl Lane {
     pub(super) async fn open(options: SqliteConnectOptions, changes: Arc<Changes>) -> Result<Self> {
         let writer = Writer { connection: connect(&options, &changes).await?, group: None };
         let (seen, _) = watch::channel(false);
-        Ok(Self(Arc::new(Shared { options, writer: Arc::new(Mutex::new(Some(writer))), changes, seen })))
+        Ok(Self(Arc::new(Shared {
+            options,
+            writer: Arc::new(Mutex::new(Some(writer))),
+            changes,
+            commits: AtomicU32::new(0),
+            seen,
+        })))
     }
 
     /// Waits for the caller's turn.
@@ -137,6 +146,18 @@ impl Lane {
         Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut writer.connection).await?)
     }
 
+    /// Commits since this was last asked.
+    pub(super) fn take_commits(&self) -> u32 {
+        self.0.commits.swap(0, Ordering::Relaxed)
+    }
+
+    /// Folds what is left of the log while nobody writes.
+    pub(super) async fn fold(&self) -> Result<()> {
+        let mut writer = self.lock().await?;
+        self.finish(&mut writer).await;
+        fold::checkpoint(&mut writer.connection).await.map(drop)
+    }
+
     /// Runs statements that open and close savepoints and transactions.
     async fn control(&self, writer: &mut Writer, statements: &'static str) -> Result<()> {
         match writer.connection.execute(sqlx::raw_sql(statements)).await {
@@ -183,6 +204,7 @@ impl Lane {
             );
             self.roll_back(writer).await;
         }
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
         // Before anybody is told: who was told must never see what was before.
         self.0.changes.publish();
         for member in group.members {
