@@ -22,8 +22,10 @@ use crate::{blobs, execute, execute_each, query_all, query_one, query_opt};
 
 /// Rows that one transaction takes on.
 const BATCH: i64 = 200;
+/// Objects whose rows one transaction deletes: it touches every page of their content.
+const OBJECTS: i64 = 50;
 /// Transactions that run at a time, so that they share commits.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// How long until a link of a repository that is being pushed to is looked at again, in seconds.
 const PUSHING: i64 = 300;
@@ -264,7 +266,7 @@ impl Collector {
              AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.object_key = g.object_key)
              ORDER BY delete_after LIMIT CAST($2 AS BIGINT)",
             now,
-            BATCH,
+            OBJECTS,
         )?;
         drop(session);
         if due.is_empty() {

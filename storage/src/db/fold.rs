@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// Fewer commits than this since the last time are not worth it.
 const COMMITS: u32 = 16;
-/// Pages in the log from which on it is to begin anew: 4 MiB. Pages that change again and again are copied once each time.
+/// Pages in the log from which on it is to begin anew: 4 MiB. A larger log is synced in longer stretches.
 const PAGES: i64 = 1_000;
 
 /// Whoever folds the log.
@@ -40,8 +40,13 @@ impl Folder {
         };
         // One that failed is not used again.
         let pages = checkpoint(&mut connection).await?;
+        if pages >= PAGES {
+            // What came meanwhile: the less is left, the shorter the writer waits.
+            checkpoint(&mut connection).await?;
+            lane.fold().await?;
+        }
         *held = Some(connection);
-        if pages >= PAGES { lane.fold().await } else { Ok(()) }
+        Ok(())
     }
 
     pub(super) async fn close(&self) {

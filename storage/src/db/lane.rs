@@ -203,8 +203,9 @@ impl Lane {
                 "a commit failed"
             );
             self.roll_back(writer).await;
+        } else {
+            self.0.commits.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.commits.fetch_add(1, Ordering::Relaxed);
         // Before anybody is told: who was told must never see what was before.
         self.0.changes.publish();
         for member in group.members {
