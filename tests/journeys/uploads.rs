@@ -236,6 +236,33 @@ fn d28_a_digest_that_does_not_match_or_is_none() {
 }
 
 #[test]
+fn a_session_outlives_a_killed_server_with_bytes_and_without() {
+    let (mut server, _, token) = start();
+    let mut sessions = Vec::new();
+    for sent in [0, 1_000, 16_384, 16_385, 300_000] {
+        let (registry, bytes) = (server.registry(), noise(fresh(), 400_000));
+        let mut upload = Upload::start(&registry, &token);
+        if sent > 0 {
+            upload.patch(&bytes[..sent], None).expect(202);
+        }
+        sessions.push((upload.session.clone(), sent, bytes));
+    }
+    server.restart();
+    let registry = server.registry();
+    for (session, sent, bytes) in sessions {
+        let mut upload = Upload { registry: &registry, token: &token, session };
+        let there = upload.status().expect(204);
+        assert_eq!(there.header("range"), Some(format!("0-{}", sent.max(1) - 1).as_str()));
+        let more = (sent + 20_000).min(bytes.len());
+        upload.patch(&bytes[sent..more], Some(&format!("{sent}-{}", more - 1))).expect(202);
+        let digest = sha256(&bytes);
+        upload.close(&digest, &bytes[more..]).expect(201);
+        assert_eq!(get(&registry, &token, &digest).expect(200).body, bytes);
+        upload.status().expect(404);
+    }
+}
+
+#[test]
 fn an_upload_can_be_cancelled_and_is_then_unknown() {
     let (_server, registry, token) = start();
     let mut upload = Upload::start(&registry, &token);
