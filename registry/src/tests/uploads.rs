@@ -82,6 +82,28 @@ async fn a_session_that_ended_is_gone_by_every_url_that_it_had() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_its_project_though_another_takes_the_name() {
+    let w = World::new().await;
+    let server = identity::audit::Caller::server();
+    let begun = w.begin("acme/web/app").await;
+    let mut session = w.db.read().await.unwrap();
+    let web = storage::projects::find_by_path(&mut session, "acme", "web").await.unwrap().unwrap();
+    drop(session);
+    w.identity.delete_project(&server, &web.id, true, None).await.unwrap();
+    let put = |url: String| w.put(&format!("{url}?digest={}", sha256(b"late"))).body("late").send();
+    assert_eq!(put(begun.clone()).await.status, 404);
+    let slug = "web".parse().unwrap();
+    let new = storage::projects::NewProject {
+        org_id: &web.org_id,
+        slug: &slug,
+        settings: storage::projects::ProjectSettings::default(),
+        description: "",
+    };
+    w.identity.create_project(&server, &new).await.unwrap();
+    assert_eq!(put(begun).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_session_s_url_can_be_changed_in_nothing() {
     let w = World::new().await;
     let begun = w.begin("acme/app").await;
