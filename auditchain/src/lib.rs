@@ -71,30 +71,36 @@ impl Event {
         event
     }
 
-    /// What [`Event::hash`] must be: SHA-256 (hexadecimal) of the hash before it and the event's fields as a JSON array in
-    /// the order of [`NewEvent`].
+    /// What [`Event::hash`] must be: see [`hash`].
     #[must_use]
     pub fn expected_hash(&self) -> String {
-        let e = &self.event;
-        let texts = [
-            &e.org_id,
-            &e.actor_id,
-            &e.actor,
-            &e.credential,
-            &e.client,
-            &e.action,
-            &e.target,
-            &e.project,
-            &e.outcome,
-            &e.reason,
-            &e.address,
-            &e.agent,
-            &e.request_id,
-            &e.detail,
-        ];
-        let text = serde_json::json!([self.prev_hash, self.seq, e.at_ms, texts]).to_string();
-        hex::encode(digest(&SHA256, text.as_bytes()))
+        hash(&self.event, self.seq, &self.prev_hash)
     }
+}
+
+/// The hash of an event at place `seq` after the event of hash `prev_hash`: SHA-256 (hexadecimal) of a JSON array of that hash,
+/// the place, the time and the event's texts in the order of [`NewEvent`].
+#[must_use]
+pub fn hash(e: &NewEvent, seq: i64, prev_hash: &str) -> String {
+    let texts: [&str; 14] = [
+        &e.org_id,
+        &e.actor_id,
+        &e.actor,
+        &e.credential,
+        &e.client,
+        &e.action,
+        &e.target,
+        &e.project,
+        &e.outcome,
+        &e.reason,
+        &e.address,
+        &e.agent,
+        &e.request_id,
+        &e.detail,
+    ];
+    // Texts and numbers can always be written.
+    let text = serde_json::to_vec(&(prev_hash, seq, e.at_ms, texts)).unwrap_or_default();
+    hex::encode(digest(&SHA256, &text))
 }
 
 /// What is wrong with a chain or with an export of one.

@@ -185,7 +185,10 @@ impl Caller {
     /// The event of an entry.
     #[must_use]
     pub fn event(&self, entry: &Entry<'_>, at_ms: i64) -> NewEvent {
-        let cut = |text: &str| text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect::<String>();
+        let cut = |text: &str| match text.len() <= MAX_TEXT && !text.contains('\0') {
+            true => text.to_owned(),
+            false => text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect(),
+        };
         // A machine's row is named with its organization, which nobody is shown.
         let shown = |name: &str| match name.split_once(':') {
             Some((shown, _)) if !self.principal.user_id.is_empty() => cut(shown),

@@ -94,8 +94,15 @@ async fn main() {
     let filled = head(&mut db.read().await.unwrap(), ORG).await.unwrap().seq;
     for first in (filled + 1..=last).step_by(usize::try_from(BATCH).unwrap()) {
         let mut tx = db.begin().await.unwrap();
-        let events = (first..(first + BATCH).min(last + 1)).map(|n| event(n, last)).collect();
-        append_all(&mut tx, ORG, events).await.unwrap();
+        let events: Vec<NewEvent> = (first..(first + BATCH).min(last + 1)).map(|n| event(n, last)).collect();
+        // Some come alone, some in crowds.
+        let mut rest = events.as_slice();
+        while !rest.is_empty() {
+            let size = 1 << pick(first + i64::try_from(rest.len()).unwrap(), 12, 9);
+            let (some, others) = rest.split_at(rest.len().min(size));
+            append_all(&mut tx, some).await.unwrap();
+            rest = others;
+        }
         tx.commit().await.unwrap();
     }
     assert_eq!(head(&mut db.read().await.unwrap(), ORG).await.unwrap().seq, last);

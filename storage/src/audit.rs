@@ -4,83 +4,28 @@
 //! moved without breaking the chain. [`append`] comes last in a transaction: it locks the head of the chain until the
 //! commit, and whoever locked rows before it in the same order cannot meet it the other way round.
 //!
+//! Events lie in bundles ([`bundle`]): what one transaction appends shares a row, and what many have in common is said once.
 //! [`list`] finds events by filters with bounded work, [`retention`] takes the oldest away without a hole, [`check`] proves
-//! what is stored.
+//! what is stored, [`unbundled`] moves what an older version wrote.
 
+mod bundle;
 pub mod check;
 mod list;
 pub mod retention;
+pub(crate) mod unbundled;
 
 pub use auditchain::{Event, GENESIS, NewEvent};
 pub use list::{Direction, Filter, Found, Within, list};
 
-use std::sync::LazyLock;
-
-use crate::db::{Raw, Session, Tx};
-use crate::error::Result;
-use crate::{execute, query_all, query_one, query_opt};
+use self::bundle::{Bundle, Row};
+use crate::db::{Session, Tx};
+use crate::error::{Error, Result};
+use crate::{execute, execute_each, query_all, query_one, query_opt};
 
 /// How many events of a chain share a row of `audit_spans`.
 const SPAN: i64 = 1024;
-
-/// The columns of an event, in the order of [`Row`].
-macro_rules! columns {
-    () => {
-        "org_id, seq, at_ms, actor_id, actor, credential, client, action, target, project, outcome, reason, address, agent,
-         request_id, detail, prev_hash, hash"
-    };
-}
-pub(crate) use columns;
-
-/// An event as it lies in the table.
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct Row {
-    org_id: String,
-    seq: i64,
-    at_ms: i64,
-    actor_id: String,
-    actor: String,
-    credential: String,
-    client: String,
-    action: String,
-    target: String,
-    project: String,
-    outcome: String,
-    reason: String,
-    address: String,
-    agent: String,
-    request_id: String,
-    detail: String,
-    prev_hash: String,
-    hash: String,
-}
-
-impl From<Row> for Event {
-    fn from(row: Row) -> Self {
-        Self {
-            seq: row.seq,
-            event: NewEvent {
-                org_id: row.org_id,
-                at_ms: row.at_ms,
-                actor_id: row.actor_id,
-                actor: row.actor,
-                credential: row.credential,
-                client: row.client,
-                action: row.action,
-                target: row.target,
-                project: row.project,
-                outcome: row.outcome,
-                reason: row.reason,
-                address: row.address,
-                agent: row.agent,
-                request_id: row.request_id,
-                detail: row.detail,
-            },
-            prev_hash: row.prev_hash,
-            hash: row.hash,
-        }
-    }
-}
+/// Most bundles that are read at a time.
+const BUNDLES: i64 = 16;
 
 /// Both ends of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -107,8 +52,7 @@ impl Default for Head {
 /// # Errors
 /// Those of the database.
 pub async fn append(tx: &mut Tx, event: NewEvent) -> Result<()> {
-    let org_id = event.org_id.clone();
-    append_all(tx, &org_id, vec![event]).await
+    append_all(tx, &[event]).await
 }
 
 /// Locks an organization's chain and moves its end on by `count` events. Returns where it ends then, and the hash of the last
@@ -128,129 +72,69 @@ async fn lock_head(tx: &mut Tx, org_id: &str, count: i64) -> Result<(i64, String
     query_one!(tx, (i64, String), locked, org_id, count)
 }
 
-/// As [`append`], for several events of one organization, in their order.
+/// As [`append`], for several events, in their order: all of one organization.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn append_all(tx: &mut Tx, org_id: &str, events: Vec<NewEvent>) -> Result<()> {
+pub async fn append_all(tx: &mut Tx, events: &[NewEvent]) -> Result<()> {
+    let Some(first) = events.first() else { return Ok(()) };
+    debug_assert!(events.iter().all(|event| event.org_id == first.org_id), "a chain is of one organization");
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    if count == 0 {
-        return Ok(());
-    }
-    let (head, last) = lock_head(tx, org_id, count).await?;
-    let mut span: Option<(i64, i64, i64)> = None;
-    let mut hash = last;
-    let mut chained = Vec::with_capacity(events.len());
-    for (seq, new) in (head - count + 1..).zip(events) {
-        let event = Event::chained(NewEvent { org_id: org_id.to_owned(), ..new }, seq, std::mem::take(&mut hash));
-        let at = event.event.at_ms;
-        span = match span {
-            Some((number, min, max)) if number == seq / SPAN => Some((number, min.min(at), max.max(at))),
-            full => {
-                widen(tx, org_id, full).await?;
-                Some((seq / SPAN, at, at))
-            }
-        };
-        hash.clone_from(&event.hash);
-        chained.push(event);
-    }
-    while chained.len() >= MANY {
-        let rest = chained.split_off(MANY);
-        insert(tx, &INSERT_MANY, std::mem::replace(&mut chained, rest)).await?;
-    }
-    for event in chained {
-        insert(tx, &INSERT_ONE, vec![event]).await?;
-    }
-    widen(tx, org_id, span).await?;
-    execute!(tx, "UPDATE audit_heads SET hash = $2 WHERE org_id = $1", org_id, hash.as_str())?;
-    Ok(())
-}
-
-/// Events of one statement, where there are so many: the way to the database and back costs more than a row.
-const MANY: usize = 32;
-static INSERT_ONE: LazyLock<Insertion> = LazyLock::new(|| Insertion::of(1));
-static INSERT_MANY: LazyLock<Insertion> = LazyLock::new(|| Insertion::of(MANY));
-
-/// The statement that inserts so many events. `SQLite` looks a parameter with a name up among all of them, each time.
-struct Insertion {
-    sqlite: String,
-    postgres: String,
-}
-
-impl Insertion {
-    fn of(rows: usize) -> Self {
-        Self { sqlite: insertion(rows, |_| "?".to_owned()), postgres: insertion(rows, |number| format!("${number}")) }
-    }
-}
-
-fn insertion(rows: usize, parameter: impl Fn(usize) -> String) -> String {
-    const FIELDS: usize = 19;
-    let rows = (0..rows).map(|row| {
-        let fields: Vec<String> = (1..=FIELDS).map(|field| parameter(row * FIELDS + field)).collect();
-        format!("({})", fields.join(", "))
-    });
-    let rows: Vec<String> = rows.collect();
-    format!(concat!("INSERT INTO audit_events (", columns!(), ", noun) VALUES {}"), rows.join(", "))
-}
-
-/// The texts go over as they are: copying them would cost as much as the row.
-async fn insert(tx: &mut Tx, sql: &'static Insertion, events: Vec<Event>) -> Result<()> {
-    macro_rules! run {
-        ($engine:ty, $sql:expr, $connection:expr) => {{
-            let mut query = sqlx::query::<$engine>($sql);
-            for Event { event: e, seq, prev_hash, hash } in events {
-                let noun = noun(&e.action).to_owned();
-                query = query
-                    .bind(e.org_id)
-                    .bind(seq)
-                    .bind(e.at_ms)
-                    .bind(e.actor_id)
-                    .bind(e.actor)
-                    .bind(e.credential)
-                    .bind(e.client)
-                    .bind(e.action)
-                    .bind(e.target)
-                    .bind(e.project)
-                    .bind(e.outcome)
-                    .bind(e.reason)
-                    .bind(e.address)
-                    .bind(e.agent)
-                    .bind(e.request_id)
-                    .bind(e.detail)
-                    .bind(prev_hash)
-                    .bind(hash)
-                    .bind(noun);
-            }
-            query.execute($connection).await?;
-        }};
-    }
-    match tx.raw() {
-        Raw::Sqlite(connection) => run!(sqlx::Sqlite, sql.sqlite.as_str(), connection),
-        Raw::Postgres(connection) => run!(sqlx::Postgres, sql.postgres.as_str(), connection),
+    let (head, mut hash) = lock_head(tx, &first.org_id, count).await?;
+    let (mut seq, mut rest) = (head - count + 1, events);
+    while !rest.is_empty() {
+        let (bundle, taken) = bundle::chain(rest, seq, &hash).map_err(|error| unwritable(&error))?;
+        rest = rest.split_at_checked(taken).map_or(&[], |(_, rest)| rest);
+        put(tx, &first.org_id, seq, &bundle).await?;
+        (seq, hash) = (bundle.last_seq + 1, bundle.last_hash);
     }
     Ok(())
 }
 
-/// Makes a span's times cover those of events that were added.
-async fn widen(tx: &mut Tx, org_id: &str, span: Option<(i64, i64, i64)>) -> Result<()> {
-    let Some((span, min_ms, max_ms)) = span else { return Ok(()) };
-    execute!(
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::Damaged(format!("an audit event cannot be written: {error}"))
+}
+
+/// Writes a bundle whose first event is at place `first_seq`, what it is found by, and the new hash of the chain's head.
+async fn put(tx: &mut Tx, org_id: &str, first_seq: i64, bundle: &Bundle) -> Result<()> {
+    insert_bundle(tx, org_id, bundle).await?;
+    execute_each!(
         tx,
-        "INSERT INTO audit_spans (org_id, span, min_ms, max_ms) VALUES ($1, $2, $3, $4)
+        "UPDATE audit_heads SET hash = $2 WHERE org_id = $1;
+         INSERT INTO audit_spans (org_id, span, min_ms, max_ms)
+         SELECT $1, x.span, $5, $6 FROM (SELECT $3 AS span UNION SELECT $4) x WHERE TRUE
          ON CONFLICT (org_id, span) DO UPDATE SET
-             min_ms = CASE WHEN excluded.min_ms < audit_spans.min_ms THEN excluded.min_ms ELSE audit_spans.min_ms END,
-             max_ms = CASE WHEN excluded.max_ms > audit_spans.max_ms THEN excluded.max_ms ELSE audit_spans.max_ms END",
+             min_ms = MIN(min_ms, excluded.min_ms), max_ms = MAX(max_ms, excluded.max_ms)",
+        "WITH head AS (UPDATE audit_heads SET hash = $2 WHERE org_id = $1)
+         INSERT INTO audit_spans (org_id, span, min_ms, max_ms)
+         SELECT $1, x.span, $5, $6 FROM (SELECT CAST($3 AS BIGINT) AS span UNION SELECT $4) x
+         ON CONFLICT (org_id, span) DO UPDATE SET
+             min_ms = LEAST(audit_spans.min_ms, excluded.min_ms), max_ms = GREATEST(audit_spans.max_ms, excluded.max_ms)",
         org_id,
-        span,
-        min_ms,
-        max_ms,
+        bundle.last_hash.as_str(),
+        first_seq / SPAN,
+        bundle.last_seq / SPAN,
+        bundle.times.0,
+        bundle.times.1,
     )?;
     Ok(())
 }
 
-/// The part of an action before the dot.
-fn noun(action: &str) -> &str {
-    action.split('.').next().unwrap_or_default()
+/// Writes a bundle, and what it is found by. Every way to the database and back costs as much as a row: one is enough.
+async fn insert_bundle(tx: &mut Tx, org_id: &str, bundle: &Bundle) -> Result<()> {
+    execute_each!(
+        tx,
+        "INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3);
+         INSERT INTO audit_terms (org_id, term, last_seq) SELECT $1, value, $2 FROM json_each($4)",
+        "WITH bundle AS (INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3))
+         INSERT INTO audit_terms (org_id, term, last_seq)
+         SELECT $1, x.term, $2 FROM jsonb_array_elements_text(CAST($4 AS JSONB)) AS x(term)",
+        org_id,
+        bundle.last_seq,
+        bundle.text.as_str(),
+        serde_json::to_string(&bundle.terms).unwrap_or_default(),
+    )?;
+    Ok(())
 }
 
 /// Both ends of an organization's chain.
@@ -288,11 +172,11 @@ pub async fn find(session: &mut Session, org_id: &str, seq: i64) -> Result<Optio
     let row = query_opt!(
         session,
         Row,
-        concat!("SELECT ", columns!(), " FROM audit_events WHERE org_id = $1 AND seq = $2"),
+        "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq >= $2 ORDER BY last_seq LIMIT 1",
         org_id,
         seq,
     )?;
-    Ok(row.map(Event::from))
+    Ok(row.and_then(|row| row.open(org_id, |seen| seen.seq == seq).0.pop()))
 }
 
 /// At most `limit` events after `seq`, in the order of the chain.
@@ -300,15 +184,28 @@ pub async fn find(session: &mut Session, org_id: &str, seq: i64) -> Result<Optio
 /// # Errors
 /// Those of the database.
 pub async fn read(session: &mut Session, org_id: &str, seq: i64, limit: i64) -> Result<Vec<Event>> {
-    let rows = query_all!(
-        session,
-        Row,
-        concat!("SELECT ", columns!(), " FROM audit_events WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"),
-        org_id,
-        seq,
-        limit,
-    )?;
-    Ok(rows.into_iter().map(Event::from).collect())
+    let most = usize::try_from(limit).unwrap_or_default();
+    let mut events = Vec::new();
+    let mut after = seq;
+    loop {
+        let rows = query_all!(
+            session,
+            Row,
+            "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
+            org_id,
+            after,
+            BUNDLES.min(limit),
+        )?;
+        for row in &rows {
+            events.extend(row.open(org_id, |seen| seen.seq > seq).0);
+        }
+        match rows.last() {
+            Some(last) if events.len() < most => after = last.last_seq,
+            _ => break,
+        }
+    }
+    events.truncate(most);
+    Ok(events)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Sqlite, Transaction};
 use self::changes::Changes;
 use self::fold::Folder;
 use self::lane::{Lane, Turn};
+use crate::audit::unbundled;
 use crate::error::{Error, Result};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -120,6 +121,7 @@ impl Db {
     /// [`Error::Migrate`] where a migration fails or the database is newer than this program.
     pub async fn migrate(&self) -> Result<()> {
         self.migrate_to(i64::MAX).await?;
+        unbundled::bundle_all(self).await?;
         if let Pools::Postgres(pool) = &*self.0 {
             trigrams::offer(pool).await;
         }
@@ -133,7 +135,11 @@ impl Db {
             Pools::Sqlite { write, .. } => {
                 // `SQLite` compares bytes by default and knows no collation "C".
                 let migrations = wanted.map(|m| {
-                    let sql = m.sql.as_str().replace(" COLLATE \"C\"", "");
+                    let sql = m
+                        .sql
+                        .as_str()
+                        .replace(" COLLATE \"C\"", "")
+                        .replace(" /*SQLite: WITHOUT ROWID*/", " WITHOUT ROWID");
                     Migration::new(
                         m.version,
                         m.description.clone(),

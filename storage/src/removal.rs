@@ -228,8 +228,11 @@ impl Remover {
             "DELETE FROM groups WHERE id IN (SELECT id FROM groups WHERE org_id = $1 LIMIT $2)",
             "DELETE FROM org_days WHERE org_id = $1
              AND day IN (SELECT day FROM org_days WHERE org_id = $1 ORDER BY day LIMIT $2)",
-            "DELETE FROM audit_events WHERE org_id = $1
-             AND seq IN (SELECT seq FROM audit_events WHERE org_id = $1 ORDER BY seq LIMIT $2)",
+            "DELETE FROM audit_bundles WHERE org_id = $1
+             AND last_seq IN (SELECT last_seq FROM audit_bundles WHERE org_id = $1 ORDER BY last_seq LIMIT $2)",
+            "DELETE FROM audit_terms WHERE org_id = $1
+             AND (term, last_seq) IN
+                 (SELECT term, last_seq FROM audit_terms WHERE org_id = $1 ORDER BY term, last_seq LIMIT $2)",
             "DELETE FROM audit_spans WHERE org_id = $1
              AND span IN (SELECT span FROM audit_spans WHERE org_id = $1 ORDER BY span LIMIT $2)",
         ] {

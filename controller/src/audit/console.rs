@@ -579,7 +579,11 @@ mod tests {
         let page = controller.page(&admin, &format!("{AUDIT}/chain")).await.expect(200);
         assert!(has(&page, "prove themselves") && has(&page, "rctl audit verify audit-main.ndjson"), "{}", page.raw);
         assert!(has(&page, told["last_hash"].as_str().unwrap()));
-        storage::db::testing::run(&controller.db, "UPDATE audit_events SET actor = 'mallory' WHERE seq = 1").await;
+        storage::db::testing::run(
+            &controller.db,
+            "UPDATE audit_bundles SET events = replace(events, '\"ok\"', '\"denied\"') WHERE last_seq = 1",
+        )
+        .await;
         let page = controller.page(&admin, &format!("{AUDIT}/chain")).await.expect(200);
         assert!(has(&page, "event 1 was edited") && !has(&page, "prove themselves"), "{}", page.raw);
     }

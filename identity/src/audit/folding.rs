@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::Deserialize;
 use storage::audit::NewEvent;
 use storage::pulls::Pull;
 use tokio::time::Instant;
@@ -32,17 +33,23 @@ fn is_pull(event: &NewEvent) -> bool {
     event.action == PULL && event.outcome == Outcome::Ok.as_str()
 }
 
+/// What the event of a pull says of it.
+#[derive(Deserialize)]
+struct Detail {
+    digest: String,
+    pulls: Option<u64>,
+}
+
 /// The pull that an event tells of, where it does.
 pub(super) fn pull_of(event: &NewEvent) -> Option<Pull> {
     if !is_pull(event) {
         return None;
     }
-    let detail: serde_json::Value = serde_json::from_str(&event.detail).ok()?;
+    let detail: Detail = serde_json::from_str(&event.detail).ok()?;
     // A name has neither of these; what follows is the tag or digest that was asked for.
     let repository = event.target.split(['@', ':']).next()?.to_owned();
-    let digest = detail.get("digest")?.as_str()?.to_owned();
-    let count = detail.get("pulls").and_then(serde_json::Value::as_u64).unwrap_or(1);
-    Some(Pull { repository, digest, at: event.at_ms / 1000, by: event.actor.clone(), count })
+    let count = detail.pulls.unwrap_or(1);
+    Some(Pull { repository, digest: detail.digest, at: event.at_ms / 1000, by: event.actor.clone(), count })
 }
 
 /// The pulls that are counted now.

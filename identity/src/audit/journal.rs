@@ -307,8 +307,8 @@ async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage:
     let pulled: Vec<Pull> = batch.values().flatten().filter_map(pull_of).collect();
     pulls::note(&mut tx, &pulled).await?;
     activity::count_pulls(&mut tx, &pulled).await?;
-    for (org_id, events) in batch {
-        append_all(&mut tx, org_id, events.clone()).await?;
+    for events in batch.values() {
+        append_all(&mut tx, events).await?;
     }
     tx.commit().await
 }

@@ -1,16 +1,24 @@
 //! Finding events, in the order of their chain or against it, with bounded work for every page.
 //!
-//! The filter that is likely to leave least leads: its index gives at most [`SCAN`] events beside the cursor, and the other
-//! filters choose among those. A page may therefore come back short, or empty, and still have a cursor to go on from.
-//! Times are looked up in `audit_spans`, since a chain is in the order of commits and only about in that of time.
+//! The filter that is likely to leave least leads: its term gives at most [`TERMS`] bundles beside the cursor, those that have
+//! the other filters' terms too are opened, and no more of them than hold [`SCAN`] events. A page may therefore come back
+//! short, or empty, and still have a cursor to go on from. Times are looked up in `audit_spans`, since a chain is in the order
+//! of commits and only about in that of time.
 
-use super::{Event, Row, SPAN, columns};
+use super::bundle::{MOST, Row, Seen, noun, term};
+use super::{Event, SPAN};
 use crate::db::Session;
 use crate::error::Result;
 use crate::{query_all, query_one};
 
-/// Most events that are looked at for one page.
-pub(crate) const SCAN: i64 = 2_000;
+/// About how many events are looked at for one page.
+pub(crate) const SCAN: i64 = 4_000;
+/// Most bundles of one term that are asked for the others.
+const TERMS: i64 = 2_000;
+/// Most bundles that are opened for one page: each holds an event at least.
+const CANDIDATES: i64 = 500;
+/// Bundles that are read at a time.
+const TOGETHER: usize = 8;
 
 /// Which events. Empty text and `None` choose all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +58,11 @@ impl Within {
     /// Whether an event is of the project.
     #[must_use]
     pub fn holds(&self, event: &Event) -> bool {
-        event.event.project == self.slug && event.event.at_ms >= self.since
+        self.has(&event.event.project, event.event.at_ms)
+    }
+
+    fn has(&self, slug: &str, at_ms: i64) -> bool {
+        slug == self.slug && at_ms >= self.since
     }
 }
 
@@ -72,73 +84,66 @@ pub struct Found {
     pub next: Option<i64>,
 }
 
-/// The statements of one leading filter: a page newest first, a page oldest first, and how far either looked.
+/// The statements that find bundles newest first, or oldest first: those with all of the terms, and how far it was looked.
 struct Statements {
-    newest: &'static str,
-    oldest: &'static str,
-    newest_reach: &'static str,
-    oldest_reach: &'static str,
+    having: &'static str,
+    reach: &'static str,
 }
 
+/// Bundles beside the cursor that the leading filter leaves.
 macro_rules! window {
-    ($what:expr, $lead:literal, $order:literal) => {
+    ($table:literal, $lead:literal, $order:literal) => {
         concat!(
-            "(SELECT ",
-            $what,
-            " FROM audit_events WHERE org_id = $1 AND seq >= $2 AND seq <= $3",
+            "(SELECT last_seq FROM ",
+            $table,
+            " WHERE org_id = $1 AND last_seq >= $2 AND last_seq <= $3 AND ",
             $lead,
-            " ORDER BY seq ",
+            " ORDER BY last_seq ",
             $order,
             " LIMIT $4) AS seen"
         )
     };
 }
 
-macro_rules! page {
-    ($lead:literal, $order:literal) => {
+/// Whether the bundle has a term, where one is wanted.
+macro_rules! has {
+    ($term:literal) => {
         concat!(
-            "SELECT ",
-            columns!(),
-            " FROM ",
-            window!("seq AS place", $lead, $order),
-            " CROSS JOIN audit_events WHERE org_id = $1 AND seq = place
-                AND ($6 = '' OR actor = $6) AND ($7 = '' OR action = $7) AND ($8 = '' OR noun = $8)
-                AND ($9 = '' OR project = $9) AND ($10 = '' OR outcome = $10) AND ($11 = '' OR client = $11)
-                AND ($12 = '' OR address = $12) AND at_ms >= $13 AND at_ms < $14
-                AND ($15 = '' OR replace($15, '/' || project || '/', '') <> $15)
-                AND ($17 = '' OR target = $17)
-             ORDER BY place ",
-            $order,
-            " LIMIT $16"
+            " AND (",
+            $term,
+            " = '' OR EXISTS (SELECT 1 FROM audit_terms t WHERE t.org_id = $1 AND t.term = ",
+            $term,
+            " AND t.last_seq = seen.last_seq))"
         )
     };
 }
 
-macro_rules! reach {
-    ($lead:literal, $order:literal, $end:literal) => {
-        concat!("SELECT COUNT(*), ", $end, "(seq) FROM ", window!("seq", $lead, $order))
-    };
-}
-
 macro_rules! statements {
-    ($lead:literal) => {
+    ($table:literal, $lead:literal, $order:literal, $end:literal) => {
         Statements {
-            newest: page!($lead, "DESC"),
-            oldest: page!($lead, "ASC"),
-            newest_reach: reach!($lead, "DESC", "MIN"),
-            oldest_reach: reach!($lead, "ASC", "MAX"),
+            having: concat!(
+                "SELECT last_seq FROM ",
+                window!($table, $lead, $order),
+                " WHERE TRUE",
+                has!("$6"),
+                has!("$7"),
+                has!("$8"),
+                has!("$9"),
+                has!("$10"),
+                has!("$11"),
+                " ORDER BY last_seq ",
+                $order,
+                " LIMIT $12"
+            ),
+            reach: concat!("SELECT COUNT(*), ", $end, "(last_seq) FROM ", window!($table, $lead, $order)),
         }
     };
 }
 
-static BY_ADDRESS: Statements = statements!(" AND address = $5");
-static BY_ACTOR: Statements = statements!(" AND actor = $5");
-static BY_ACTION: Statements = statements!(" AND action = $5");
-static BY_PROJECT: Statements = statements!(" AND project = $5");
-static BY_NOUN: Statements = statements!(" AND noun = $5");
-static BY_OUTCOME: Statements = statements!(" AND outcome = $5");
-static BY_CLIENT: Statements = statements!(" AND client = $5");
-static BY_NOTHING: Statements = statements!(" AND $5 = ''");
+static NEWEST: Statements = statements!("audit_terms", "term = $5", "DESC", "MIN");
+static OLDEST: Statements = statements!("audit_terms", "term = $5", "ASC", "MAX");
+static ALL_NEWEST: Statements = statements!("audit_bundles", "$5 = ''", "DESC", "MIN");
+static ALL_OLDEST: Statements = statements!("audit_bundles", "$5 = ''", "ASC", "MAX");
 
 /// At most `limit` events that pass the filter, beside the cursor; from the end (or beginning) without one.
 ///
@@ -152,7 +157,6 @@ pub async fn list(
     cursor: Option<i64>,
     limit: i64,
 ) -> Result<Found> {
-    let wanted = Wanted::new(filter);
     let Some((mut low, mut high)) = bounds(session, org_id, filter).await? else {
         return Ok(Found { events: Vec::new(), next: None });
     };
@@ -161,45 +165,142 @@ pub async fn list(
         (Direction::Oldest, Some(after)) => low = low.max(after.saturating_add(1)),
         (_, None) => {}
     }
-    let (statements, key) = wanted.lead();
-    let (page, reach) = match direction {
-        Direction::Newest => (statements.newest, statements.newest_reach),
-        Direction::Oldest => (statements.oldest, statements.oldest_reach),
-    };
-    let rows = query_all!(
-        session,
-        Row,
-        page,
-        org_id,
-        low,
-        high,
-        SCAN,
-        key,
-        wanted.actor,
-        wanted.action,
-        wanted.noun,
-        wanted.project,
-        wanted.outcome,
-        wanted.client,
-        wanted.address,
-        filter.since.unwrap_or(i64::MIN),
-        filter.until.unwrap_or(i64::MAX),
-        wanted.projects.as_str(),
-        limit,
-        filter.target,
-    )?;
-    let mut events: Vec<Event> = rows.into_iter().map(Event::from).collect();
-    let full = i64::try_from(events.len()).is_ok_and(|found| found >= limit);
-    let last = events.last().map(|event| event.seq);
-    if let Some(projects) = filter.projects {
-        events.retain(|event| projects.iter().any(|project| project.holds(event)));
+    let wanted = Wanted::new(filter);
+    let search = Search { org_id, low, high, direction, terms: wanted.terms() };
+    let most = usize::try_from(limit).unwrap_or_default();
+    let candidates = search.candidates(session).await?;
+    let (mut events, mut looked, mut next) = (Vec::new(), 0, None);
+    let mut rest = candidates.as_slice();
+    // Often the first is enough.
+    let mut some = 1;
+    while !rest.is_empty() {
+        let (these, others) = rest.split_at(some.min(rest.len()));
+        (rest, some) = (others, TOGETHER.min(some * 2));
+        for row in search.open(session, these).await? {
+            let pass = |seen: &Seen<'_>| seen.seq >= low && seen.seq <= high && wanted.passes(seen);
+            let (mut found, count) = row.open(org_id, pass);
+            if direction == Direction::Newest {
+                found.reverse();
+            }
+            events.extend(found);
+            if events.len() >= most {
+                events.truncate(most);
+                next = events.last().map(|event| event.seq);
+                return Ok(Found { events, next });
+            }
+            next = Some(search.behind(&row, count));
+            looked += count;
+            if looked >= SCAN {
+                return Ok(Found { events, next });
+            }
+        }
     }
-    if full {
-        let next = last;
-        return Ok(Found { events, next });
+    if i64::try_from(candidates.len()).is_ok_and(|found| found < CANDIDATES) {
+        next = search.reach(session).await?;
     }
-    let (seen, end) = query_one!(session, (i64, Option<i64>), reach, org_id, low, high, SCAN, key)?;
-    Ok(Found { events, next: end.filter(|_| seen >= SCAN) })
+    Ok(Found { events, next })
+}
+
+/// Where a list looks for bundles.
+struct Search<'a> {
+    org_id: &'a str,
+    low: i64,
+    high: i64,
+    direction: Direction,
+    /// The leading one first.
+    terms: Vec<String>,
+}
+
+impl Search<'_> {
+    fn statements(&self) -> &'static Statements {
+        match (self.direction, self.terms.is_empty()) {
+            (Direction::Newest, false) => &NEWEST,
+            (Direction::Oldest, false) => &OLDEST,
+            (Direction::Newest, true) => &ALL_NEWEST,
+            (Direction::Oldest, true) => &ALL_OLDEST,
+        }
+    }
+
+    /// The youngest event of the last bundle that may hold one of those looked for.
+    fn end(&self) -> i64 {
+        self.high.saturating_add(i64::try_from(MOST).unwrap_or(i64::MAX) - 1)
+    }
+
+    fn term(&self, place: usize) -> &str {
+        self.terms.get(place).map_or("", String::as_str)
+    }
+
+    /// Bundles that have all of the terms, by their youngest events.
+    async fn candidates(&self, session: &mut Session) -> Result<Vec<i64>> {
+        let found = query_all!(
+            session,
+            (i64,),
+            self.statements().having,
+            self.org_id,
+            self.low,
+            self.end(),
+            TERMS,
+            self.term(0),
+            self.term(1),
+            self.term(2),
+            self.term(3),
+            self.term(4),
+            self.term(5),
+            self.term(6),
+            CANDIDATES,
+        )?;
+        Ok(found.into_iter().map(|(last_seq,)| last_seq).collect())
+    }
+
+    /// Bundles by their youngest events, [`TOGETHER`] at most, in the order of the list.
+    async fn open(&self, session: &mut Session, which: &[i64]) -> Result<Vec<Row>> {
+        let nth = |place: usize| which.get(place).copied().unwrap_or(-1);
+        let mut rows = query_all!(
+            session,
+            Row,
+            "SELECT last_seq, events FROM audit_bundles
+             WHERE org_id = $1 AND last_seq IN ($2, $3, $4, $5, $6, $7, $8, $9)",
+            self.org_id,
+            nth(0),
+            nth(1),
+            nth(2),
+            nth(3),
+            nth(4),
+            nth(5),
+            nth(6),
+            nth(7),
+        )?;
+        rows.sort_by_key(|row| row.last_seq);
+        if self.direction == Direction::Newest {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// The cursor that goes on behind a bundle of so many events.
+    fn behind(&self, row: &Row, count: i64) -> i64 {
+        match self.direction {
+            Direction::Newest => row.last_seq - count + 1,
+            Direction::Oldest => row.last_seq,
+        }
+    }
+
+    /// The cursor behind all that was looked at, where there may be more; `None` at the end.
+    async fn reach(&self, session: &mut Session) -> Result<Option<i64>> {
+        let (seen, end) = query_one!(
+            session,
+            (i64, Option<i64>),
+            self.statements().reach,
+            self.org_id,
+            self.low,
+            self.end(),
+            TERMS,
+            self.term(0),
+        )?;
+        let Some(end) = end.filter(|_| seen >= TERMS) else { return Ok(None) };
+        let last = self.open(session, &[end]).await?;
+        Ok(last.first().map(|row| self.behind(row, row.open(self.org_id, |_| false).1)))
+    }
 }
 
 /// The places between which everything lies that is of the filter's time; none where nothing is.
@@ -220,62 +321,59 @@ async fn bounds(session: &mut Session, org_id: &str, filter: &Filter<'_>) -> Res
     Ok(Some((low, high)))
 }
 
-/// A filter as the statements take it.
+/// A filter as events are asked.
 struct Wanted<'a> {
-    actor: &'a str,
+    filter: &'a Filter<'a>,
     action: &'a str,
     noun: &'a str,
     project: &'a str,
-    /// `/a/b/`: slugs have no slash.
-    projects: String,
-    outcome: &'a str,
-    client: &'a str,
-    address: &'a str,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(filter: &Filter<'a>) -> Self {
+    fn new(filter: &'a Filter<'a>) -> Self {
         let (action, noun) = match filter.action.strip_suffix(".*") {
             Some(noun) => ("", noun),
             None => (filter.action, ""),
         };
-        let (project, projects) = match filter.projects {
-            Some([one]) if filter.project.is_empty() => (one.slug.as_str(), String::new()),
+        let project = match filter.projects {
+            Some([one]) if filter.project.is_empty() => one.slug.as_str(),
             // Of no project at all: no slug is a slash.
-            Some([]) => ("/", String::new()),
-            Some(several) => {
-                let slugs: Vec<&str> = several.iter().map(|project| project.slug.as_str()).collect();
-                (filter.project, format!("/{}/", slugs.join("/")))
-            }
-            None => (filter.project, String::new()),
+            Some([]) => "/",
+            _ => filter.project,
         };
-        Self {
-            actor: filter.actor,
-            action,
-            noun,
-            project,
-            projects,
-            outcome: filter.outcome,
-            client: filter.client,
-            address: filter.address,
-        }
+        Self { filter, action, noun, project }
     }
 
-    /// The filter that is likely to leave least.
-    fn lead(&self) -> (&'static Statements, &'a str) {
-        let mut by: Vec<(&'static Statements, &'a str)> = vec![
-            (&BY_ADDRESS, self.address),
-            (&BY_ACTOR, self.actor),
-            (&BY_ACTION, self.action),
-            (&BY_PROJECT, self.project),
-            (&BY_NOUN, self.noun),
-            (&BY_CLIENT, self.client),
-            (&BY_OUTCOME, self.outcome),
+    /// What a bundle must have to be opened, the one that is likely to leave least first.
+    fn terms(&self) -> Vec<String> {
+        let f = self.filter;
+        // Nearly everything goes well: it has no term. Failures are few.
+        let outcome = if f.outcome == "ok" { "" } else { f.outcome };
+        let fields = [
+            ("outcome", outcome),
+            ("address", f.address),
+            ("actor", f.actor),
+            ("action", self.action),
+            ("project", self.project),
+            ("noun", self.noun),
+            ("client", f.client),
         ];
-        if self.outcome != "ok" {
-            // Failures are few.
-            by.rotate_right(1);
-        }
-        by.into_iter().find(|(_, key)| !key.is_empty()).unwrap_or((&BY_NOTHING, ""))
+        fields.into_iter().filter_map(|(field, value)| term(field, value)).collect()
+    }
+
+    fn passes(&self, seen: &Seen<'_>) -> bool {
+        let f = self.filter;
+        let is = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
+        is(f.actor, seen.actor())
+            && is(self.action, seen.action())
+            && is(self.noun, noun(seen.action()))
+            && is(self.project, seen.project())
+            && is(f.outcome, seen.outcome())
+            && is(f.client, seen.client())
+            && is(f.address, seen.address())
+            && is(f.target, seen.target())
+            && f.since.is_none_or(|since| seen.at_ms >= since)
+            && f.until.is_none_or(|until| seen.at_ms < until)
+            && f.projects.is_none_or(|projects| projects.iter().any(|one| one.has(seen.project(), seen.at_ms)))
     }
 }

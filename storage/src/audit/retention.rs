@@ -3,11 +3,12 @@
 //! The head of a chain says which event is the oldest and what the hash of the one before it was: both move in the
 //! transaction that deletes. That it was cut, how far and why is an event of the chain itself.
 
-use super::{Head, NewEvent, SPAN, append, head};
+use super::bundle::{self, Row};
+use super::{BUNDLES, Head, NewEvent, SPAN, append, head, unwritable};
 use crate::clock::month_of;
 use crate::db::{Db, Session, Tx};
 use crate::error::Result;
-use crate::{execute, query_all, query_opt};
+use crate::{execute, execute_each, query_all, query_opt};
 
 /// Most events that one transaction deletes.
 const BATCH: i64 = 1_000;
@@ -68,7 +69,7 @@ pub async fn cut(
 }
 
 /// Locks a chain and returns both ends.
-async fn lock(tx: &mut Tx, org_id: &str) -> Result<Head> {
+pub(super) async fn lock(tx: &mut Tx, org_id: &str) -> Result<Head> {
     let found = query_opt!(
         tx,
         Head,
@@ -80,21 +81,40 @@ async fn lock(tx: &mut Tx, org_id: &str) -> Result<Head> {
 
 /// The place of the oldest event that is not older than `older_than_ms`; the one after the youngest where all are.
 async fn first_younger(tx: &mut Tx, org_id: &str, older_than_ms: i64) -> Result<i64> {
-    let found = query_opt!(
-        tx,
-        (i64,),
-        "SELECT seq FROM audit_events
-         WHERE org_id = $1 AND at_ms >= $2
-           AND seq >= $3 * (SELECT MIN(span) FROM audit_spans WHERE org_id = $1 AND max_ms >= $2)
-         ORDER BY seq LIMIT 1",
-        org_id,
-        older_than_ms,
-        SPAN,
-    )?;
-    match found {
-        Some((seq,)) => Ok(seq),
-        None => Ok(head(tx, org_id).await?.seq + 1),
+    let sql = "SELECT MIN(span) FROM audit_spans WHERE org_id = $1 AND max_ms >= $2";
+    let span = query_opt!(tx, (Option<i64>,), sql, org_id, older_than_ms)?.and_then(|(span,)| span);
+    let mut after = match span {
+        Some(span) => span * SPAN - 1,
+        None => return Ok(head(tx, org_id).await?.seq + 1),
+    };
+    loop {
+        let rows = bundles_after(tx, org_id, after, i64::MAX).await?;
+        let Some(last) = rows.last().map(|row| row.last_seq) else { return Ok(head(tx, org_id).await?.seq + 1) };
+        let young = |row: &Row| {
+            let events = row.open(org_id, |seen| seen.seq > after && seen.at_ms >= older_than_ms).0;
+            events.first().map(|event| event.seq)
+        };
+        if let Some(seq) = rows.iter().find_map(young) {
+            return Ok(seq);
+        }
+        after = last;
     }
+}
+
+/// Some of the bundles that end after `seq`, in order, up to the one that ends at `until` or later.
+async fn bundles_after(tx: &mut Tx, org_id: &str, seq: i64, until: i64) -> Result<Vec<Row>> {
+    let mut rows = query_all!(
+        tx,
+        Row,
+        "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
+        org_id,
+        seq,
+        BUNDLES,
+    )?;
+    if let Some(end) = rows.iter().position(|row| row.last_seq >= until) {
+        rows.truncate(end + 1);
+    }
+    Ok(rows)
 }
 
 /// Deletes the oldest events up to a bound, and moves the chain's beginning.
@@ -102,7 +122,17 @@ async fn delete_some(tx: &mut Tx, org_id: &str, first_seq: i64, until_seq: i64) 
     let until = until_seq.min(first_seq.saturating_add(BATCH));
     let last = super::find(tx, org_id, until - 1).await?;
     let anchor = last.map(|event| event.hash).unwrap_or_default();
-    execute!(tx, "DELETE FROM audit_events WHERE org_id = $1 AND seq < $2", org_id, until)?;
+    let mut after = 0;
+    loop {
+        let rows = bundles_after(tx, org_id, after, until).await?;
+        for row in &rows {
+            shorten(tx, org_id, row, until).await?;
+        }
+        match rows.last() {
+            Some(row) if row.last_seq < until - 1 => after = row.last_seq,
+            _ => break,
+        }
+    }
     execute!(tx, "DELETE FROM audit_spans WHERE org_id = $1 AND span < $2", org_id, until / SPAN)?;
     execute!(
         tx,
@@ -111,6 +141,34 @@ async fn delete_some(tx: &mut Tx, org_id: &str, first_seq: i64, until_seq: i64) 
         until,
         anchor.as_str(),
     )?;
+    Ok(())
+}
+
+/// Takes out of a bundle what comes before `until`.
+async fn shorten(tx: &mut Tx, org_id: &str, row: &Row, until: i64) -> Result<()> {
+    let (events, _) = row.open(org_id, |_| true);
+    let kept: Vec<_> = events.iter().filter(|event| event.seq >= until).cloned().collect();
+    if kept.len() == events.len() {
+        return Ok(());
+    }
+    // What is found by a term and has nothing of it any more is opened in vain, no worse.
+    if let Some(kept) = bundle::of(&kept).map_err(|error| unwritable(&error))? {
+        let sql = "UPDATE audit_bundles SET events = $3 WHERE org_id = $1 AND last_seq = $2";
+        execute!(tx, sql, org_id, row.last_seq, kept.text.as_str())?;
+        return Ok(());
+    }
+    let terms = bundle::of(&events).map_err(|error| unwritable(&error))?.map(|bundle| bundle.terms).unwrap_or_default();
+    execute_each!(
+        tx,
+        "DELETE FROM audit_terms
+         WHERE org_id = $1 AND last_seq = $2 AND term IN (SELECT value FROM json_each($3))",
+        "DELETE FROM audit_terms
+         WHERE org_id = $1 AND last_seq = $2 AND term IN (SELECT jsonb_array_elements_text(CAST($3 AS JSONB)))",
+        org_id,
+        row.last_seq,
+        serde_json::to_string(&terms).unwrap_or_default(),
+    )?;
+    execute!(tx, "DELETE FROM audit_bundles WHERE org_id = $1 AND last_seq = $2", org_id, row.last_seq)?;
     Ok(())
 }
 

@@ -29,7 +29,7 @@ fn event(org: &str, n: i64) -> NewEvent {
 
 async fn filled(db: &Db, org: &str, n: i64) {
     let mut tx = db.begin().await.unwrap();
-    append_all(&mut tx, org, (1..=n).map(|n| event(org, n)).collect()).await.unwrap();
+    append_all(&mut tx, &(1..=n).map(|n| event(org, n)).collect::<Vec<_>>()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -123,9 +123,108 @@ async fn a_page_looks_at_a_bounded_number_of_events_and_goes_on_from_there() {
     let nobody = ["x", "y"].map(|slug| Within { slug: slug.to_owned(), since: 0 });
     let none = Filter { projects: Some(&nobody), ..Filter::default() };
     let found = list(&mut session, "o", &none, Direction::Newest, None, 10).await.unwrap();
-    assert_eq!((found.events.len(), found.next), (0, Some(501)));
+    // The last bundle, which has 20, and 63 full ones were opened: it was enough then.
+    assert_eq!((found.events.len(), found.next), (0, Some(n - 20 - 63 * 64 + 1)));
     let found = list(&mut session, "o", &none, Direction::Newest, found.next, 10).await.unwrap();
     assert_eq!((found.events.len(), found.next), (0, None));
+}
+
+#[tokio::test]
+async fn terms_that_never_meet_are_looked_for_in_a_bounded_number_of_bundles() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    let mut tx = db.begin().await.unwrap();
+    for n in 1..=2100 {
+        let actor = if n % 2 == 0 || n == 2099 { "one" } else { "other" };
+        let action = if n == 2099 || n == 99 { "login" } else { "image.pull" };
+        let alike = NewEvent { actor: actor.into(), action: action.into(), ..event("o", n) };
+        // The first hundred lie in bundles of two, the others each in its own.
+        let pair = if n <= 100 { vec![alike.clone(), alike] } else { vec![alike] };
+        append_all(&mut tx, &pair).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let last = 2200;
+    for (filter, expected) in [
+        (Filter { actor: "one", action: "login", ..Filter::default() }, vec![last - 1]),
+        (Filter { actor: "other", action: "login", ..Filter::default() }, vec![198, 197]),
+        (Filter { client: "api", action: "image.push", ..Filter::default() }, vec![]),
+    ] {
+        assert_eq!(seqs(&db, &filter, Direction::Newest, 10).await, expected, "{filter:?}");
+        let oldest: Vec<i64> = expected.into_iter().rev().collect();
+        assert_eq!(seqs(&db, &filter, Direction::Oldest, 10).await, oldest, "{filter:?}");
+    }
+    // More than are looked at lie between: there is a cursor, and nothing is told twice behind it.
+    let all = Filter { client: "docker", address: "", ..Filter::default() };
+    let mut expected: Vec<i64> = seqs(&db, &all, Direction::Oldest, 7).await;
+    assert_eq!(expected.len(), 1100);
+    expected.reverse();
+    assert_eq!(seqs(&db, &all, Direction::Newest, 7).await, expected);
+    let mut session = db.read().await.unwrap();
+    let never = Filter { action: "image.*", target: "nowhere", ..Filter::default() };
+    let found = list(&mut session, "o", &never, Direction::Newest, None, 10).await.unwrap();
+    assert_eq!(found.next, Some(last - 500), "no more bundles are opened than that");
+}
+
+#[tokio::test]
+async fn what_an_older_version_wrote_is_one_chain_with_what_comes_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = crate::db::testing::empty(dir.path()).await;
+    db.migrate_to(7).await.unwrap();
+    let mut last = String::new();
+    for org in ["o", "p"] {
+        let mut prev = GENESIS.to_owned();
+        for seq in 1..=300 {
+            let Event { event: e, hash, prev_hash, .. } = Event::chained(event(org, seq), seq, prev);
+            let mut tx = db.begin().await.unwrap();
+            execute!(
+                tx,
+                "INSERT INTO audit_events (org_id, seq, at_ms, actor_id, actor, credential, client, action, noun, target,
+                     project, outcome, reason, address, agent, request_id, detail, prev_hash, hash)
+                 VALUES ($1, $2, $3, '', $4, '', $5, $6, '', $7, $8, $9, '', $10, '', '', $11, $12, $13)",
+                e.org_id,
+                seq,
+                e.at_ms,
+                e.actor,
+                e.client,
+                e.action,
+                e.target,
+                e.project,
+                e.outcome,
+                e.address,
+                e.detail,
+                prev_hash,
+                hash.as_str(),
+            )
+            .unwrap();
+            tx.commit().await.unwrap();
+            prev = hash;
+        }
+        let mut tx = db.begin().await.unwrap();
+        execute!(tx, "INSERT INTO audit_heads VALUES ($1, 300, $2, 1, $3)", org, prev.as_str(), GENESIS).unwrap();
+        execute!(tx, "INSERT INTO audit_spans VALUES ($1, 0, 1000, 300000)", org).unwrap();
+        tx.commit().await.unwrap();
+        last = prev;
+    }
+    // Somebody took one away: that must still be seen.
+    let mut tx = db.begin().await.unwrap();
+    execute!(tx, "DELETE FROM audit_events WHERE org_id = 'p' AND seq = 200").unwrap();
+    tx.commit().await.unwrap();
+    let (one, other) = tokio::join!(db.migrate(), db.migrate());
+    one.unwrap();
+    other.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    append(&mut tx, event("o", 301)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(check(&db, "o").await.unwrap(), Checked { events: 301, flaw: None });
+    let gap = auditchain::Flaw::Gap { after: 199, before: 201 };
+    assert_eq!(check(&db, "p").await.unwrap(), Checked { events: 199, flaw: Some(gap) });
+    let mut session = db.read().await.unwrap();
+    assert_eq!(find(&mut session, "p", 300).await.unwrap().unwrap().hash, last);
+    assert_eq!(find(&mut session, "o", 77).await.unwrap().unwrap().event, event("o", 77));
+    let denied = Filter { outcome: "denied", ..Filter::default() };
+    let expected: Vec<i64> = (1..=30).map(|n| n * 10).collect();
+    assert_eq!(seqs(&db, &denied, Direction::Oldest, 7).await, expected);
+    assert_eq!(query_one!(session, (i64,), "SELECT COUNT(*) FROM audit_events").unwrap().0, 0);
 }
 
 #[tokio::test]
@@ -137,7 +236,7 @@ async fn events_that_are_not_in_the_order_of_time_are_found_by_time_all_the_same
     events[10].at_ms = 900_000_000;
     events[2900].at_ms = 500;
     let mut tx = db.begin().await.unwrap();
-    append_all(&mut tx, "o", events).await.unwrap();
+    append_all(&mut tx, &events).await.unwrap();
     tx.commit().await.unwrap();
     let early = Filter { until: Some(1001), ..Filter::default() };
     assert_eq!(seqs(&db, &early, Direction::Newest, 10).await, [2901, 1]);
@@ -159,21 +258,39 @@ async fn a_stored_chain_is_proven_and_what_was_done_to_it_is_found() {
     assert_eq!(check(&db, "nothing").await.unwrap(), Checked { events: 0, flaw: None });
     for (damage, repair) in [
         (
-            "UPDATE audit_events SET actor = 'someone' WHERE seq = 1500",
-            "UPDATE audit_events SET actor = 'u0' WHERE seq = 1500",
+            "UPDATE audit_bundles SET events = replace(events, '\"u1\"', '\"someone\"') WHERE last_seq = 1408",
+            "UPDATE audit_bundles SET events = replace(events, '\"someone\"', '\"u1\"') WHERE last_seq = 1408",
         ),
-        ("UPDATE audit_events SET seq = 5000 WHERE seq = 7", "UPDATE audit_events SET seq = 7 WHERE seq = 5000"),
-        ("UPDATE audit_events SET seq = 5000 WHERE seq = 2103", "UPDATE audit_events SET seq = 2103 WHERE seq = 5000"),
-        ("UPDATE audit_events SET seq = 0 WHERE seq = 1", "UPDATE audit_events SET seq = 1 WHERE seq = 0"),
+        (
+            "UPDATE audit_bundles SET events = replace(events, '[[193000,', '[[193001,') WHERE last_seq = 256",
+            "UPDATE audit_bundles SET events = replace(events, '[[193001,', '[[193000,') WHERE last_seq = 256",
+        ),
+        (
+            "UPDATE audit_bundles SET events = '' || events || ' x' WHERE last_seq = 256",
+            "UPDATE audit_bundles SET events = replace(events, ' x', '') WHERE last_seq = 256",
+        ),
+        (
+            "UPDATE audit_bundles SET last_seq = 5000 WHERE last_seq = 256",
+            "UPDATE audit_bundles SET last_seq = 256 WHERE last_seq = 5000",
+        ),
+        (
+            "UPDATE audit_bundles SET last_seq = 5000 WHERE last_seq = 2103",
+            "UPDATE audit_bundles SET last_seq = 2103 WHERE last_seq = 5000",
+        ),
+        (
+            "UPDATE audit_bundles SET last_seq = 0 WHERE last_seq = 64",
+            "UPDATE audit_bundles SET last_seq = 64 WHERE last_seq = 0",
+        ),
         ("UPDATE audit_heads SET seq = 2104", "UPDATE audit_heads SET seq = 2103"),
     ] {
         let mut tx = db.begin().await.unwrap();
-        execute!(tx, damage).unwrap();
+        assert_eq!(execute!(tx, damage).unwrap(), 1, "{damage}");
         tx.commit().await.unwrap();
         assert!(check(&db, "o").await.unwrap().flaw.is_some(), "{damage}");
         let mut tx = db.begin().await.unwrap();
         execute!(tx, repair).unwrap();
         tx.commit().await.unwrap();
+        assert_eq!(check(&db, "o").await.unwrap().flaw, None, "{repair}");
     }
     assert_eq!(check(&db, "o").await.unwrap().flaw, None);
 }
@@ -182,7 +299,11 @@ async fn a_stored_chain_is_proven_and_what_was_done_to_it_is_found() {
 async fn the_newest_events_prove_themselves_up_to_the_head() {
     let dir = tempfile::tempdir().unwrap();
     let db = fresh(dir.path()).await;
-    filled(&db, "o", 50).await;
+    for n in 1..=50 {
+        let mut tx = db.begin().await.unwrap();
+        append(&mut tx, event("o", n)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
     let of = async |org: &str, count| newest(&mut db.read().await.unwrap(), org, count).await.unwrap();
     for (count, from, events) in [(10, 41, 10), (50, 1, 50), (1000, 1, 50)] {
         let found = of("o", count).await;
@@ -193,16 +314,20 @@ async fn the_newest_events_prove_themselves_up_to_the_head() {
     assert_eq!((none.head, none.first_ms, none.checked), (Head::default(), None, Checked { events: 0, flaw: None }));
     for (damage, repair, seen) in [
         (
-            "UPDATE audit_events SET actor = 'someone' WHERE seq = 45",
-            "UPDATE audit_events SET actor = 'u0' WHERE seq = 45",
+            "UPDATE audit_bundles SET events = replace(events, '\"u0\"', '\"someone\"') WHERE last_seq = 45",
+            "UPDATE audit_bundles SET events = replace(events, '\"someone\"', '\"u0\"') WHERE last_seq = 45",
             true,
         ),
         (
-            "UPDATE audit_events SET actor = 'someone' WHERE seq = 5",
-            "UPDATE audit_events SET actor = 'u2' WHERE seq = 5",
+            "UPDATE audit_bundles SET events = replace(events, '\"u2\"', '\"someone\"') WHERE last_seq = 5",
+            "UPDATE audit_bundles SET events = replace(events, '\"someone\"', '\"u2\"') WHERE last_seq = 5",
             false,
         ),
-        ("UPDATE audit_events SET seq = 90 WHERE seq = 50", "UPDATE audit_events SET seq = 50 WHERE seq = 90", true),
+        (
+            "UPDATE audit_bundles SET last_seq = 90 WHERE last_seq = 50",
+            "UPDATE audit_bundles SET last_seq = 50 WHERE last_seq = 90",
+            true,
+        ),
         ("UPDATE audit_heads SET seq = 51", "UPDATE audit_heads SET seq = 50", true),
     ] {
         for (sql, flawed) in [(damage, seen), (repair, false)] {
@@ -221,8 +346,9 @@ async fn old_months_go_and_the_chain_has_no_hole() {
     // From 2026-01-01 on, 30 events a day.
     let begin = 1_767_225_600_000;
     let events = (0..3000).map(|n| NewEvent { at_ms: begin + n * DAY / 30, ..event("o", n) });
+    let events: Vec<NewEvent> = events.collect();
     let mut tx = db.begin().await.unwrap();
-    append_all(&mut tx, "o", events.collect()).await.unwrap();
+    append_all(&mut tx, &events).await.unwrap();
     tx.commit().await.unwrap();
     let made = |cut: &Cut| NewEvent {
         org_id: "o".into(),

@@ -157,7 +157,7 @@ mod tests {
     fn tables_that_nobody_caches_change_nothing() {
         let changes = Changes::default();
         let before = changes.now();
-        changes.note("audit_events", 1);
+        changes.note("audit_bundles", 1);
         changes.publish();
         assert_eq!(before, changes.now());
     }

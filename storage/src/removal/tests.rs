@@ -223,7 +223,7 @@ async fn an_organization_goes_down_to_its_slug_and_takes_nobody_elses() {
     assert!(again.unwrap_err().is_conflict());
     drop(tx);
     for (sql, left) in [
-        ("SELECT COUNT(*) FROM audit_events", 2),
+        ("SELECT COUNT(*) FROM audit_bundles", 2),
         ("SELECT COUNT(*) FROM audit_heads", 2),
         ("SELECT COUNT(*) FROM audit_spans", 2),
         ("SELECT COUNT(*) FROM projects", 1),
