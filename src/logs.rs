@@ -1,5 +1,6 @@
 //! Logs: for people on a terminal, one JSON object a line otherwise; always on standard error.
 
+mod json;
 mod lines;
 
 use std::io::{self, IsTerminal};
@@ -28,7 +29,7 @@ pub(crate) fn init(format: LogFormat, level: &str) -> Result<Guard> {
     let done = if human {
         builder.with_ansi(terminal).with_target(false).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        builder.event_format(json::Lines).fmt_fields(json::Spans).try_init()
     };
     done.map_err(|error| anyhow::anyhow!("setting up logs: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {

@@ -98,8 +98,9 @@ pub fn hash(e: &NewEvent, seq: i64, prev_hash: &str) -> String {
         &e.request_id,
         &e.detail,
     ];
+    let mut text = Vec::with_capacity(1024);
     // Texts and numbers can always be written.
-    let text = serde_json::to_vec(&(prev_hash, seq, e.at_ms, texts)).unwrap_or_default();
+    let _ = serde_json::to_writer(&mut text, &(prev_hash, seq, e.at_ms, texts));
     hex::encode(digest(&SHA256, &text))
 }
 
