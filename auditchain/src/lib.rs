@@ -7,6 +7,8 @@
 pub mod export;
 pub mod verify;
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +27,9 @@ pub struct NewEvent {
     /// Who: name of the user, or what was typed as one.
     pub actor: String,
     /// What they showed: `password`, `session:<id>`, `api-key:<id>`, `token`, …
-    pub credential: String,
+    pub credential: Cow<'static, str>,
     /// By which kind of client: `browser`, `cli`, `api`, `docker` or `server`.
-    pub client: String,
+    pub client: Cow<'static, str>,
     /// What: `user.create`, `image.push`, …
     pub action: String,
     /// To what.
@@ -35,7 +37,7 @@ pub struct NewEvent {
     /// Slug of the project, where it lies in one.
     pub project: String,
     /// `ok`, `denied` or `error`.
-    pub outcome: String,
+    pub outcome: Cow<'static, str>,
     /// Why not, where it was not.
     pub reason: String,
     /// The client's address.

@@ -552,7 +552,7 @@ async fn a_log_in_leaves_an_event_and_a_grant_another_by_the_credential_that_was
     let key = s.api_key().await;
     s.get("service=wharfinger", Some((NAME, &key))).await.claims();
     let logins = s.events("main", "login").await;
-    let seen: Vec<_> = logins.iter().map(|e| (e.actor.as_str(), e.client.as_str(), e.outcome.as_str())).collect();
+    let seen: Vec<_> = logins.iter().map(|e| (e.actor.as_str(), &*e.client, &*e.outcome)).collect();
     assert_eq!(seen, [(NAME, "docker", "ok"); 2]);
     assert_eq!(logins[0].credential, "password");
     assert!(logins[1].credential.starts_with("api-key:"));
@@ -566,11 +566,11 @@ async fn a_log_in_leaves_an_event_and_a_grant_another_by_the_credential_that_was
     .claims();
     let grants = s.events("main", "token.grant").await;
     assert_eq!(grants.len(), 3, "one for each request and organization");
-    assert_eq!((grants[0].credential.as_str(), grants[0].outcome.as_str()), ("password", "ok"));
+    assert_eq!((&*grants[0].credential, &*grants[0].outcome), ("password", "ok"));
     assert_eq!((grants[0].target.as_str(), grants[0].project.as_str()), ("main/app:pull,push main/team/app:pull", ""));
     assert_eq!(grants[1].credential, logins[1].credential);
     assert_eq!((grants[1].target.as_str(), grants[1].project.as_str()), ("main/app:pull", "defaultproject"));
-    assert_eq!((grants[2].credential.as_str(), grants[2].target.as_str()), ("refresh-token", "main/app:push"));
+    assert_eq!((&*grants[2].credential, grants[2].target.as_str()), ("refresh-token", "main/app:push"));
     assert_eq!(
         s.events("main", "login").await.len(),
         3,
@@ -594,13 +594,13 @@ async fn what_was_refused_is_told_and_strangers_tell_an_organization_nothing() {
     let detail: Value = serde_json::from_str(&theirs[0].detail).unwrap();
     assert_eq!(detail, json!({"granted": ["main/app:pull"], "refused": ["main/app:"]}));
     let platform = s.events("", "token.grant").await;
-    let seen: Vec<_> = platform.iter().map(|e| (e.actor.as_str(), e.target.as_str(), e.outcome.as_str())).collect();
+    let seen: Vec<_> = platform.iter().map(|e| (e.actor.as_str(), e.target.as_str(), &*e.outcome)).collect();
     assert_eq!(seen, [("", "main/app:pull,push", "denied"), (NAME, "nowhere/app:pull", "denied")]);
 
     s.publish(true).await;
     s.get("scope=repository:main/app:pull", None).await.claims();
     let public = s.events("main", "token.grant").await.pop().unwrap();
-    assert_eq!((public.actor.as_str(), public.credential.as_str(), public.outcome.as_str()), ("", "", "ok"));
+    assert_eq!((public.actor.as_str(), &*public.credential, &*public.outcome), ("", "", "ok"));
     assert_eq!(public.target, "main/app:pull");
     // As long as a request may be, and no longer.
     let many: String = (0..30).map(|n| format!("+repository:main/{}{n}:pull", "x".repeat(100))).collect();

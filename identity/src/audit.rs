@@ -11,6 +11,7 @@ mod retention;
 
 pub use self::folding::PullEvents;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -96,15 +97,15 @@ pub enum Credential {
 impl Credential {
     /// As events spell it.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Self::None => String::new(),
+            Self::None => "".into(),
             Self::Password => "password".into(),
             Self::Passkey => "passkey".into(),
-            Self::Session(id) => format!("session:{id}"),
-            Self::ApiKey(id) => format!("api-key:{id}"),
+            Self::Session(id) => format!("session:{id}").into(),
+            Self::ApiKey(id) => format!("api-key:{id}").into(),
             Self::Refresh => "refresh-token".into(),
-            Self::Federated(id) => format!("trusted-issuer:{id}"),
+            Self::Federated(id) => format!("trusted-issuer:{id}").into(),
             Self::Token => "token".into(),
             Self::Mailed => "mailed-link".into(),
             Self::Server => "server".into(),
@@ -200,11 +201,11 @@ impl Caller {
             actor_id: self.principal.user_id.clone(),
             actor: shown(&self.principal.name),
             credential: self.credential.text(),
-            client: self.origin.client.as_str().to_owned(),
+            client: self.origin.client.as_str().into(),
             action: entry.action.to_owned(),
             target: cut(entry.target),
             project: entry.project.to_owned(),
-            outcome: entry.outcome.as_str().to_owned(),
+            outcome: entry.outcome.as_str().into(),
             reason: cut(entry.reason),
             address: self.origin.address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),
             agent: cut(&self.origin.agent),

@@ -48,7 +48,7 @@ fn event(n: i64, last: i64) -> NewEvent {
         at_ms: BEGIN + n * STEP_MS + pick(n, 7, 2000),
         actor_id: format!("01k0000000000000000000{user:04}"),
         actor: if rare { "rare@example.com".into() } else { format!("user{user}@example.com") },
-        credential: format!("api-key:01k0000000000000000000{user:04}"),
+        credential: format!("api-key:01k0000000000000000000{user:04}").into(),
         client: if rare { "server" } else { client }.into(),
         action: if rare { "audit.cut" } else { action }.into(),
         target: format!("main/project{project}/app{}:v{}", pick(n, 8, 40), pick(n, 9, 1000)),

@@ -116,10 +116,10 @@ macro_rules! count_each {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn count_pulls(tx: &mut Tx, pulls: &[Pull]) -> Result<()> {
+pub async fn count_pulls(tx: &mut Tx, pulls: &[Pull<'_>]) -> Result<()> {
     let mut counts: BTreeMap<(&str, i64), u64> = BTreeMap::new();
     for pull in pulls {
-        *counts.entry((&pull.repository, day_of(pull.at))).or_default() += pull.count;
+        *counts.entry((pull.repository, day_of(pull.at))).or_default() += pull.count;
     }
     if counts.is_empty() {
         return Ok(());

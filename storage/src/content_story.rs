@@ -955,14 +955,14 @@ async fn the_last_pull_of_each_image_is_known_and_goes_with_it() {
     let (first, second) = (sha256(b"{\"n\":1}"), sha256(b"{\"n\":2}"));
     w.push_manifest(b"{\"n\":1}", vec![], None, &["v1".parse().unwrap()]).await;
     w.push_manifest(b"{\"n\":2}", vec![], None, &["v2".parse().unwrap()]).await;
-    let pull = |digest: &Digest, at, by: &str| Pull {
-        repository: "acme/app".into(),
-        digest: digest.to_string(),
+    let pull = |digest: &Digest, at, by: &'static str| Pull {
+        repository: "acme/app",
+        digest: digest.to_string().into(),
         at,
-        by: by.into(),
+        by,
         count: 1,
     };
-    let gone = Pull { repository: "acme/gone".into(), ..pull(&first, 9, "ann") };
+    let gone = Pull { repository: "acme/gone", ..pull(&first, 9, "ann") };
     for batch in [vec![pull(&first, 5, "ann"), pull(&first, 7, "o\"Neill"), gone], vec![pull(&second, 6, "ci")], vec![]]
     {
         let mut tx = w.db.begin().await.unwrap();

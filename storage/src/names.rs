@@ -2,6 +2,7 @@
 //!
 //! Grammar: distribution-spec 1.1.1, "Pulling manifests" (`<name>`, `<reference>`) and image-spec "Digests".
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,14 +42,27 @@ pub enum NameError {
 /// # Panics
 /// Where the operating system has no randomness to give.
 #[must_use]
-#[allow(clippy::expect_used)] // Going on without randomness would be worse than stopping.
 pub fn new_id() -> String {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let mut random = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut random).expect("the system's random source works");
+    let random = random();
     let millis = u128::from(clock::system_millis().unsigned_abs() & 0xffff_ffff_ffff);
     let value = (millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1));
     (0..26).rev().map(|i| char::from(ALPHABET[((value >> (5 * i)) & 31) as usize])).collect()
+}
+
+/// Sixteen random bytes. Every request has a name: asking for a hundred at once costs little more than asking for one.
+#[allow(clippy::expect_used)] // Going on without randomness would be worse than stopping.
+fn random() -> [u8; 16] {
+    thread_local! {
+        static READY: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    READY.with_borrow_mut(|ready| {
+        if ready.is_empty() {
+            ready.resize(100, [0; 16]);
+            aws_lc_rs::rand::fill(ready.as_flattened_mut()).expect("the system's random source works");
+        }
+        ready.pop().expect("there are a hundred")
+    })
 }
 
 /// One path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.

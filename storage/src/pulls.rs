@@ -1,5 +1,6 @@
 //! Who pulled what last. Pulls are many: they are noted in batches, each of which writes a row once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -11,15 +12,15 @@ use crate::{execute_each, query_opt};
 
 /// A manifest that went out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pull {
+pub struct Pull<'a> {
     /// Canonical name of its repository.
-    pub repository: String,
+    pub repository: &'a str,
     /// Its digest.
-    pub digest: String,
+    pub digest: Cow<'a, str>,
     /// When (unix seconds).
     pub at: i64,
     /// Name of who took it.
-    pub by: String,
+    pub by: &'a str,
     /// How many there were, where several are told as one.
     pub count: u64,
 }
@@ -37,11 +38,11 @@ struct Row<'a> {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn note(tx: &mut Tx, pulls: &[Pull]) -> Result<()> {
-    let mut last: BTreeMap<(&str, &str), &Pull> = BTreeMap::new();
+pub async fn note(tx: &mut Tx, pulls: &[Pull<'_>]) -> Result<()> {
+    let mut last: BTreeMap<(&str, &str), &Pull<'_>> = BTreeMap::new();
     for pull in pulls {
-        for digest in ["", &pull.digest] {
-            let known = last.entry((&pull.repository, digest)).or_insert(pull);
+        for digest in ["", pull.digest.as_ref()] {
+            let known = last.entry((pull.repository, digest)).or_insert(pull);
             if known.at <= pull.at {
                 *known = pull;
             }
@@ -52,7 +53,7 @@ pub async fn note(tx: &mut Tx, pulls: &[Pull]) -> Result<()> {
     }
     let rows: Vec<Row<'_>> = last
         .into_iter()
-        .map(|((repository, digest), pull)| Row { repository, digest, at: pull.at, by: &pull.by })
+        .map(|((repository, digest), pull)| Row { repository, digest, at: pull.at, by: pull.by })
         .collect();
     // In one order everywhere, so that no two processes wait for each other.
     execute_each!(

@@ -248,7 +248,7 @@ fn csv_line(event: &Event, out: &mut String) {
     let e = &event.event;
     let time = rfc3339_ms(e.at_ms);
     out.push_str(&event.seq.to_string());
-    for cell in [
+    let cells: [&str; 14] = [
         &time,
         &e.actor,
         &e.action,
@@ -263,7 +263,8 @@ fn csv_line(event: &Event, out: &mut String) {
         &e.request_id,
         &e.detail,
         &event.hash,
-    ] {
+    ];
+    for cell in cells {
         out.push(',');
         csv_cell(cell, out);
     }

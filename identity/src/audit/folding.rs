@@ -1,5 +1,6 @@
 //! Pulls of one minute that differ in nothing but their time, told as one event, where an operator wants it so.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -35,21 +36,22 @@ fn is_pull(event: &NewEvent) -> bool {
 
 /// What the event of a pull says of it.
 #[derive(Deserialize)]
-struct Detail {
-    digest: String,
+struct Detail<'a> {
+    #[serde(borrow)]
+    digest: Cow<'a, str>,
     pulls: Option<u64>,
 }
 
 /// The pull that an event tells of, where it does.
-pub(super) fn pull_of(event: &NewEvent) -> Option<Pull> {
+pub(super) fn pull_of(event: &NewEvent) -> Option<Pull<'_>> {
     if !is_pull(event) {
         return None;
     }
-    let detail: Detail = serde_json::from_str(&event.detail).ok()?;
+    let detail: Detail<'_> = serde_json::from_str(&event.detail).ok()?;
     // A name has neither of these; what follows is the tag or digest that was asked for.
-    let repository = event.target.split(['@', ':']).next()?.to_owned();
+    let repository = event.target.split(['@', ':']).next()?;
     let count = detail.pulls.unwrap_or(1);
-    Some(Pull { repository, digest: detail.digest, at: event.at_ms / 1000, by: event.actor.clone(), count })
+    Some(Pull { repository, digest: detail.digest, at: event.at_ms / 1000, by: &event.actor, count })
 }
 
 /// The pulls that are counted now.

@@ -304,7 +304,7 @@ async fn write_one(db: &Db, event: NewEvent) {
 async fn try_write(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> storage::Result<()> {
     let mut tx = db.begin().await?;
     // Before the chains, which come last in every transaction.
-    let pulled: Vec<Pull> = batch.values().flatten().filter_map(pull_of).collect();
+    let pulled: Vec<Pull<'_>> = batch.values().flatten().filter_map(pull_of).collect();
     pulls::note(&mut tx, &pulled).await?;
     activity::count_pulls(&mut tx, &pulled).await?;
     for events in batch.values() {
@@ -478,8 +478,9 @@ mod tests {
             at_ms: 5_000,
             ..NewEvent::default()
         };
-        let counted = pull_of(&event("{\"digest\":\"sha256:a\",\"pulls\":5}")).unwrap();
-        assert_eq!((counted.repository.as_str(), counted.at, counted.count), ("main/app", 5, 5));
+        let several = event("{\"digest\":\"sha256:a\",\"pulls\":5}");
+        let counted = pull_of(&several).unwrap();
+        assert_eq!((counted.repository, counted.at, counted.count), ("main/app", 5, 5));
         assert_eq!(pull_of(&event("{\"digest\":\"sha256:a\"}")).unwrap().count, 1);
         assert!(pull_of(&event("")).is_none());
     }

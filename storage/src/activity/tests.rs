@@ -41,15 +41,9 @@ impl World {
     }
 
     async fn pull(&self, pulls: &[(&str, i64)]) {
-        let pulls: Vec<Pull> = pulls
+        let pulls: Vec<Pull<'_>> = pulls
             .iter()
-            .map(|(name, at)| Pull {
-                repository: (*name).into(),
-                digest: "sha256:a".into(),
-                at: *at,
-                by: "ann".into(),
-                count: 1,
-            })
+            .map(|(name, at)| Pull { repository: name, digest: "sha256:a".into(), at: *at, by: "ann", count: 1 })
             .collect();
         let mut tx = self.db.begin().await.unwrap();
         count_pulls(&mut tx, &pulls).await.unwrap();
