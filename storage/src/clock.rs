@@ -65,7 +65,7 @@ fn shift(file: &Path) -> i64 {
 
 /// The system's time in unix milliseconds; 0 where the clock stands before 1970.
 #[allow(clippy::disallowed_methods)] // This is the clock.
-pub(crate) fn system_millis() -> i64 {
+pub fn system_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 

@@ -373,7 +373,7 @@ mod tests {
         assert!(!has(&controller.page(&dev, HOME).await, "newest pushes"));
         // Others push so much that what is theirs lies further back than is looked.
         let org = orgs::find_by_slug(&mut controller.db.read().await.unwrap(), "main").await.unwrap().unwrap();
-        for n in 0..2_000 {
+        for n in 0..4_100 {
             let detail = json!({"digest": format!("sha256:{}", "b".repeat(64))});
             let target = "main/secret/app:v1";
             let entry =
