@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use identity::audit::{Client, Origin};
+use prometheus_client::metrics::counter::Counter;
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -80,6 +81,11 @@ impl Surface {
     /// Counts a connection in until the guard is dropped.
     pub(crate) fn connection_open(&self) -> InFlight {
         self.0.metrics.connection_open(self.0.name)
+    }
+
+    /// Counts bytes that its connections send straight from files.
+    pub(crate) fn sent_from_files(&self) -> Counter {
+        self.0.metrics.sent_from_files(self.0.name)
     }
 
     /// Answers one request. Never fails: a handler that panics is a 500.

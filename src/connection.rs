@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use storage::outlet::Outlet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -17,7 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::plain::Plain;
 use crate::access::Surface;
+
+mod plain;
 
 /// How long a peer may take no byte of an answer.
 const STUCK: Duration = Duration::from_secs(120);
@@ -151,7 +155,11 @@ impl Connection {
             tracing::debug!(%error, "the connection has no bound on a peer that does not read");
         }
         let spoken = match tls {
-            None => self.speak(socket, false),
+            None => {
+                let outlet = Outlet::new();
+                let socket = Plain::new(socket, outlet.clone(), self.surface.sent_from_files());
+                self.speak(socket, Some(outlet), false)
+            }
             // Boxed, as what a handshake needs is more than an idle connection holds afterwards.
             Some(tls) => match Box::pin(self.secure(socket, tls)).await {
                 Some(spoken) => spoken,
@@ -167,7 +175,7 @@ impl Connection {
         match self.stop.gently.run_until_cancelled(handshake).await? {
             Ok(Ok(Some(stream))) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                return Some(self.speak(stream, http2));
+                return Some(self.speak(stream, None, http2));
             }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(client.address = %self.peer, %error, "TLS handshake failed"),
@@ -176,16 +184,25 @@ impl Connection {
         None
     }
 
-    /// No `async fn`: that would keep room for the stream that it was given besides the one that it hands on.
-    fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, http2: bool) -> Spoken {
+    /// No `async fn`: that would keep room for the stream that it was given besides the one that it hands on. An `outlet` is
+    /// the stream's own.
+    fn speak(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        outlet: Option<Outlet>,
+        http2: bool,
+    ) -> Spoken {
         let Self { peer, surface, http, first_request, stop } = self;
         // What TLS agreed on, never a guess from the first bytes: that would wait for them without end.
         let http = (*http).clone();
         let http = if http2 { http.http2_only() } else { http.http1_only() };
         let begun = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&begun);
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
             noted.store(true, Ordering::Relaxed);
+            if let Some(outlet) = &outlet {
+                request.extensions_mut().insert(outlet.clone());
+            }
             surface.clone().answer(peer, request)
         });
         let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service).into_owned());

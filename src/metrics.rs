@@ -32,6 +32,7 @@ struct Inner {
     connections: Family<Service, Gauge>,
     received: Family<Service, Counter>,
     sent: Family<Service, Counter>,
+    sent_from_files: Family<Service, Counter>,
     tasks: Family<Task, Counter>,
     collected_blobs: Counter,
     collected_bytes: Counter,
@@ -102,6 +103,7 @@ impl Metrics {
             connections: Family::default(),
             received: Family::default(),
             sent: Family::default(),
+            sent_from_files: Family::default(),
             tasks: Family::default(),
             collected_blobs: Counter::default(),
             collected_bytes: Counter::default(),
@@ -129,6 +131,11 @@ impl Metrics {
     /// Counts a connection in until the guard is dropped.
     pub(crate) fn connection_open(&self, service: &'static str) -> InFlight {
         InFlight::new(self.0.connections.get_or_create_owned(&Service { service }))
+    }
+
+    /// Counts bytes that a service's connections send straight from files.
+    pub(crate) fn sent_from_files(&self, service: &'static str) -> Counter {
+        self.0.sent_from_files.get_or_create_owned(&Service { service })
     }
 
     /// Counts a run of a background task.
@@ -166,6 +173,12 @@ impl Inner {
         r.register("connections", "Open connections", self.connections.clone());
         r.register_with_unit("http_received", "Body bytes read", Unit::Bytes, self.received.clone());
         r.register_with_unit("http_sent", "Body bytes written", Unit::Bytes, self.sent.clone());
+        r.register_with_unit(
+            "http_sent_from_files",
+            "Body bytes that the system moved from a file to a connection without TLS by itself",
+            Unit::Bytes,
+            self.sent_from_files.clone(),
+        );
         r.register("background_runs", "Runs of background tasks", self.tasks.clone());
         r.register("gc_blobs_removed", "Blobs that garbage collection removed", self.collected_blobs.clone());
         r.register_with_unit(

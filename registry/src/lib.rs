@@ -9,6 +9,7 @@ mod audit;
 pub mod auth;
 mod blobs;
 mod catalog;
+mod direct;
 pub mod error;
 mod limits;
 pub mod manifest;
@@ -174,7 +175,8 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
         Action::GetBlob { repo, digest } => {
             // Whoever has a name may be about to push: many clients ask with a token for pulling first.
             let lease = bearer.user.is_some();
-            blobs::get(state, headers, &repo, &digest, blobs::Get { head, lease }).await
+            let how = blobs::Get { head, lease, outlet: parts.extensions.get() };
+            blobs::get(state, headers, &repo, &digest, how).await
         }
         Action::DeleteBlob { repo, digest } => blobs::delete(state, &by, &repo, &digest).await,
         Action::BeginUpload { repo, algorithm, start } => {

@@ -11,15 +11,16 @@ use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::tls::{Certificate, Protocols, server_config};
 
-struct Running {
+pub(super) struct Running {
     dir: tempfile::TempDir,
-    address: SocketAddr,
-    stop: Stop,
-    connections: TaskTracker,
+    pub(super) address: SocketAddr,
+    pub(super) surface: Surface,
+    pub(super) stop: Stop,
+    pub(super) connections: TaskTracker,
     accepting: tokio::task::JoinHandle<()>,
 }
 
-async fn start(router: Router, tls: bool) -> Running {
+pub(super) async fn start(router: Router, tls: bool) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
     let surface = Surface::new("test", router, Health::new(db), Metrics::new(0));
@@ -32,9 +33,15 @@ async fn start(router: Router, tls: bool) -> Running {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let (stop, connections) = (Stop::new(), TaskTracker::new());
-    let listener = Listener { socket, tls, surface, max_connections: 8, first_request: Duration::from_millis(500) };
+    let listener = Listener {
+        socket,
+        tls,
+        surface: surface.clone(),
+        max_connections: 8,
+        first_request: Duration::from_millis(500),
+    };
     let accepting = tokio::spawn(listener.run(stop.clone(), connections.clone()));
-    Running { dir, address, stop, connections, accepting }
+    Running { dir, address, surface, stop, connections, accepting }
 }
 
 async fn exchange(address: SocketAddr, request: &str) -> String {

@@ -30,6 +30,7 @@ pub mod memberships;
 pub mod names;
 pub mod objects;
 pub mod orgs;
+pub mod outlet;
 pub mod passkeys;
 pub mod processes;
 pub mod projects;

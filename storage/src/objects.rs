@@ -11,13 +11,15 @@
 //! Nothing here decides anything: which object is which blob, who may read it and when it goes is in rows.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::io::Errno;
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -27,6 +29,10 @@ const ALPHABET: &str = "0123456789abcdefghjkmnpqrstvwxyz";
 const MAGIC: &[u8; 8] = b"WHARFOBJ";
 /// Buffers that one system call takes (POSIX: at least 16; Linux: 1,024).
 const IOV_MAX: usize = 1024;
+/// Distance of the bytes that tell whether a range is in memory: the system reads ahead, and forgets, in larger pieces.
+const SAMPLE: usize = 128 << 10;
+/// How far ahead of a reader that waits the disk is asked to read.
+const AHEAD: u64 = 8 << 20;
 /// A trailer is shorter than this.
 const MAX_TRAILER: u64 = 1024;
 
@@ -364,6 +370,52 @@ impl ObjectReader {
         // The allocator may have given more room than was asked for.
         buffer.truncate(length);
         Ok(Bytes::from(buffer))
+    }
+
+    /// Proves that the object has the bytes before `end`. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where it is shorter; else [`Error::Io`].
+    pub fn reaches(&self, end: u64) -> Result<()> {
+        if self.length()? < end { Err(Error::Damaged("an object is shorter than its row says".into())) } else { Ok(()) }
+    }
+
+    /// Whether a range seems to be in the system's memory, so that reading it would not wait for a disk; samples of it are.
+    #[must_use]
+    pub fn is_warm(&self, offset: u64, length: u64) -> bool {
+        let Some(last) = length.checked_sub(1) else { return true };
+        (0..length).step_by(SAMPLE).chain([last]).all(|at| {
+            let mut byte = [0u8];
+            let now = ReadWriteFlags::NOWAIT;
+            matches!(rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(&mut byte)], offset + at, now), Ok(1))
+        })
+    }
+
+    /// Has the system read a range into its memory, and what follows it soon; false where the file system cannot give its
+    /// pages away (sendfile(2)). Blocks.
+    ///
+    /// # Errors
+    /// As [`ObjectReader::read_at`].
+    pub fn warm(&self, offset: u64, length: u64) -> Result<bool> {
+        let context = "reading an object ahead";
+        // Only advice: without it the disk is asked for less at a time.
+        let _ = rustix::fs::fadvise(&*self.file, offset, NonZeroU64::new(length.max(AHEAD)), Advice::WillNeed);
+        let nowhere = OpenOptions::new().write(true).open("/dev/null").map_err(Error::io(context))?;
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            match rustix::fs::sendfile(&nowhere, &*self.file, Some(&mut at), left) {
+                Ok(0) => return Err(Error::Damaged("an object is shorter than its row says".into())),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(false),
+                Err(error) => return Err(Error::io(context)(error.into())),
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Length of the object, trailer included. Blocks.

@@ -10,6 +10,7 @@ mod audit_verify;
 mod chain;
 mod concurrency;
 mod factors;
+mod files;
 mod first_start;
 mod hostile;
 mod layers;
