@@ -92,7 +92,8 @@ fn a_pipeline_of_blobs_and_manifests_is_answered_in_order() {
     let manifest = Call::get(format!("/v2/{REPOSITORY}/manifests/v1")).bearer(&token).send(&registry).expect(200).body;
     let before = from_files(&server);
     let missing = format!("blobs/{}", sha256(b"nothing"));
-    let asked: [(&str, &str, Option<&str>, u16, &[u8]); 9] = [
+    type Asked<'a> = (&'a str, &'a str, Option<&'a str>, u16, &'a [u8]);
+    let asked: [Asked<'_>; 9] = [
         ("GET", &layer, None, 200, &image.layer),
         ("GET", "manifests/v1", None, 200, &manifest),
         ("HEAD", &layer, None, 200, b""),
