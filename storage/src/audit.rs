@@ -169,14 +169,8 @@ pub async fn chains(session: &mut Session, after: Option<&str>, limit: i64) -> R
 /// # Errors
 /// Those of the database.
 pub async fn find(session: &mut Session, org_id: &str, seq: i64) -> Result<Option<Event>> {
-    let row = query_opt!(
-        session,
-        Row,
-        "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq >= $2 ORDER BY last_seq LIMIT 1",
-        org_id,
-        seq,
-    )?;
-    Ok(row.and_then(|row| row.open(org_id, |seen| seen.seq == seq).0.pop()))
+    let rows = bundles_after(session, org_id, seq.saturating_sub(1), 1).await?;
+    Ok(rows.first().and_then(|row| row.open(org_id, |seen| seen.seq == seq).0.pop()))
 }
 
 /// At most `limit` events after `seq`, in the order of the chain.
@@ -188,14 +182,7 @@ pub async fn read(session: &mut Session, org_id: &str, seq: i64, limit: i64) -> 
     let mut events = Vec::new();
     let mut after = seq;
     loop {
-        let rows = query_all!(
-            session,
-            Row,
-            "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
-            org_id,
-            after,
-            BUNDLES.min(limit),
-        )?;
+        let rows = bundles_after(session, org_id, after, BUNDLES.min(limit)).await?;
         for row in &rows {
             events.extend(row.open(org_id, |seen| seen.seq > seq).0);
         }
@@ -206,6 +193,18 @@ pub async fn read(session: &mut Session, org_id: &str, seq: i64, limit: i64) -> 
     }
     events.truncate(most);
     Ok(events)
+}
+
+/// At most `limit` bundles that end after `seq`, in the order of the chain.
+async fn bundles_after(session: &mut Session, org_id: &str, seq: i64, limit: i64) -> Result<Vec<Row>> {
+    query_all!(
+        session,
+        Row,
+        "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
+        org_id,
+        seq,
+        limit,
+    )
 }
 
 #[cfg(test)]

@@ -84,12 +84,6 @@ pub struct Found {
     pub next: Option<i64>,
 }
 
-/// The statements that find bundles newest first, or oldest first: those with all of the terms, and how far it was looked.
-struct Statements {
-    having: &'static str,
-    reach: &'static str,
-}
-
 /// Bundles beside the cursor that the leading filter leaves.
 macro_rules! window {
     ($table:literal, $lead:literal, $order:literal) => {
@@ -118,32 +112,32 @@ macro_rules! has {
     };
 }
 
-macro_rules! statements {
-    ($table:literal, $lead:literal, $order:literal, $end:literal) => {
-        Statements {
-            having: concat!(
-                "SELECT last_seq FROM ",
-                window!($table, $lead, $order),
-                " WHERE TRUE",
-                has!("$6"),
-                has!("$7"),
-                has!("$8"),
-                has!("$9"),
-                has!("$10"),
-                has!("$11"),
-                " ORDER BY last_seq ",
-                $order,
-                " LIMIT $12"
-            ),
-            reach: concat!("SELECT COUNT(*), ", $end, "(last_seq) FROM ", window!($table, $lead, $order)),
-        }
+/// Those with all of the terms.
+macro_rules! having {
+    ($table:literal, $lead:literal, $order:literal) => {
+        concat!(
+            "SELECT last_seq FROM ",
+            window!($table, $lead, $order),
+            " WHERE TRUE",
+            has!("$6"),
+            has!("$7"),
+            has!("$8"),
+            has!("$9"),
+            has!("$10"),
+            has!("$11"),
+            " ORDER BY last_seq ",
+            $order,
+            " LIMIT $12"
+        )
     };
 }
 
-static NEWEST: Statements = statements!("audit_terms", "term = $5", "DESC", "MIN");
-static OLDEST: Statements = statements!("audit_terms", "term = $5", "ASC", "MAX");
-static ALL_NEWEST: Statements = statements!("audit_bundles", "$5 = ''", "DESC", "MIN");
-static ALL_OLDEST: Statements = statements!("audit_bundles", "$5 = ''", "ASC", "MAX");
+/// How far it was looked for the leading term.
+macro_rules! reach {
+    ($order:literal, $end:literal) => {
+        concat!("SELECT COUNT(*), ", $end, "(last_seq) FROM ", window!("audit_terms", "term = $5", $order))
+    };
+}
 
 /// At most `limit` events that pass the filter, beside the cursor; from the end (or beginning) without one.
 ///
@@ -212,15 +206,6 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn statements(&self) -> &'static Statements {
-        match (self.direction, self.terms.is_empty()) {
-            (Direction::Newest, false) => &NEWEST,
-            (Direction::Oldest, false) => &OLDEST,
-            (Direction::Newest, true) => &ALL_NEWEST,
-            (Direction::Oldest, true) => &ALL_OLDEST,
-        }
-    }
-
     /// The youngest event of the last bundle that may hold one of those looked for.
     fn end(&self) -> i64 {
         self.high.saturating_add(i64::try_from(MOST).unwrap_or(i64::MAX) - 1)
@@ -232,10 +217,16 @@ impl Search<'_> {
 
     /// Bundles that have all of the terms, by their youngest events.
     async fn candidates(&self, session: &mut Session) -> Result<Vec<i64>> {
+        let having = match (self.direction, self.terms.is_empty()) {
+            (Direction::Newest, false) => having!("audit_terms", "term = $5", "DESC"),
+            (Direction::Oldest, false) => having!("audit_terms", "term = $5", "ASC"),
+            (Direction::Newest, true) => having!("audit_bundles", "$5 = ''", "DESC"),
+            (Direction::Oldest, true) => having!("audit_bundles", "$5 = ''", "ASC"),
+        };
         let found = query_all!(
             session,
             (i64,),
-            self.statements().having,
+            having,
             self.org_id,
             self.low,
             self.end(),
@@ -287,16 +278,16 @@ impl Search<'_> {
 
     /// The cursor behind all that was looked at, where there may be more; `None` at the end.
     async fn reach(&self, session: &mut Session) -> Result<Option<i64>> {
-        let (seen, end) = query_one!(
-            session,
-            (i64, Option<i64>),
-            self.statements().reach,
-            self.org_id,
-            self.low,
-            self.end(),
-            TERMS,
-            self.term(0),
-        )?;
+        // Where one term leads and no other chooses, everything that there is was found.
+        if self.terms.len() < 2 {
+            return Ok(None);
+        }
+        let reach = match self.direction {
+            Direction::Newest => reach!("DESC", "MIN"),
+            Direction::Oldest => reach!("ASC", "MAX"),
+        };
+        let (seen, end) =
+            query_one!(session, (i64, Option<i64>), reach, self.org_id, self.low, self.end(), TERMS, self.term(0),)?;
         let Some(end) = end.filter(|_| seen >= TERMS) else { return Ok(None) };
         let last = self.open(session, &[end]).await?;
         Ok(last.first().map(|row| self.behind(row, row.open(self.org_id, |_| false).1)))

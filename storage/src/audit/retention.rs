@@ -4,7 +4,7 @@
 //! transaction that deletes. That it was cut, how far and why is an event of the chain itself.
 
 use super::bundle::{self, Row};
-use super::{BUNDLES, Head, NewEvent, SPAN, append, head, unwritable};
+use super::{BUNDLES, Head, NewEvent, SPAN, append, bundles_after, head, unwritable};
 use crate::clock::month_of;
 use crate::db::{Db, Session, Tx};
 use crate::error::Result;
@@ -88,7 +88,7 @@ async fn first_younger(tx: &mut Tx, org_id: &str, older_than_ms: i64) -> Result<
         None => return Ok(head(tx, org_id).await?.seq + 1),
     };
     loop {
-        let rows = bundles_after(tx, org_id, after, i64::MAX).await?;
+        let rows = bundles_after(tx, org_id, after, BUNDLES).await?;
         let Some(last) = rows.last().map(|row| row.last_seq) else { return Ok(head(tx, org_id).await?.seq + 1) };
         let young = |row: &Row| {
             let events = row.open(org_id, |seen| seen.seq > after && seen.at_ms >= older_than_ms).0;
@@ -101,22 +101,6 @@ async fn first_younger(tx: &mut Tx, org_id: &str, older_than_ms: i64) -> Result<
     }
 }
 
-/// Some of the bundles that end after `seq`, in order, up to the one that ends at `until` or later.
-async fn bundles_after(tx: &mut Tx, org_id: &str, seq: i64, until: i64) -> Result<Vec<Row>> {
-    let mut rows = query_all!(
-        tx,
-        Row,
-        "SELECT last_seq, events FROM audit_bundles WHERE org_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
-        org_id,
-        seq,
-        BUNDLES,
-    )?;
-    if let Some(end) = rows.iter().position(|row| row.last_seq >= until) {
-        rows.truncate(end + 1);
-    }
-    Ok(rows)
-}
-
 /// Deletes the oldest events up to a bound, and moves the chain's beginning.
 async fn delete_some(tx: &mut Tx, org_id: &str, first_seq: i64, until_seq: i64) -> Result<()> {
     let until = until_seq.min(first_seq.saturating_add(BATCH));
@@ -124,9 +108,12 @@ async fn delete_some(tx: &mut Tx, org_id: &str, first_seq: i64, until_seq: i64) 
     let anchor = last.map(|event| event.hash).unwrap_or_default();
     let mut after = 0;
     loop {
-        let rows = bundles_after(tx, org_id, after, until).await?;
+        let rows = bundles_after(tx, org_id, after, BUNDLES).await?;
         for row in &rows {
             shorten(tx, org_id, row, until).await?;
+            if row.last_seq >= until {
+                break;
+            }
         }
         match rows.last() {
             Some(row) if row.last_seq < until - 1 => after = row.last_seq,
