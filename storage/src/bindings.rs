@@ -340,8 +340,10 @@ pub async fn create(tx: &mut Tx, new: &NewBinding<'_>, now: i64) -> Result<Bindi
     let id = new_id();
     let made = execute!(
         tx,
-        "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8) ON CONFLICT DO NOTHING",
+        "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at, name)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8,
+                 COALESCE((SELECT m.name FROM memberships m WHERE m.org_id = $2 AND m.user_id = $3), ''))
+         ON CONFLICT DO NOTHING",
         id.as_str(),
         new.org_id,
         user_id,

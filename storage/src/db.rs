@@ -560,6 +560,8 @@ mod tests {
         assert_eq!(searched, [person.clone(), machine.clone(), person, machine]);
         let bound = all("SELECT id, user_id FROM bindings WHERE user_id IS NOT NULL ORDER BY id").await;
         assert_eq!(bound, [pair("1", "u"), pair("2", "u-b"), pair("3", "p")]);
+        let named = all("SELECT id, name FROM bindings WHERE user_id IS NOT NULL ORDER BY id").await;
+        assert_eq!(named, [pair("1", "ci:a"), pair("2", "ci:b"), pair("3", "ann@x")]);
         let keys = all("SELECT id, user_id FROM api_keys ORDER BY id").await;
         assert_eq!(keys, [pair("k", "u-b"), pair("l", "p")]);
         let groups = all("SELECT org_id, builtin FROM groups ORDER BY org_id, builtin").await;

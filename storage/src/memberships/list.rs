@@ -1,7 +1,8 @@
 //! Lists of members, which look at few rows however many members there are.
 //!
 //! One condition leads, by an index that is in the order of the names; the others choose among what it gives, and the text that is
-//! searched for is read from the index itself. Where only few members can be meant, as by a role that few hold, these lead.
+//! searched for is read from the index itself. Where only few members can be meant, as by a role that few hold, these lead; those
+//! who hold one that many do are taken from indexes of their own ([`holders`]).
 
 use std::collections::HashSet;
 
@@ -11,6 +12,9 @@ use crate::error::Result;
 use crate::groups::{self, LOCAL_USERS};
 use crate::users::row_name;
 use crate::{custom_roles, projects, query_all, query_all_each, query_one};
+
+mod holders;
+use holders::Bound;
 
 /// So many members are looked up one by one and sorted; where more are meant, the list is walked until the page is full.
 const FEW: usize = if cfg!(test) { 1 } else { 1000 };
@@ -99,7 +103,9 @@ static BY_IDS: Statements = Statements {
 /// A filter whose names are found: empty text chooses all. `search` is a pattern.
 #[derive(Debug, Default)]
 struct Found {
+    /// Fits every text where nothing is searched for.
     search: String,
+    searches: bool,
     kind: String,
     status: String,
     group: String,
@@ -114,6 +120,7 @@ impl Found {
     async fn of(session: &mut Session, org_id: &str, filter: &MemberFilter<'_>) -> Result<Option<Self>> {
         let mut found = Self {
             search: within(session, "", filter.search.unwrap_or_default()),
+            searches: filter.search.is_some_and(|text| !text.is_empty()),
             kind: filter.kind.unwrap_or_default().to_owned(),
             status: filter.status.unwrap_or_default().to_owned(),
             role: filter.role.unwrap_or_default().to_owned(),
@@ -143,6 +150,13 @@ impl Found {
     /// Whether the group leads its members' list, however many they are.
     fn group_leads(&self) -> bool {
         !self.group.is_empty() && self.kind.is_empty() && self.status.is_empty()
+    }
+
+    /// The bindings that alone choose, if they do.
+    fn bound<'a>(&'a self, org_id: &'a str) -> Option<Bound<'a>> {
+        let alone = !self.searches && [&self.kind, &self.status, &self.group].iter().all(|text| text.is_empty());
+        let Self { role, custom, project, .. } = self;
+        (alone && !(role.is_empty() && project.is_empty())).then_some(Bound { org_id, role, custom, project })
     }
 
     /// The only members who can be meant, where these are few.
@@ -237,7 +251,10 @@ pub async fn list(
 ) -> Result<Vec<Member>> {
     let after = if after.is_empty() { String::new() } else { row_name(after, org_id) };
     let Some(mut found) = Found::of(session, org_id, filter).await? else { return Ok(Vec::new()) };
-    let few = found.few(session, org_id).await?;
+    let mut few = found.few(session, org_id).await?;
+    if let (None, Some(bound)) = (&few, found.bound(org_id)) {
+        few = bound.first(session, &after, limit).await?.map(HashSet::from_iter);
+    }
     if few.as_ref().is_some_and(HashSet::is_empty) {
         return Ok(Vec::new());
     }
@@ -417,6 +434,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = testing::fresh_sqlite(dir.path()).await;
         let mut session = db.read().await.unwrap();
+        for (sql, index) in [
+            (holders::OF_ROLE, "b USING INDEX bindings_by_role (org_id=? AND role=? AND name>?)"),
+            (holders::OF_PROJECT, "b USING INDEX bindings_by_project (project_id=? AND name>?)"),
+            (holders::OF_GROUP, "g USING INDEX group_members_by_name (group_id=? AND name>?)"),
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            let plan: Vec<(i64, i64, i64, String)> =
+                query_all!(session, (i64, i64, i64, String), AssertSqlSafe(sql.clone())).unwrap();
+            assert!(plan.len() == 1 && plan[0].3.contains(index), "no sorting: {plan:#?}");
+        }
         for (statements, index) in [
             (&BY_NAME, "m USING INDEX memberships_by_name (org_id=? AND name>?)"),
             (&BY_KIND, "m USING INDEX memberships_by_kind (org_id=? AND kind=? AND name>?)"),
