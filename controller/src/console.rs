@@ -17,6 +17,8 @@ mod routes;
 mod styleguide;
 mod viewer;
 
+use std::ops::ControlFlow;
+
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -49,14 +51,33 @@ pub(crate) fn page(template: &impl Template) -> Result<Response> {
 /// # Errors
 /// As [`page`].
 pub(crate) fn page_as(status: StatusCode, template: &impl Template) -> Result<Response> {
+    Ok(answer(status, template.render().map_err(Error::internal)?))
+}
+
+/// Longest page, in bytes, where its lines hold names that others chose.
+const LONGEST: usize = 96 << 10;
+
+/// A page of so many lines, or how many to try instead where it is too long.
+///
+/// # Errors
+/// As [`page`].
+pub(crate) fn page_of(lines: i64, template: &impl Template) -> Result<ControlFlow<Response, i64>> {
     let text = template.render().map_err(Error::internal)?;
+    if text.len() <= LONGEST || lines <= 1 {
+        return Ok(ControlFlow::Break(answer(StatusCode::OK, text)));
+    }
+    let (longest, length) = (i64::try_from(LONGEST).unwrap_or(i64::MAX), i64::try_from(text.len()).unwrap_or(i64::MAX));
+    Ok(ControlFlow::Continue((lines * longest / length).clamp(1, lines - 1)))
+}
+
+fn answer(status: StatusCode, text: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         // With no referrer at all, browsers would send forms with the origin `null`.
         (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     ];
-    Ok((status, headers, text).into_response())
+    (status, headers, text).into_response()
 }
 
 /// Leads on to a page of ours after something was done, by GET. `to` is a path made of [`crate::etag::segment`]s.

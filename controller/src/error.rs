@@ -76,6 +76,11 @@ pub enum Error {
     /// What is to be changed is no longer the version that the caller read.
     #[error("it was changed since you read it: read it again, and send its new ETag as If-Match")]
     Changed,
+    /// Something else would be deleted than the caller was told.
+    #[error(
+        "something was pushed or deleted there since: GET /api/v1/orgs/{{org}}/deletion tells what would go now, and its mark"
+    )]
+    Moved,
     /// The first request with an `Idempotency-Key` still runs.
     #[error("the first request with that Idempotency-Key still runs: ask again in a moment")]
     InProgress,
@@ -180,6 +185,7 @@ impl Error {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::Changed => (StatusCode::PRECONDITION_FAILED, "changed", "Changed meanwhile"),
+            Self::Moved => (StatusCode::PRECONDITION_FAILED, "moved", "Something else would go"),
             Self::InProgress => (StatusCode::CONFLICT, "in-progress", "Request in progress"),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "Unsupported media type"),
@@ -303,6 +309,7 @@ impl From<AdminError> for Error {
             AdminError::Password(error) => Self::invalid("password", &error),
             AdminError::Denied(denial) => Self::Denied(denial),
             AdminError::Rule(error) => error.into(),
+            AdminError::Moved => Self::Moved,
             AdminError::LastAdmin => Self::Conflict(error.to_string()),
             AdminError::Invited { retry_after } => {
                 Self::TryLater { seconds: retry_after.max(1), reason: error.to_string() }

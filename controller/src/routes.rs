@@ -182,10 +182,10 @@ routes! {
     get    "/orgs/{org}/tags"                     Needs(RegistryPull)      => repositories::api::list_tags;
     get    "/orgs/{org}/untagged"                 Needs(RegistryPull)      => repositories::api::list_untagged;
     get    "/orgs/{org}/deletion"                 Needs(RegistryDelete)    => repositories::deletion::get_deletion;
-    delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::api::delete_repository;
-    delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::api::delete_tag;
+    delete "/orgs/{org}/repositories"             Needs(RegistryDelete)    => repositories::deletion::delete_repository;
+    delete "/orgs/{org}/tags"                     Needs(RegistryDelete)    => repositories::deletion::delete_tags;
     get    "/orgs/{org}/manifest"                 Needs(RegistryPull)      => manifests::api::get_manifest;
-    delete "/orgs/{org}/manifest"                 Needs(RegistryDelete)    => repositories::deletion::delete_manifest;
+    delete "/orgs/{org}/manifest"                 Needs(RegistryDelete)    => repositories::deletion::delete_manifests;
     get    "/orgs/{org}/manifest/contents"        Needs(RegistryPull)      => manifests::contents::get_contents;
     get    "/orgs/{org}/manifest/raw"             Needs(RegistryPull)      => manifests::raw::get_raw_manifest;
     get    "/orgs/{org}/referrers"                Needs(RegistryPull)      => manifests::referrers::list_referrers;

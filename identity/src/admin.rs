@@ -16,7 +16,7 @@ mod users;
 
 pub use api_keys::{MadeApiKey, NewApiKey};
 pub use bindings::NewBinding;
-pub use images::{MayTag, TAGS_CHECKED};
+pub use images::{Deletion, MayTag, TAGS_CHECKED};
 pub use orgs::{CreatedOrg, NewOrg};
 pub use platform::GRACE_DAYS;
 pub use roles::{NewRole, UpdateRole};
@@ -60,6 +60,9 @@ pub enum AdminError {
     /// A custom role that cannot be.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// Something else would be deleted than the caller was told.
+    #[error("something was pushed or deleted there meanwhile, and something else would go now: ask again what would")]
+    Moved,
     /// It would leave an organization without an active Organization Admin.
     #[error("an organization needs at least one active Organization Admin: make another one first")]
     LastAdmin,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::blobs::{self, Blob};
 use crate::clock::Clock;
 use crate::db::{Db, Session, testing};
+use crate::deletion::{self, Choice};
 use crate::digest::digest_of;
 use crate::error::Error;
 use crate::gc::Collector;
@@ -17,7 +18,7 @@ use crate::repositories::{self, Order, RepositoryFilter};
 use crate::shelf::Shelf;
 use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Upload, Uploads};
 use crate::verify::{Problem, Verifier};
-use crate::{deletion, execute, query_one, referrers, tags};
+use crate::{execute, query_one, referrers, tags};
 
 const GRACE: i64 = 100;
 
@@ -778,21 +779,23 @@ async fn what_a_deletion_frees_is_known_before() {
 
     let mut session = w.db.read().await.unwrap();
     let repository = repositories::find(&mut session, &w.repo).await.unwrap().unwrap();
-    let one = deletion::of_tags(&mut session, &repository.id, &tags(&["v1", "none"])).await.unwrap();
+    let one = deletion::preview(&mut session, &repository, &Choice::Tags(tags(&["v1", "none"]))).await.unwrap();
     assert_eq!(
-        (one.tags, one.tags_left, one.untagged, one.bytes),
+        (one.going.tags, one.tags_left, one.untagged, one.bytes),
         (vec![("v1".into(), first.to_string())], vec!["latest".into()], vec![], 0)
     );
-    let both = deletion::of_tags(&mut session, &repository.id, &tags(&["v1", "latest"])).await.unwrap();
-    assert_eq!((both.tag_count, both.tags_left.len(), both.untagged), (2, 0, vec![first.to_string()]));
+    let both = deletion::preview(&mut session, &repository, &Choice::Tags(tags(&["v1", "latest"]))).await.unwrap();
+    assert_eq!((both.going.tag_count, both.tags_left.len(), both.untagged), (2, 0, vec![first.to_string()]));
 
-    let all = deletion::of_repository(&mut session, &repository).await.unwrap();
-    assert_eq!((all.tag_count, all.manifests, all.blobs, all.bytes), (3, 2, 3, 10 + 4 + 6));
+    let all = deletion::preview(&mut session, &repository, &Choice::Everything).await.unwrap();
+    assert_eq!((all.going.tag_count, all.going.manifests, all.blobs, all.bytes), (3, 2, 3, 10 + 4 + 6));
     assert_eq!((all.shared_blobs, all.shared_bytes), (1, 9));
-    let pair = deletion::of_manifests(&mut session, &repository.id, &[first.clone(), second.clone()]).await.unwrap();
+    let pair = deletion::preview(&mut session, &repository, &Choice::Manifests(vec![first.clone(), second.clone()]))
+        .await
+        .unwrap();
     assert_eq!((pair.bytes, pair.shared_bytes, pair.referrers_left), (20, 9, 0));
-    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&first)).await.unwrap();
-    assert_eq!((preview.tags[1].0.as_str(), preview.tag_count, preview.manifests), ("v1", 2, 1));
+    let preview = deletion::preview(&mut session, &repository, &Choice::Manifests(vec![first.clone()])).await.unwrap();
+    assert_eq!((preview.going.tags[1].0.as_str(), preview.going.tag_count, preview.going.manifests), ("v1", 2, 1));
     assert_eq!((preview.blobs, preview.bytes, preview.shared_blobs, preview.shared_bytes), (1, 4, 2, 19));
     assert_eq!(preview.referrers_left, 1);
     drop(session);
@@ -801,7 +804,7 @@ async fn what_a_deletion_frees_is_known_before() {
     manifests::delete(&mut tx, &repository.id, &first, w.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(collect(&w).await, preview.bytes.unsigned_abs(), "what was foretold");
-    let left = deletion::of_repository(&mut w.db.read().await.unwrap(), &repository).await.unwrap();
+    let left = deletion::preview(&mut w.db.read().await.unwrap(), &repository, &Choice::Everything).await.unwrap();
     let mut tx = w.db.begin().await.unwrap();
     assert!(crate::removal::bury_repository(&mut tx, &repository.id).await.unwrap());
     tx.commit().await.unwrap();
@@ -848,10 +851,10 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
         manifests::payloads(&mut session, &repository.id, [(index.as_str(), 5 << 20)].into_iter()).await.unwrap();
     assert!(large.is_empty(), "too large for a list");
 
-    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&index)).await.unwrap();
-    assert_eq!((preview.entries_left, preview.bytes, preview.broken_indexes), (2, 0, 0));
-    let preview = deletion::of_manifests(&mut session, &repository.id, std::slice::from_ref(&child)).await.unwrap();
-    assert_eq!((preview.broken_indexes, preview.bytes, preview.shared_bytes), (1, 0, 5));
+    let preview = deletion::preview(&mut session, &repository, &Choice::Manifests(vec![index.clone()])).await.unwrap();
+    assert_eq!((preview.entries_left, preview.bytes, preview.going.broken_indexes), (2, 0, 0));
+    let preview = deletion::preview(&mut session, &repository, &Choice::Manifests(vec![child.clone()])).await.unwrap();
+    assert_eq!((preview.going.broken_indexes, preview.bytes, preview.shared_bytes), (1, 0, 5));
     drop(session);
     let mut tx = w.db.begin().await.unwrap();
     manifests::delete(&mut tx, &repository.id, &index, 0).await.unwrap();

@@ -1,12 +1,14 @@
-//! What a deletion would take away, and what it would leave: counted before anybody is asked whether they mean it.
+//! What a deletion would take away, and what it would leave: counted before anybody is asked whether they mean it. What goes
+//! has a mark ([`Going::mark`]), and the transaction that deletes compares it with what was told.
 //!
 //! Bytes are those of blobs that garbage collection takes afterwards: no manifest of the repository that stays refers to
 //! them, and no other repository of the organization has them. What other organizations have is neither read nor counted.
 
-use crate::db::Session;
+use crate::db::{Raw, Session, Tx};
+use crate::digest::digest_of;
 use crate::error::Result;
 use crate::manifests::set_of;
-use crate::names::{Digest, Tag};
+use crate::names::{Algorithm, Digest, Tag};
 use crate::removal::FIRST;
 use crate::repositories::Repository;
 use crate::{query_all, query_all_each, query_one};
@@ -14,15 +16,48 @@ use crate::{query_all, query_all_each, query_one};
 /// Most names that a preview tells; the rest is counted.
 pub const MOST_NAMED: i64 = 50;
 
+/// What of a repository is to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Tags alone: their manifests stay.
+    Tags(Vec<Tag>),
+    /// Manifests, with every tag that points at them.
+    Manifests(Vec<Digest>),
+    /// All of it.
+    Everything,
+}
+
+/// What goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Going {
+    /// The first tags, by name, each with the digest that it points at: all where tags are chosen.
+    pub tags: Vec<(String, String)>,
+    /// How many tags.
+    pub tag_count: i64,
+    /// How many manifests.
+    pub manifests: i64,
+    /// How many indexes stay that list a manifest that goes: who pulls them misses a part.
+    pub broken_indexes: i64,
+}
+
+impl Going {
+    /// Tells whether the same would still go: the tags and what they point at, the manifests, and what would break. Not the
+    /// bytes, which what happens in other repositories changes too.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        let mut said = format!("{} {} {}", self.tag_count, self.manifests, self.broken_indexes);
+        for (name, digest) in &self.tags {
+            said.push_str(&format!(" {name}@{digest}"));
+        }
+        digest_of(Algorithm::Sha256, said.as_bytes()).hex().to_owned()
+    }
+}
+
 /// What goes and what stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {
-    /// The first tags that go, by name, each with the digest that it points at.
-    pub tags: Vec<(String, String)>,
-    /// How many tags go.
-    pub tag_count: i64,
-    /// How many manifests go.
-    pub manifests: i64,
+    /// What goes.
+    pub going: Going,
     /// How many blobs go.
     pub blobs: i64,
     /// Their bytes.
@@ -39,8 +74,6 @@ pub struct Preview {
     pub entries_left: i64,
     /// How many manifests stay that are about one that goes: its signatures, attestations and SBOMs.
     pub referrers_left: i64,
-    /// How many indexes stay that list a manifest that goes: who pulls them misses a part.
-    pub broken_indexes: i64,
 }
 
 /// A statement with the set of names or digests `$2` between its parts.
@@ -56,18 +89,110 @@ macro_rules! with_set {
     };
 }
 
-/// The deletion of tags alone: their manifests stay. Tags that are not there are passed over.
+/// The names as a set for [`with_set`].
+fn set_of_tags(tags: &[Tag]) -> String {
+    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    serde_json::to_string(&names).unwrap_or_default()
+}
+
+/// Keeps what goes as it is until the transaction ends: nobody points a tag at it or pushes into it meanwhile. SQLite has one
+/// writer at a time anyway.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn of_tags(session: &mut Session, repository_id: &str, tags: &[Tag]) -> Result<Preview> {
-    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-    let names = serde_json::to_string(&names).unwrap_or_default();
-    let gone: Vec<(String, String)> = with_set!(
-        session, (String, String),
-        "SELECT name, digest FROM tags WHERE repository_id = $1 AND name IN ", " ORDER BY name";
-        repository_id, names.as_str()
-    )?;
+pub async fn hold(tx: &mut Tx, repository: &Repository, choice: &Choice) -> Result<()> {
+    let Raw::Postgres(connection) = tx.raw() else { return Ok(()) };
+    let (sql, set) = match choice {
+        Choice::Tags(tags) => (
+            "SELECT 1 FROM tags WHERE repository_id = $1
+             AND name IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB))) ORDER BY name FOR UPDATE",
+            set_of_tags(tags),
+        ),
+        // A new tag refers to its manifest's row, and waits.
+        Choice::Manifests(digests) => (
+            "SELECT 1 FROM manifests WHERE repository_id = $1
+             AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB))) ORDER BY digest FOR UPDATE",
+            set_of(digests.iter()),
+        ),
+        // Every push says in this row when it was.
+        Choice::Everything => ("SELECT 1 FROM repositories WHERE id = $1 AND $2 = '' FOR UPDATE", String::new()),
+    };
+    sqlx::query(sql).bind(&repository.id).bind(set).execute(connection).await?;
+    Ok(())
+}
+
+/// What a deletion takes away. Tags and manifests that are not there are passed over.
+///
+/// # Errors
+/// Those of the database.
+pub async fn going(session: &mut Session, repository: &Repository, choice: &Choice) -> Result<Going> {
+    let id = repository.id.as_str();
+    match choice {
+        Choice::Tags(tags) => {
+            let names = set_of_tags(tags);
+            let tags: Vec<(String, String)> = with_set!(
+                session, (String, String),
+                "SELECT name, digest FROM tags WHERE repository_id = $1 AND name IN ", " ORDER BY name";
+                id, names.as_str()
+            )?;
+            Ok(Going { tag_count: i64::try_from(tags.len()).unwrap_or(i64::MAX), tags, ..Going::default() })
+        }
+        Choice::Manifests(digests) => {
+            let set = set_of(digests.iter());
+            let counts: Vec<(i64, i64, i64)> = with_set!(
+                session, (i64, i64, i64),
+                "SELECT
+                     (SELECT COUNT(*) FROM manifests m WHERE m.repository_id = $1 AND m.digest IN ",
+                "),
+                     (SELECT COUNT(*) FROM tags t WHERE t.repository_id = $1 AND t.digest IN ",
+                "),
+                     (SELECT COUNT(DISTINCT x.manifest) FROM manifest_references x
+                      WHERE x.repository_id = $1 AND x.target IN ", " AND x.manifest NOT IN ", ")";
+                id, set.as_str()
+            )?;
+            let (manifests, tag_count, broken_indexes) = counts.first().copied().unwrap_or_default();
+            let tags = with_set!(
+                session, (String, String),
+                "SELECT name, digest FROM tags WHERE repository_id = $1 AND digest IN ", " ORDER BY name LIMIT $3";
+                id, set.as_str(), MOST_NAMED
+            )?;
+            Ok(Going { tags, tag_count, manifests, broken_indexes })
+        }
+        Choice::Everything => {
+            let (manifests, tag_count): (i64, i64) = query_one!(
+                session,
+                (i64, i64),
+                "SELECT (SELECT COUNT(*) FROM manifests WHERE repository_id = $1),
+                        (SELECT COUNT(*) FROM tags WHERE repository_id = $1)",
+                id,
+            )?;
+            let tags = query_all!(
+                session,
+                (String, String),
+                "SELECT name, digest FROM tags WHERE repository_id = $1 ORDER BY name LIMIT $2",
+                id,
+                MOST_NAMED,
+            )?;
+            Ok(Going { tags, tag_count, manifests, broken_indexes: 0 })
+        }
+    }
+}
+
+/// What a deletion would take away, and what it would leave.
+///
+/// # Errors
+/// Those of the database.
+pub async fn preview(session: &mut Session, repository: &Repository, choice: &Choice) -> Result<Preview> {
+    let going = going(session, repository, choice).await?;
+    match choice {
+        Choice::Tags(tags) => beside_tags(session, &repository.id, tags, going).await,
+        Choice::Manifests(digests) => beside_manifests(session, &repository.id, digests, going).await,
+        Choice::Everything => beside_everything(session, &repository.id, going).await,
+    }
+}
+
+async fn beside_tags(session: &mut Session, repository_id: &str, tags: &[Tag], going: Going) -> Result<Preview> {
+    let names = set_of_tags(tags);
     let left: Vec<(String,)> = with_set!(
         session, (String,),
         "SELECT t.name FROM tags t WHERE t.repository_id = $1 AND t.name NOT IN ",
@@ -83,44 +208,32 @@ pub async fn of_tags(session: &mut Session, repository_id: &str, tags: &[Tag]) -
         repository_id, names.as_str()
     )?;
     Ok(Preview {
-        tag_count: i64::try_from(gone.len()).unwrap_or(i64::MAX),
-        tags: gone,
+        going,
         tags_left: left.into_iter().map(|(name,)| name).collect(),
         untagged: untagged.into_iter().map(|(digest,)| digest).collect(),
         ..Preview::default()
     })
 }
 
-/// The deletion of manifests, with every tag that points at them. Those that are not there are passed over.
-///
-/// # Errors
-/// Those of the database.
-pub async fn of_manifests(session: &mut Session, repository_id: &str, digests: &[Digest]) -> Result<Preview> {
+async fn beside_manifests(
+    session: &mut Session,
+    repository_id: &str,
+    digests: &[Digest],
+    going: Going,
+) -> Result<Preview> {
     let set = set_of(digests.iter());
-    let counts: Vec<(i64, i64, i64, i64, i64)> = with_set!(
-        session, (i64, i64, i64, i64, i64),
+    let counts: Vec<(i64, i64)> = with_set!(
+        session, (i64, i64),
         "SELECT
-             (SELECT COUNT(*) FROM manifests m WHERE m.repository_id = $1 AND m.digest IN ",
-        "),
-             (SELECT COUNT(*) FROM tags t WHERE t.repository_id = $1 AND t.digest IN ",
-        "),
              (SELECT COUNT(DISTINCT x.target) FROM manifest_references x
               JOIN manifests c ON c.repository_id = x.repository_id AND c.digest = x.target
               WHERE x.repository_id = $1 AND x.manifest IN ", " AND x.target NOT IN ",
         "),
              (SELECT COUNT(*) FROM manifests m WHERE m.repository_id = $1 AND m.subject IN ", " AND m.digest NOT IN ",
-        "),
-             (SELECT COUNT(DISTINCT x.manifest) FROM manifest_references x
-              WHERE x.repository_id = $1 AND x.target IN ", " AND x.manifest NOT IN ", ")";
+        ")";
         repository_id, set.as_str()
     )?;
-    let (manifests, tag_count, entries_left, referrers_left, broken_indexes) =
-        counts.first().copied().unwrap_or_default();
-    let tags: Vec<(String, String)> = with_set!(
-        session, (String, String),
-        "SELECT name, digest FROM tags WHERE repository_id = $1 AND digest IN ", " ORDER BY name LIMIT $3";
-        repository_id, set.as_str(), MOST_NAMED
-    )?;
+    let (entries_left, referrers_left) = counts.first().copied().unwrap_or_default();
     // One row for each blob that what goes refers to: its length, and whether something that stays has it too.
     let bytes: Vec<(i64, i64, i64, i64)> = with_set!(
         session, (i64, i64, i64, i64),
@@ -140,41 +253,10 @@ pub async fn of_manifests(session: &mut Session, repository_id: &str, digests: &
         repository_id, set.as_str(), FIRST
     )?;
     let (blobs, bytes, shared_blobs, shared_bytes) = bytes.first().copied().unwrap_or_default();
-    Ok(Preview {
-        tags,
-        tag_count,
-        manifests,
-        blobs,
-        bytes,
-        shared_blobs,
-        shared_bytes,
-        entries_left,
-        referrers_left,
-        broken_indexes,
-        ..Preview::default()
-    })
+    Ok(Preview { going, blobs, bytes, shared_blobs, shared_bytes, entries_left, referrers_left, ..Preview::default() })
 }
 
-/// The deletion of a repository with all that is in it.
-///
-/// # Errors
-/// Those of the database.
-pub async fn of_repository(session: &mut Session, repository: &Repository) -> Result<Preview> {
-    let id = repository.id.as_str();
-    let (manifests, tag_count): (i64, i64) = query_one!(
-        session,
-        (i64, i64),
-        "SELECT (SELECT COUNT(*) FROM manifests WHERE repository_id = $1),
-                (SELECT COUNT(*) FROM tags WHERE repository_id = $1)",
-        id,
-    )?;
-    let tags = query_all!(
-        session,
-        (String, String),
-        "SELECT name, digest FROM tags WHERE repository_id = $1 ORDER BY name LIMIT $2",
-        id,
-        MOST_NAMED,
-    )?;
+async fn beside_everything(session: &mut Session, repository_id: &str, going: Going) -> Result<Preview> {
     let (blobs, bytes, shared_blobs, shared_bytes): (i64, i64, i64, i64) = query_one!(
         session,
         (i64, i64, i64, i64),
@@ -186,8 +268,8 @@ pub async fn of_repository(session: &mut Session, repository: &Repository) -> Re
                    THEN 1 ELSE 0 END AS used
                FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
                WHERE l.repository_id = $1) u",
-        id,
+        repository_id,
         FIRST,
     )?;
-    Ok(Preview { tags, tag_count, manifests, blobs, bytes, shared_blobs, shared_bytes, ..Preview::default() })
+    Ok(Preview { going, blobs, bytes, shared_blobs, shared_bytes, ..Preview::default() })
 }

@@ -81,6 +81,7 @@ impl FormProblem {
         match &error {
             Error::Invalid { field, reason } => Ok((status, Self { field, message: sentence(reason) })),
             Error::Changed => Ok((status, Self { field: "", message: CHANGED.into() })),
+            Error::Moved => Ok((status, Self { field: "", message: MOVED.into() })),
             Error::Unacceptable(_)
             | Error::Conflict(_)
             | Error::TryLater { .. }
@@ -96,6 +97,10 @@ impl FormProblem {
 /// What somebody hears who changed something that another did meanwhile; the form that says so is of the newer version.
 const CHANGED: &str = "Somebody else changed this while you were looking at it, and nothing was saved. Look at what is there \
                        now in another tab; if you still mean it, save again.";
+
+/// What somebody hears for whom something else would go now than they were told.
+const MOVED: &str = "Somebody pushed or deleted here while you were looking at this, and nothing was deleted. Below is what \
+                     would go now; if you still mean it, delete once more.";
 
 /// What is to be said at a field of a template's form.
 pub(crate) fn wrong<'a>(problem: &'a Option<FormProblem>, field: &str) -> Option<&'a str> {

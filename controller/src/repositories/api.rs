@@ -2,12 +2,11 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
-use http::StatusCode;
 use identity::rbac::{Permission, Resource};
 use serde::{Deserialize, Serialize};
 use storage::Session;
 use storage::manifests;
-use storage::names::{RepoName, Tag};
+use storage::names::RepoName;
 use storage::orgs::Org;
 use storage::projects::{self, Project};
 use storage::repositories::{self, Order, Repository, Summary, Wanted};
@@ -18,7 +17,7 @@ use super::looks::Looks;
 use crate::State;
 use crate::actor::{Actor, in_org, in_project};
 use crate::error::{Error, Result};
-use crate::extract::{self, Path, Query};
+use crate::extract::{Path, Query};
 use crate::manifests::describe::DescriptionView;
 use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
@@ -152,18 +151,6 @@ pub(crate) struct TagsQuery {
     pub(crate) limit: Option<i64>,
     /// The `next` of the page before.
     pub(crate) after: Option<String>,
-}
-
-/// Which tag.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct TagQuery {
-    /// Full name of the repository.
-    #[param(example = "acme/web/shop")]
-    pub(crate) repository: String,
-    /// The tag.
-    #[param(example = "v1")]
-    pub(crate) tag: String,
 }
 
 /// Whose manifests without a tag.
@@ -467,25 +454,6 @@ pub(crate) async fn repository(
     Ok((name, found))
 }
 
-/// Delete a tag
-///
-/// Its manifest and the manifest's other tags stay.
-#[utoipa::path(delete, path = "/orgs/{org}/tags", tag = "repositories",
-    params(("org", description = "Slug of the organization"), TagQuery),
-    responses((status = 204, description = "Deleted")))]
-pub(crate) async fn delete_tag(
-    actor: Actor,
-    Shared(state): Shared<State>,
-    Path(slug): Path<String>,
-    Query(query): Query<TagQuery>,
-) -> Result<StatusCode> {
-    let tag: Tag = query.tag.parse().map_err(|error| Error::invalid("tag", &error))?;
-    let wish = Wish { permission: Permission::RegistryDelete, tag: Some(tag.as_str()) };
-    let (_, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-    state.identity().delete_tag(&actor.caller, &found, &tag).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// Whether the caller may delete every tag of a repository: a role may be limited to some.
 ///
 /// # Errors
@@ -506,31 +474,6 @@ pub(crate) async fn every_tag(actor: &Actor, state: &State, name: &RepoName, row
             actor.can(Permission::RegistryDelete, &in_repository(row, name, Some(&tag.name)))?;
         }
     }
-}
-
-/// Delete a repository
-///
-/// With every image in it; `confirm` is its name once more. Its bytes go by garbage collection, where no other repository of
-/// the organization shares them.
-#[utoipa::path(delete, path = "/orgs/{org}/repositories", tag = "repositories", request_body = extract::Confirmation,
-    params(("org", description = "Slug of the organization"), RepositoryQuery),
-    responses((status = 204, description = "Deleted")))]
-pub(crate) async fn delete_repository(
-    actor: Actor,
-    Shared(state): Shared<State>,
-    Path(slug): Path<String>,
-    Query(query): Query<RepositoryQuery>,
-    extract::Json(confirmation): extract::Json<extract::Confirmation>,
-) -> Result<StatusCode> {
-    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
-    let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-    every_tag(&actor, &state, &name, &found).await?;
-    // Whichever of its two spellings: the page shows the one that rows have.
-    if confirmation.confirm != query.repository && confirmation.confirm != name.canonical() {
-        return Err(Error::invalid("confirm", "type the repository's full name"));
-    }
-    state.identity().delete_repository(&actor.caller, &found).await?;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]
@@ -595,6 +538,47 @@ mod tests {
         controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(204);
         controller.call(&admin, Method::DELETE, repository, &confirm).await.expect(404);
         controller.get(&admin, &by_digest).await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn several_go_at_once_or_none_and_only_what_the_preview_told() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for tag in ["v1", "v2", "v3"] {
+            controller.push_image("main/app", tag, &json!({}), &[tag.as_bytes()]).await;
+        }
+        let delete = async |query: &str| {
+            controller.call(&admin, Method::DELETE, &format!("/orgs/main/{query}"), &json!(null)).await
+        };
+        let ask = async |query: &str| {
+            controller.get(&admin, &format!("/orgs/main/deletion?repository=main/app&{query}")).await.expect(200)
+        };
+        delete("tags?repository=main/app&tag=v1,none,v2").await.expect(404);
+        let told = ask("tag=v1,v2").await;
+        assert_eq!(told.body["tag_count"], 2, "none went");
+        let mark = told.text("mark");
+        controller.push_image("main/app", "v2", &json!({}), &[b"newer"]).await;
+        let refused = delete(&format!("tags?repository=main/app&tag=v1,v2&mark={mark}")).await.expect(412);
+        assert_eq!(refused.body["type"], "urn:wharfinger:problem:moved");
+        let mark = ask("tag=v1,v2").await.text("mark");
+        delete(&format!("tags?repository=main/app&tag=v2,v1&mark={mark}")).await.expect(204);
+        let rows = controller.get(&admin, "/orgs/main/audit?action=tag.delete").await.expect(200);
+        assert_eq!(rows.body["items"].as_array().unwrap().len(), 2, "each is in the log: {}", rows.body);
+        let third = controller.get(&admin, "/orgs/main/manifest?repository=main/app&reference=v3").await.expect(200);
+        let digest = third.text("digest");
+        let mark = ask(&format!("digest={digest}")).await.text("mark");
+        controller.push_image("main/app", "prod", &json!({}), &[b"v3"]).await;
+        let query = format!("manifest?repository=main/app&digest={digest}&mark=");
+        delete(&format!("{query}{mark}")).await.expect(412);
+        let mark = ask(&format!("digest={digest}")).await.text("mark");
+        delete(&format!("{query}{mark}")).await.expect(204);
+        let whole = ask("").await.text("mark");
+        controller.push_image("main/app", "late", &json!({}), &[b"late"]).await;
+        let confirm = json!({"confirm": "main/app"});
+        let path = format!("/orgs/main/repositories?repository=main/app&mark={whole}");
+        controller.call(&admin, Method::DELETE, &path, &confirm).await.expect(412);
+        let path = format!("/orgs/main/repositories?repository=main/app&mark={}", ask("").await.text("mark"));
+        controller.call(&admin, Method::DELETE, &path, &confirm).await.expect(204);
     }
 
     #[tokio::test]

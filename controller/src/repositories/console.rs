@@ -1,20 +1,21 @@
 //! Repositories, tags and what has none, as pages. A repository's page is at its name without the organization, which may
 //! have several parts; what is to be deleted has a path of its own, so that no name can be mistaken for a deed.
 
+use std::ops::ControlFlow;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{RawQuery, State as Shared};
 use axum::response::Response;
-use http::StatusCode;
 use identity::rbac::Permission;
 use serde::Deserialize;
 use storage::names::{DEFAULT_PROJECT, RepoName};
 use storage::projects;
 use storage::repositories::Repository;
 
-use super::api::{self, RepositoriesQuery, RepositoryQuery, RepositoryView, Sort, TagQuery, TagView, TagsQuery};
+use super::api::{self, RepositoriesQuery, RepositoryQuery, RepositoryView, Sort, TagView, TagsQuery};
 use super::api::{UntaggedQuery, UntaggedView, Wish, in_repository};
-use super::deletion::{self, DeletionQuery, DeletionView, DigestQuery};
+use super::deletion::{self, DeletionQuery, DeletionView, ManifestsDeletion, RepositoryDeletion, TagsDeletion};
 use crate::State;
 use crate::account::console::Tools;
 use crate::actor::in_project;
@@ -336,6 +337,37 @@ fn shown_tag(tag: &str) -> String {
 }
 
 impl TagsPage {
+    /// Fills the page with so many tags.
+    async fn list(
+        &mut self,
+        viewer: &Viewer,
+        state: &State,
+        (repo, row): (&RepoName, &Repository),
+        limit: i64,
+    ) -> Result<()> {
+        let query = TagsQuery {
+            repository: repo.canonical().to_owned(),
+            search: given(&self.given.search),
+            hide_attached: Some(self.given.show == "named"),
+            sort: sort_of(&self.given.sort),
+            limit: Some(limit),
+            after: given(&self.given.after),
+        };
+        let org = Path(repo.org().to_owned());
+        let Json(page) = api::list_tags(viewer.actor(), Shared(state.clone()), org, Query(query)).await?;
+        let tools = Tools::of(state, &viewer.actor.principal().name);
+        let line = |tag: TagView| TagLine {
+            pull: pull_command(&tools, &self.head.address, &tag),
+            shown: shown_tag(&tag.name),
+            about: about(&tag.name),
+            may_delete: viewer.actor.may(Permission::RegistryDelete, &in_repository(row, repo, Some(&tag.name))),
+            tag,
+        };
+        self.lines = page.items.into_iter().map(line).collect();
+        self.next = page.next.map(|after| self.given.link(&self.head.here, &after));
+        Ok(())
+    }
+
     /// The tags of the page that people gave.
     fn named(&self) -> impl Iterator<Item = &TagLine> {
         self.lines.iter().filter(|line| line.about.is_none())
@@ -403,39 +435,36 @@ async fn tags_tab(
     if asked.sort.is_empty() {
         asked.sort = "pushed".to_owned();
     }
-    let query = TagsQuery {
-        repository: repo.canonical().to_owned(),
-        search: given(&asked.search),
-        hide_attached: Some(asked.show == "named"),
-        sort: sort_of(&asked.sort),
-        limit: Some(PAGE),
-        after: given(&asked.after),
-    };
-    let org = repo.org().to_owned();
-    let Json(page) = api::list_tags(viewer.actor(), Shared(state.clone()), Path(org.clone()), Query(query)).await?;
     let first = if asked.after.is_empty() { String::new() } else { asked.link(&head.here, "") };
-    let next = page.next.map(|after| asked.link(&head.here, &after));
-    let tools = Tools::of(state, &viewer.actor.principal().name);
-    let line = |tag: TagView| TagLine {
-        pull: pull_command(&tools, &head.address, &tag),
-        shown: shown_tag(&tag.name),
-        about: about(&tag.name),
-        may_delete: viewer.actor.may(Permission::RegistryDelete, &in_repository(row, repo, Some(&tag.name))),
-        tag,
-    };
-    let lines = page.items.into_iter().map(line).collect();
     let frame = viewer.frame(Section::Repositories);
-    console::page(&TagsPage { frame, head, lines, given: asked, first, next })
+    let mut page = TagsPage { frame, head, lines: Vec::new(), given: asked, first, next: None };
+    let mut lines = PAGE;
+    loop {
+        page.list(viewer, state, (repo, row), lines).await?;
+        match console::page_of(lines, &page)? {
+            ControlFlow::Break(answer) => return Ok(answer),
+            ControlFlow::Continue(fewer) => lines = fewer,
+        }
+    }
 }
 
 async fn untagged_tab(viewer: &Viewer, state: &State, org: &str, head: Head, asked: &ShowGiven) -> Result<Response> {
-    let query = UntaggedQuery { repository: head.view.name.clone(), limit: Some(PAGE), after: given(&asked.after) };
-    let Json(page) =
-        api::list_untagged(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), Query(query)).await?;
     let first = if asked.after.is_empty() { String::new() } else { asked.link(&head.here, "") };
-    let next = page.next.map(|after| asked.link(&head.here, &after));
     let frame = viewer.frame(Section::Repositories);
-    console::page(&UntaggedPage { frame, head, lines: page.items, first, next })
+    let mut page = UntaggedPage { frame, head, lines: Vec::new(), first, next: None };
+    let mut lines = PAGE;
+    loop {
+        let repository = page.head.view.name.clone();
+        let query = UntaggedQuery { repository, limit: Some(lines), after: given(&asked.after) };
+        let path = Path(org.to_owned());
+        let Json(listed) = api::list_untagged(viewer.actor(), Shared(state.clone()), path, Query(query)).await?;
+        page.next = listed.next.map(|after| asked.link(&page.head.here, &after));
+        page.lines = listed.items;
+        match console::page_of(lines, &page)? {
+            ControlFlow::Break(answer) => return Ok(answer),
+            ControlFlow::Continue(fewer) => lines = fewer,
+        }
+    }
 }
 
 /// What is to be deleted, as a page's address or form says it: tags, else manifests, else the repository.
@@ -555,10 +584,6 @@ pub(crate) async fn ask_delete(
     console::page(&DeletePage::of(&viewer, &state, &org, &name, given, None).await?)
 }
 
-/// What somebody hears for whom less or more would go now than they were told.
-const MOVED: &str = "Somebody pushed or deleted here while you were looking at this, and nothing was deleted. Below is what \
-                     would go now; if you still mean it, delete once more.";
-
 /// Deletes, where what goes is what the form's page said.
 pub(crate) async fn delete(
     viewer: Viewer,
@@ -568,11 +593,6 @@ pub(crate) async fn delete(
 ) -> Result<Response> {
     if given.is_empty_choice() {
         return Err(Error::Malformed("nothing was chosen".into()));
-    }
-    let promised = DeletePage::of(&viewer, &state, &org, &name, given.clone(), None).await?;
-    if promised.view.mark() != given.seen {
-        let problem = Some(FormProblem { field: "", message: MOVED.into() });
-        return console::page_as(StatusCode::PRECONDITION_FAILED, &DeletePage { problem, ..promised });
     }
     let whole = given.is_of_repository();
     match delete_all(&viewer, &state, &org, &name, &given).await {
@@ -590,27 +610,24 @@ pub(crate) async fn delete(
     }
 }
 
-/// Deletes one thing after the other; what to tell then. That all of it may be deleted was seen for the page.
+/// Deletes all of it or nothing; what to tell then.
 async fn delete_all(viewer: &Viewer, state: &State, org: &str, name: &str, given: &DeletionGiven) -> Result<String> {
-    let full = format!("{org}/{name}");
-    let at = || (viewer.actor(), Shared(state.clone()), Path(org.to_owned()));
+    let repository = format!("{org}/{name}");
+    let (actor, state, path) = (viewer.actor(), Shared(state.clone()), Path(org.to_owned()));
+    // Never without one: whoever deletes here was told what goes.
+    let mark = Some(given.seen.clone());
     if given.is_of_repository() {
-        let (actor, state, path) = at();
-        let confirm = if given.confirm == name { full.clone() } else { given.confirm.clone() };
-        let query = Query(RepositoryQuery { repository: full });
+        let confirm = if given.confirm == name { repository.clone() } else { given.confirm.clone() };
         let body = extract::Json(extract::Confirmation { confirm });
-        api::delete_repository(actor, state, path, query, body).await?;
+        deletion::delete_repository(actor, state, path, Query(RepositoryDeletion { repository, mark }), body).await?;
         return Ok(format!("Deleted the repository {name}."));
     }
-    for tag in &given.tag {
-        let (actor, state, path) = at();
-        let query = Query(TagQuery { repository: full.clone(), tag: tag.clone() });
-        api::delete_tag(actor, state, path, query).await?;
-    }
-    for digest in &given.digest {
-        let (actor, state, path) = at();
-        let query = Query(DigestQuery { repository: full.clone(), digest: digest.clone() });
-        deletion::delete_manifest(actor, state, path, query).await?;
+    if given.digest.is_empty() {
+        let query = TagsDeletion { repository, tag: given.tag.join(","), mark };
+        deletion::delete_tags(actor, state, path, Query(query)).await?;
+    } else {
+        let query = ManifestsDeletion { repository, digest: given.digest.join(","), mark };
+        deletion::delete_manifests(actor, state, path, Query(query)).await?;
     }
     Ok(match (given.tag.as_slice(), given.digest.as_slice()) {
         ([tag], _) => format!("Deleted the tag {tag}."),
@@ -764,6 +781,48 @@ mod tests {
         let next = next.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
         let second = controller.page(&admin, &next).await.expect(200).raw;
         assert!(second.contains("?reference=sha256:") && !second.contains("Next page"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn lists_of_long_names_are_small_pages_that_leave_nothing_out() {
+        let (controller, admin) = stocked().await;
+        let (part, tag) = ("p".repeat(60), "t".repeat(123));
+        let long = format!("main/web/{part}/{part}/{part}/{part}");
+        for sql in [
+            "INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
+             WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 69)
+             SELECT 'long' || CAST(i AS TEXT), r.org_id, r.project_id, 'LONG' || CAST(i AS TEXT), 1, 1 FROM n
+             CROSS JOIN repositories r WHERE r.name = 'main/web/shop'",
+            "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
+             WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 69)
+             SELECT 'long10', 'sha256:' || CAST(i AS TEXT), 'm', 2, i, 'x', m.payload FROM n
+             CROSS JOIN manifests m JOIN repositories r ON r.id = m.repository_id WHERE r.name = 'main/app'",
+            "INSERT INTO tags (repository_id, name, digest, updated_at)
+             SELECT 'long10', 'TAG' || SUBSTR(digest, 8), digest, created_at FROM manifests WHERE repository_id = 'long10'",
+        ] {
+            let sql: String = sql.replace("LONG", &long).replace("TAG", &tag);
+            storage::db::testing::run(&controller.db, sql.leak()).await;
+        }
+        let untagged = "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
+             SELECT 'long11', digest, media_type, 2, created_at, pushed_by, payload FROM manifests WHERE repository_id = 'long10'";
+        storage::db::testing::run(&controller.db, untagged).await;
+        let in_page = long.strip_prefix("main/").unwrap();
+        for (path, each) in [
+            ("/orgs/main/repositories?sort=name".to_owned(), format!(">{in_page}")),
+            (format!("/orgs/main/repositories/{in_page}10?sort=name"), format!(">{tag}")),
+            (format!("/orgs/main/repositories/{in_page}11?tab=untagged"), "name=\"digest\"".to_owned()),
+        ] {
+            let (mut next, mut shown, mut pages) = (Some(path.clone()), 0, 0);
+            while let Some(path) = next {
+                let page = controller.page(&admin, &path).await.expect(200).raw;
+                assert!(page.len() < 100 << 10, "{path}: {} bytes", page.len());
+                shown += page.matches(&each).count();
+                pages += 1;
+                let link = page.split_once("rel=\"next\"").and_then(|(before, _)| before.rsplit_once("href=\""));
+                next = link.map(|(_, rest)| rest.split('"').next().unwrap().replace("&#38;", "&"));
+            }
+            assert!(shown >= 60 && pages > 1, "{path}: {shown} on {pages} pages");
+        }
     }
 
     #[tokio::test]

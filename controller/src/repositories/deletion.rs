@@ -1,22 +1,22 @@
-//! `/orgs/{org}/deletion`, and the deletion of manifests: what goes is told before, by the same rules.
+//! `/orgs/{org}/deletion`, and the deletions themselves: what goes is told before, by the same rules.
 
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
+use identity::admin::{Deletion, MayTag};
 use identity::rbac::{Permission, Resource, authorize};
 use serde::{Deserialize, Serialize};
-use storage::deletion::{self, Preview};
-use storage::digest::digest_of;
-use storage::names::{Algorithm, Digest, RepoName, Tag};
+use storage::deletion::{self, Choice, Preview};
+use storage::names::{Digest, RepoName, Tag};
 use storage::repositories::Repository;
 use storage::tags;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{Wish, every_tag, in_repository, repository};
+use super::api::{self, Wish, every_tag, in_repository};
 use crate::State;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::extract::{Path, Query};
+use crate::extract::{self, Path, Query};
 
 /// Most tags, or digests, of one question.
 pub(crate) const MOST: usize = 100;
@@ -35,15 +35,42 @@ pub(crate) struct DeletionQuery {
     pub(crate) digest: Option<String>,
 }
 
-/// Which manifest.
+/// Which tags go.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct DigestQuery {
+pub(crate) struct TagsDeletion {
     /// Full name of the repository.
     #[param(example = "acme/web/shop")]
     pub(crate) repository: String,
-    /// The manifest's digest.
+    /// The tag, or several with commas between them, at most 100: all of them go, or none.
+    #[param(example = "v1,v2")]
+    pub(crate) tag: String,
+    /// The `mark` of the preview: nothing goes where something else would than it told.
+    pub(crate) mark: Option<String>,
+}
+
+/// Which manifests go.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ManifestsDeletion {
+    /// Full name of the repository.
+    #[param(example = "acme/web/shop")]
+    pub(crate) repository: String,
+    /// The manifest's digest, or several with commas between them, at most 100: all of them go, or none.
     pub(crate) digest: String,
+    /// The `mark` of the preview: nothing goes where something else would than it told.
+    pub(crate) mark: Option<String>,
+}
+
+/// Which repository goes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RepositoryDeletion {
+    /// Full name of the repository.
+    #[param(example = "acme/web/shop")]
+    pub(crate) repository: String,
+    /// The `mark` of the preview: nothing goes where something else would than it told.
+    pub(crate) mark: Option<String>,
 }
 
 /// A tag that goes.
@@ -60,6 +87,8 @@ pub(crate) struct GoingTag {
 pub(crate) struct DeletionView {
     /// Full name of the repository.
     pub(crate) repository: String,
+    /// Tells what goes: send it with the deletion, and nothing goes where something else would by then.
+    pub(crate) mark: String,
     /// The first tags that go, by name, at most 100.
     pub(crate) tags: Vec<GoingTag>,
     /// How many tags go.
@@ -88,18 +117,6 @@ pub(crate) struct DeletionView {
     pub(crate) grace_seconds: i64,
 }
 
-impl DeletionView {
-    /// What tells whether the same would still go: the tags and what they point at, the manifests, and what would break. Not
-    /// the bytes, which what happens in other repositories changes too.
-    pub(crate) fn mark(&self) -> String {
-        let mut said = format!("{} {} {}", self.tag_count, self.manifests, self.broken_indexes);
-        for tag in &self.tags {
-            said.push_str(&format!(" {}@{}", tag.name, tag.digest));
-        }
-        digest_of(Algorithm::Sha256, said.as_bytes()).hex().to_owned()
-    }
-}
-
 /// Several in one field.
 fn several<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Result<Vec<T>> {
     let mut parts: Vec<&str> = text.split(',').collect();
@@ -124,51 +141,80 @@ pub(crate) async fn get_deletion(
     Path(slug): Path<String>,
     Query(query): Query<DeletionQuery>,
 ) -> Result<Json<DeletionView>> {
-    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
-    let preview = match (query.tag.as_deref(), query.digest.as_deref()) {
+    let (name, found, choice) = match (query.tag.as_deref(), query.digest.as_deref()) {
         (Some(_), Some(_)) => return Err(Error::Unacceptable("name tags or digests, not both".into())),
-        (Some(text), None) => {
-            let wanted: Vec<Tag> = several("tag", text)?;
-            let first = wanted.first().map(Tag::as_str);
-            let wish = Wish { permission: Permission::RegistryDelete, tag: first };
-            let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-            for tag in &wanted {
-                actor.can(Permission::RegistryDelete, &in_repository(&found, &name, Some(tag.as_str())))?;
-            }
-            let preview = deletion::of_tags(&mut state.db().read().await?, &found.id, &wanted).await?;
-            if preview.tag_count < i64::try_from(wanted.len()).unwrap_or(i64::MAX) {
-                return Err(Error::NotFound("tag"));
-            }
-            (name, preview)
-        }
+        (Some(text), None) => chosen_tags(&actor, &state, &slug, &query.repository, text).await?,
         (None, Some(text)) => {
-            let wanted: Vec<Digest> = several("digest", text)?;
-            let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-            for digest in &wanted {
+            let (name, found, digests) = chosen_manifests(&actor, &state, &slug, &query.repository, text).await?;
+            for digest in &digests {
                 tags_of(&actor, &state, &name, &found, digest).await?;
             }
-            let preview = deletion::of_manifests(&mut state.db().read().await?, &found.id, &wanted).await?;
-            if preview.manifests < i64::try_from(wanted.len()).unwrap_or(i64::MAX) {
-                return Err(Error::NotFound("manifest"));
-            }
-            (name, preview)
+            (name, found, Choice::Manifests(digests))
         }
-        (None, None) => {
-            let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-            every_tag(&actor, &state, &name, &found).await?;
-            let preview = deletion::of_repository(&mut state.db().read().await?, &found).await?;
-            (name, preview)
-        }
+        (None, None) => chosen_repository(&actor, &state, &slug, &query.repository).await?,
     };
-    Ok(Json(view(&state, &preview.0, preview.1)))
+    let preview = deletion::preview(&mut state.db().read().await?, &found, &choice).await?;
+    let missing = |there: i64, wanted: usize| there < i64::try_from(wanted).unwrap_or(i64::MAX);
+    match &choice {
+        Choice::Tags(tags) if missing(preview.going.tag_count, tags.len()) => Err(Error::NotFound("tag")),
+        Choice::Manifests(digests) if missing(preview.going.manifests, digests.len()) => {
+            Err(Error::NotFound("manifest"))
+        }
+        _ => Ok(Json(view(&state, &name, preview))),
+    }
+}
+
+/// Tags that the caller may delete, there or not.
+async fn chosen_tags(
+    actor: &Actor,
+    state: &State,
+    slug: &str,
+    repository: &str,
+    text: &str,
+) -> Result<(RepoName, Repository, Choice)> {
+    let tags: Vec<Tag> = several("tag", text)?;
+    let wish = Wish { permission: Permission::RegistryDelete, tag: tags.first().map(Tag::as_str) };
+    let (name, found) = api::repository(actor, state, slug, repository, &wish).await?;
+    for tag in &tags {
+        actor.can(Permission::RegistryDelete, &in_repository(&found, &name, Some(tag.as_str())))?;
+    }
+    Ok((name, found, Choice::Tags(tags)))
+}
+
+/// Manifests of a repository that the caller may delete something from. Of their tags nothing is known yet.
+async fn chosen_manifests(
+    actor: &Actor,
+    state: &State,
+    slug: &str,
+    repository: &str,
+    text: &str,
+) -> Result<(RepoName, Repository, Vec<Digest>)> {
+    let digests: Vec<Digest> = several("digest", text)?;
+    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
+    let (name, found) = api::repository(actor, state, slug, repository, &wish).await?;
+    Ok((name, found, digests))
+}
+
+/// A repository that the caller may delete with every tag.
+async fn chosen_repository(
+    actor: &Actor,
+    state: &State,
+    slug: &str,
+    repository: &str,
+) -> Result<(RepoName, Repository, Choice)> {
+    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
+    let (name, found) = api::repository(actor, state, slug, repository, &wish).await?;
+    every_tag(actor, state, &name, &found).await?;
+    Ok((name, found, Choice::Everything))
 }
 
 fn view(state: &State, name: &RepoName, preview: Preview) -> DeletionView {
     DeletionView {
         repository: name.canonical().to_owned(),
-        tags: preview.tags.into_iter().map(|(name, digest)| GoingTag { name, digest }).collect(),
-        tag_count: preview.tag_count,
-        manifests: preview.manifests,
+        mark: preview.going.mark(),
+        tags: preview.going.tags.into_iter().map(|(name, digest)| GoingTag { name, digest }).collect(),
+        tag_count: preview.going.tag_count,
+        manifests: preview.going.manifests,
         blobs: preview.blobs,
         bytes: preview.bytes,
         shared_blobs: preview.shared_blobs,
@@ -177,7 +223,7 @@ fn view(state: &State, name: &RepoName, preview: Preview) -> DeletionView {
         untagged: preview.untagged,
         entries_left: preview.entries_left,
         referrers_left: preview.referrers_left,
-        broken_indexes: preview.broken_indexes,
+        broken_indexes: preview.going.broken_indexes,
         grace_seconds: state.settings().grace,
     }
 }
@@ -193,22 +239,36 @@ async fn tags_of(actor: &Actor, state: &State, name: &RepoName, row: &Repository
     tags.iter().try_for_each(|tag| actor.can(Permission::RegistryDelete, &in_repository(row, name, Some(tag))))
 }
 
-/// Delete a manifest
+/// Delete tags
 ///
-/// With every tag that points at it. What it is made of goes by garbage collection, where nothing else uses it; the entries
-/// of an index and what is attached to an image stay.
-#[utoipa::path(delete, path = "/orgs/{org}/manifest", tag = "repositories",
-    params(("org", description = "Slug of the organization"), DigestQuery),
+/// Their manifests and the manifests' other tags stay.
+#[utoipa::path(delete, path = "/orgs/{org}/tags", tag = "repositories",
+    params(("org", description = "Slug of the organization"), TagsDeletion),
     responses((status = 204, description = "Deleted")))]
-pub(crate) async fn delete_manifest(
+pub(crate) async fn delete_tags(
     actor: Actor,
     Shared(state): Shared<State>,
     Path(slug): Path<String>,
-    Query(query): Query<DigestQuery>,
+    Query(query): Query<TagsDeletion>,
 ) -> Result<StatusCode> {
-    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
-    let (name, found) = repository(&actor, &state, &slug, &query.repository, &wish).await?;
-    let digest: Digest = query.digest.parse().map_err(|error| Error::invalid("digest", &error))?;
+    let (_, found, choice) = chosen_tags(&actor, &state, &slug, &query.repository, &query.tag).await?;
+    delete(&actor, &state, (&found, &choice), query.mark.as_deref(), None).await
+}
+
+/// Delete manifests
+///
+/// With every tag that points at them. What they are made of goes by garbage collection, where nothing else uses it; the
+/// entries of an index and what is attached to an image stay.
+#[utoipa::path(delete, path = "/orgs/{org}/manifest", tag = "repositories",
+    params(("org", description = "Slug of the organization"), ManifestsDeletion),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_manifests(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<ManifestsDeletion>,
+) -> Result<StatusCode> {
+    let (name, found, digests) = chosen_manifests(&actor, &state, &slug, &query.repository, &query.digest).await?;
     let project = Resource::Project { org_id: &found.org_id, project_id: &found.project_id };
     let limited = !actor.may(Permission::RegistryDelete, &project);
     let principal = actor.principal();
@@ -216,7 +276,40 @@ pub(crate) async fn delete_manifest(
         let decided = authorize(principal, Permission::RegistryDelete, &in_repository(&found, &name, Some(tag)));
         decided.into_result().map(drop).map_err(|denial| denial.named(&slug, Some(name.project())))
     };
-    let may: Option<identity::admin::MayTag<'_>> = if limited { Some(&may) } else { None };
-    state.identity().delete_manifest(&actor.caller, &found, &digest, state.settings().grace, may).await?;
+    let may: Option<MayTag<'_>> = if limited { Some(&may) } else { None };
+    delete(&actor, &state, (&found, &Choice::Manifests(digests)), query.mark.as_deref(), may).await
+}
+
+/// Delete a repository
+///
+/// With every image in it; `confirm` is its name once more. Its bytes go by garbage collection, where no other repository of
+/// the organization shares them.
+#[utoipa::path(delete, path = "/orgs/{org}/repositories", tag = "repositories", request_body = extract::Confirmation,
+    params(("org", description = "Slug of the organization"), RepositoryDeletion),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete_repository(
+    actor: Actor,
+    Shared(state): Shared<State>,
+    Path(slug): Path<String>,
+    Query(query): Query<RepositoryDeletion>,
+    extract::Json(confirmation): extract::Json<extract::Confirmation>,
+) -> Result<StatusCode> {
+    let (name, found, choice) = chosen_repository(&actor, &state, &slug, &query.repository).await?;
+    // Whichever of its two spellings: the page shows the one that rows have.
+    if confirmation.confirm != query.repository && confirmation.confirm != name.canonical() {
+        return Err(Error::invalid("confirm", "type the repository's full name"));
+    }
+    delete(&actor, &state, (&found, &choice), query.mark.as_deref(), None).await
+}
+
+async fn delete(
+    actor: &Actor,
+    state: &State,
+    (repository, choice): (&Repository, &Choice),
+    seen: Option<&str>,
+    may: Option<MayTag<'_>>,
+) -> Result<StatusCode> {
+    let deletion = Deletion { repository, choice, seen, grace: state.settings().grace, may };
+    state.identity().delete_content(&actor.caller, &deletion).await?;
     Ok(StatusCode::NO_CONTENT)
 }

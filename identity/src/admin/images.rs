@@ -1,9 +1,12 @@
-//! Repositories and tags, deleted through the REST API: the same rows that the registry deletes, with the same effect.
+//! Repositories, manifests and tags, deleted through the REST API: the same rows that the registry deletes, with the same
+//! effect.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use storage::db::Tx;
+use storage::deletion::{self, Choice};
 use storage::names::{Digest, Tag};
 use storage::repositories::Repository;
-use storage::{manifests, projects, removal, tags};
+use storage::{audit, manifests, projects, removal, tags};
 
 use super::AdminError;
 use crate::audit::{Caller, Entry};
@@ -18,89 +21,129 @@ const TAGS_RECORDED: i64 = 50;
 /// Whether somebody may delete a tag: asked of everybody whose roles reach some tags alone.
 pub type MayTag<'a> = &'a (dyn Fn(&str) -> Result<(), Denial> + Sync);
 
-impl Identity {
-    /// Deletes a repository with everything in it. Its name is free at once; its bytes go by garbage collection.
-    ///
-    /// # Errors
-    /// [`storage::Error::NotFound`] where it is gone already, else those of the database.
-    pub async fn delete_repository(&self, by: &Caller, repository: &Repository) -> storage::Result<()> {
-        let mut tx = self.db().begin().await?;
-        if !removal::bury_repository(&mut tx, &repository.id).await? {
-            return Err(storage::Error::NotFound("repository"));
-        }
-        let project = projects::find(&mut tx, &repository.project_id).await?.map(|p| p.slug).unwrap_or_default();
-        let entry = Entry {
-            org_id: &repository.org_id,
-            action: "repository.delete",
-            target: &repository.name,
-            project: &project,
-            ..Entry::default()
-        };
-        self.record(&mut tx, by, &entry).await?;
-        tx.commit().await
-    }
+/// A deletion, and what whoever wants it was told.
+pub struct Deletion<'a> {
+    /// From where.
+    pub repository: &'a Repository,
+    /// What.
+    pub choice: &'a Choice,
+    /// The [`storage::deletion::Going::mark`] of what they were told; `None` of whoever did not ask.
+    pub seen: Option<&'a str>,
+    /// Seconds that what manifests are made of stays at least.
+    pub grace: i64,
+    /// Asked of every tag that goes with a manifest.
+    pub may: Option<MayTag<'a>>,
+}
 
-    /// Deletes a manifest and every tag that points at it, as the registry does. What it is made of goes by garbage collection
-    /// once `grace` seconds are over. `may` is asked of every tag in the same transaction.
+/// One thing that went, for the audit log.
+struct Gone {
+    action: &'static str,
+    target: String,
+    detail: Value,
+}
+
+impl Identity {
+    /// Deletes all that was chosen, or nothing. A repository's name is free at once; bytes go by garbage collection. Of tags,
+    /// manifests and their other tags stay (distribution-spec, "Deleting tags").
     ///
     /// # Errors
-    /// [`storage::Error::NotFound`] where there is none, [`AdminError::Denied`] for a tag that the caller may not delete, else
-    /// those of the database.
-    pub async fn delete_manifest(
-        &self,
-        by: &Caller,
-        repository: &Repository,
-        digest: &Digest,
-        grace: i64,
-        may: Option<MayTag<'_>>,
-    ) -> Result<(), AdminError> {
+    /// [`storage::Error::NotFound`] where one is not there, [`AdminError::Moved`] where something else would go than they were
+    /// told, [`AdminError::Denied`] for a tag that they may not delete, else those of the database.
+    pub async fn delete_content(&self, by: &Caller, deletion: &Deletion<'_>) -> Result<(), AdminError> {
+        let Deletion { repository, choice, .. } = *deletion;
         let mut tx = self.db().begin().await?;
-        let most = if may.is_some() { TAGS_CHECKED } else { TAGS_RECORDED };
-        let mut names = tags::pointing_at(&mut tx, &repository.id, digest, most).await?;
-        if let Some(may) = may {
-            if i64::try_from(names.len()).is_ok_and(|count| count >= TAGS_CHECKED) {
-                let reason = "too many tags point at that manifest for roles that are limited to some tags";
-                return Err(AdminError::Invalid(reason));
-            }
-            names.iter().try_for_each(|tag| may(tag))?;
-        }
-        names.truncate(usize::try_from(TAGS_RECORDED).unwrap_or_default());
-        if !manifests::delete(&mut tx, &repository.id, digest, self.now() + grace).await? {
-            return Err(storage::Error::NotFound("manifest").into());
-        }
-        let project = projects::find(&mut tx, &repository.project_id).await?.map(|p| p.slug).unwrap_or_default();
-        let entry = Entry {
-            org_id: &repository.org_id,
-            action: "image.delete",
-            target: &format!("{}@{digest}", repository.name),
-            project: &project,
-            detail: json!({ "tags": names }),
-            ..Entry::default()
+        deletion::hold(&mut tx, repository, choice).await?;
+        let going = deletion::going(&mut tx, repository, choice).await?;
+        let (wanted, there, what) = match choice {
+            Choice::Tags(tags) => (tags.len(), going.tag_count, "tag"),
+            Choice::Manifests(digests) => (digests.len(), going.manifests, "manifest"),
+            Choice::Everything => (0, 0, "repository"),
         };
-        self.record(&mut tx, by, &entry).await?;
+        if i64::try_from(wanted).unwrap_or(i64::MAX) > there {
+            return Err(storage::Error::NotFound(what).into());
+        }
+        if deletion.seen.is_some_and(|seen| seen != going.mark()) {
+            return Err(AdminError::Moved);
+        }
+        let mut gone = Vec::with_capacity(wanted.max(1));
+        match choice {
+            Choice::Tags(tags) => {
+                for tag in tags {
+                    gone.push(take_tag(&mut tx, repository, tag).await?);
+                }
+            }
+            Choice::Manifests(digests) => {
+                for digest in digests {
+                    gone.push(take_manifest(&mut tx, deletion, digest, self.now() + deletion.grace).await?);
+                }
+            }
+            Choice::Everything => gone.push(take_repository(&mut tx, repository).await?),
+        }
+        self.record_gone(&mut tx, by, repository, gone).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Deletes a tag; its manifest and the manifest's other tags stay (distribution-spec, "Deleting tags").
-    ///
-    /// # Errors
-    /// [`storage::Error::NotFound`] where there is none, else those of the database.
-    pub async fn delete_tag(&self, by: &Caller, repository: &Repository, tag: &Tag) -> storage::Result<()> {
-        let mut tx = self.db().begin().await?;
-        if !tags::delete(&mut tx, &repository.id, tag).await? {
-            return Err(storage::Error::NotFound("tag"));
-        }
-        let project = projects::find(&mut tx, &repository.project_id).await?.map(|p| p.slug).unwrap_or_default();
-        let entry = Entry {
-            org_id: &repository.org_id,
-            action: "tag.delete",
-            target: &format!("{}:{tag}", repository.name),
-            project: &project,
-            detail: json!({"tag": tag.as_str()}),
-            ..Entry::default()
+    async fn record_gone(
+        &self,
+        tx: &mut Tx,
+        by: &Caller,
+        repository: &Repository,
+        gone: Vec<Gone>,
+    ) -> storage::Result<()> {
+        let project = projects::find(tx, &repository.project_id).await?.map(|p| p.slug).unwrap_or_default();
+        let at_ms = self.now_ms();
+        let event = |gone: Gone| {
+            let entry = Entry {
+                org_id: &repository.org_id,
+                action: gone.action,
+                target: &gone.target,
+                project: &project,
+                detail: gone.detail,
+                ..Entry::default()
+            };
+            by.event(&entry, at_ms)
         };
-        self.record(&mut tx, by, &entry).await?;
-        tx.commit().await
+        let events: Vec<_> = gone.into_iter().map(event).collect();
+        audit::append_all(tx, &events).await
     }
+}
+
+async fn take_tag(tx: &mut Tx, repository: &Repository, tag: &Tag) -> Result<Gone, AdminError> {
+    if !tags::delete(tx, &repository.id, tag).await? {
+        return Err(storage::Error::NotFound("tag").into());
+    }
+    let target = format!("{}:{tag}", repository.name);
+    Ok(Gone { action: "tag.delete", target, detail: json!({"tag": tag.as_str()}) })
+}
+
+async fn take_manifest(
+    tx: &mut Tx,
+    deletion: &Deletion<'_>,
+    digest: &Digest,
+    review_after: i64,
+) -> Result<Gone, AdminError> {
+    let repository = deletion.repository;
+    let most = if deletion.may.is_some() { TAGS_CHECKED } else { TAGS_RECORDED };
+    let mut names = tags::pointing_at(tx, &repository.id, digest, most).await?;
+    if let Some(may) = deletion.may {
+        if i64::try_from(names.len()).is_ok_and(|count| count >= TAGS_CHECKED) {
+            let reason = "too many tags point at that manifest for roles that are limited to some tags";
+            return Err(AdminError::Invalid(reason));
+        }
+        names.iter().try_for_each(|tag| may(tag))?;
+    }
+    names.truncate(usize::try_from(TAGS_RECORDED).unwrap_or_default());
+    if !manifests::delete(tx, &repository.id, digest, review_after).await? {
+        return Err(storage::Error::NotFound("manifest").into());
+    }
+    let target = format!("{}@{digest}", repository.name);
+    Ok(Gone { action: "image.delete", target, detail: json!({ "tags": names }) })
+}
+
+async fn take_repository(tx: &mut Tx, repository: &Repository) -> Result<Gone, AdminError> {
+    if !removal::bury_repository(tx, &repository.id).await? {
+        return Err(storage::Error::NotFound("repository").into());
+    }
+    Ok(Gone { action: "repository.delete", target: repository.name.clone(), detail: Value::Null })
 }
