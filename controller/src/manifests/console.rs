@@ -1,5 +1,7 @@
 //! Manifests, as pages: what one is and is made of, what is attached to it, how two differ.
 
+use std::ops::ControlFlow;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::State as Shared;
@@ -17,7 +19,7 @@ use super::document::{clip_drawn, drawn};
 use super::helm;
 use super::image::{ImageView, StepView, plain_command};
 use super::kind::Kind;
-use super::referrers::{self, ReferrerView, ReferrersView, rank};
+use super::referrers::{self, CheckedBy, ReferrerView, ReferrersView, rank};
 use crate::State;
 use crate::account::console::Tools;
 use crate::console::{self, FormProblem, Frame, Section, Viewer};
@@ -396,7 +398,7 @@ fn commands(
     tools: &Tools,
     view: &ManifestView,
     reference: &str,
-    signed: bool,
+    signed: CheckedBy,
     says: Option<&ContentsView>,
 ) -> Vec<Command> {
     let (name, digest) = (format!("{}/{}", tools.host, view.repository), view.digest.as_str());
@@ -440,8 +442,12 @@ fn commands(
             add("Pull exactly this", format!("oras pull{more} {exact}"));
         }
     }
-    if signed {
-        add("Check its signature", format!("cosign verify --key cosign.pub{cosign} {exact}"));
+    if signed.key {
+        add("Check its signature", format!("cosign verify {}{cosign} {exact}", trusted(false)));
+    }
+    if signed.certificate {
+        let what = "Check its signature, by whom you expect to have signed";
+        add(what, format!("cosign verify {}{cosign} {exact}", trusted(true)));
     }
     commands
 }
@@ -495,7 +501,8 @@ pub(crate) async fn show(
     let attached =
         referrers::list_referrers(viewer.actor(), Shared(state.clone()), Path(org.clone()), Query(exactly)).await?;
     let Json(attached) = attached;
-    let signed = attached.items.iter().any(|item| item.depth == 1 && item.label.starts_with("Signature (cosign"));
+    let direct = attached.items.iter().filter(|item| item.depth == 1);
+    let signed = direct.fold(CheckedBy::default(), |by, item| by.or(item.checked_by));
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
     let may_delete = repository(&viewer.actor, &state, place.slug(), &place.name, &wish).await.is_ok();
     let tools = Tools::of(&state, &viewer.actor.principal().name);
@@ -589,6 +596,8 @@ struct ComparePage {
     tags: Vec<String>,
     problem: Option<FormProblem>,
     result: Option<CompareView>,
+    /// Most lines of each list.
+    lines: usize,
 }
 
 impl ComparePage {
@@ -682,7 +691,8 @@ pub(crate) async fn compare(
     let place = Place::of(&org, &below);
     let tags = tag_names(&viewer, &state, &place).await?;
     let frame = viewer.frame(Section::Repositories);
-    let mut page = ComparePage { frame, place, given: given.clone(), tags, problem: None, result: None };
+    let mut page =
+        ComparePage { frame, place, given: given.clone(), tags, problem: None, result: None, lines: MOST_LINES };
     if given.from.is_empty() || given.to.is_empty() {
         return console::page(&page);
     }
@@ -691,7 +701,12 @@ pub(crate) async fn compare(
     match compare::compare_manifests(viewer.actor(), Shared(state), Path(org), Query(query)).await {
         Ok(Json(result)) => {
             page.result = Some(result);
-            console::page(&page)
+            loop {
+                match console::page_of(i64::try_from(page.lines).unwrap_or(i64::MAX), &page)? {
+                    ControlFlow::Break(answer) => return Ok(answer),
+                    ControlFlow::Continue(fewer) => page.lines = usize::try_from(fewer).unwrap_or_default(),
+                }
+            }
         }
         Err(Error::NotFound("manifest")) => {
             let message = "One of the two is not in this repository: a tag may have been deleted.".to_owned();
@@ -789,6 +804,55 @@ mod tests {
             assert!(!page.contains("--key cosign.pub") && !page.contains("identity=ann"), "{page}");
             assert!(page.contains("it is found by what it is about"));
         }
+    }
+
+    #[tokio::test]
+    async fn an_image_says_how_each_kind_of_its_signatures_is_checked() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let (by_key, by_certificate) =
+            ("cosign verify --key cosign.pub", "cosign verify --certificate-identity=EXPECTED");
+        let signing =
+            json!({"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": "x", "size": 9});
+        let mut keyless = signing.clone();
+        keyless["annotations"] = json!({"dev.sigstore.cosign/certificate": include_str!("contents/keyless.pem")});
+        for (name, layers, shown) in [
+            ("none", vec![], [false, false]),
+            ("key", vec![&signing], [true, false]),
+            ("keyless", vec![&keyless], [false, true]),
+            ("both", vec![&signing, &keyless], [true, true]),
+        ] {
+            let repository = format!("main/{name}");
+            let image = controller.push_image(&repository, "v1", &json!({}), &[name.as_bytes()]).await;
+            if !layers.is_empty() {
+                let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json"});
+                let signature = json!({"schemaVersion": 2, "config": config, "layers": layers});
+                let tag = format!("{}.sig", image.replace(':', "-"));
+                controller.push_manifest(&repository, Some(&tag), &signature, &[]).await;
+            }
+            let path = format!("/orgs/main/manifests/{name}?reference=v1");
+            let page = controller.page(&admin, &path).await.expect(200).raw;
+            assert_eq!([page.contains(by_key), page.contains(by_certificate)], shown, "{name}: {page}");
+            assert!(!page.contains("identity=ann"), "anybody can have signed as themselves");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_comparison_of_much_that_is_long_is_one_small_page() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        let config = |side: &str| {
+            let many = || (0..400).map(|n| (format!("{side}{n}{}", "'".repeat(300)), json!("'".repeat(300))));
+            let env: Vec<String> = many().map(|(name, value)| format!("{name}={value}")).collect();
+            let history: Vec<Value> = many().map(|(name, _)| json!({"created_by": name})).collect();
+            json!({"os": "linux", "architecture": "amd64", "history": history,
+                "config": {"Env": env, "Labels": many().collect::<serde_json::Map<_, _>>()}})
+        };
+        controller.push_image("main/app", "v1", &config("a"), &[b"x"]).await;
+        controller.push_image("main/app", "v2", &config("b"), &[b"y"]).await;
+        let page = controller.page(&admin, "/orgs/main/compare/app?from=v1&to=v2").await.expect(200).raw;
+        assert!(page.len() < 100 << 10 && page.contains("more are not shown"), "{} bytes", page.len());
+        assert!(page.matches("<del>").count() > 5, "and yet not empty");
     }
 
     #[tokio::test]

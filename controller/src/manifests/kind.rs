@@ -5,6 +5,8 @@ use utoipa::ToSchema;
 
 use super::document::{Descriptor, Document, MAX_NAME, clip};
 
+/// What the media type of what cosign signs in its older form begins with.
+pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.";
 /// What kind of thing a manifest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -43,7 +45,7 @@ const KNOWN: &[(&str, Kind, &str)] = &[
     ("application/vnd.wasm.", Kind::Wasm, "WebAssembly"),
     ("application/vnd.module.wasm.", Kind::Wasm, "WebAssembly"),
     ("application/wasm", Kind::Wasm, "WebAssembly"),
-    ("application/vnd.dev.cosign.simplesigning.", Kind::Signature, "Signature (cosign)"),
+    (SIMPLE_SIGNING, Kind::Signature, "Signature (cosign)"),
     ("application/vnd.dev.cosign.artifact.sig.", Kind::Signature, "Signature (cosign)"),
     ("application/vnd.dev.cosign.artifact.sbom.", Kind::Sbom, "SBOM"),
     ("application/vnd.cncf.notary.signature", Kind::Signature, "Signature (Notation)"),

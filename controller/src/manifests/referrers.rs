@@ -16,7 +16,7 @@ use storage::tags;
 use utoipa::ToSchema;
 
 use super::api::{ManifestQuery, find};
-use super::document::{Document, MAX_NAME, clip};
+use super::document::{Descriptor, Document, MAX_NAME, clip};
 use super::kind::{self, Kind};
 use super::{config, contents};
 use crate::State;
@@ -75,6 +75,9 @@ pub(crate) struct ReferrerView {
     /// What that is read from.
     #[serde(skip)]
     speech: Option<Speech>,
+    /// What cosign would check it by, if it is a signature of cosign's.
+    #[serde(skip)]
+    pub(crate) checked_by: CheckedBy,
     /// The tag by which it is attached, where it is by one.
     pub(crate) tag: Option<String>,
     /// When it was first pushed.
@@ -90,6 +93,36 @@ pub(crate) struct ReferrerView {
 struct Speech {
     digest: Digest,
     certificate: Option<String>,
+}
+
+/// What cosign checks signatures by. Neither where there is none, both where that could not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CheckedBy {
+    /// A key.
+    pub(crate) key: bool,
+    /// A certificate, and by whom one expects it to be.
+    pub(crate) certificate: bool,
+}
+
+impl CheckedBy {
+    /// By what a manifest says: in the older form, certificates stand beside its layers; a bundle has to be read.
+    fn of(label: &str, document: Option<&Document>) -> Self {
+        if !label.starts_with("Signature (cosign") {
+            return Self::default();
+        }
+        let simple = |layer: &Descriptor<'_>| layer.media_type().starts_with(kind::SIMPLE_SIGNING);
+        let mut by = Self::default();
+        for layer in document.into_iter().flat_map(Document::layers).filter(simple) {
+            let certificate = contents::certificate_of(layer).is_some();
+            by = Self { key: by.key || !certificate, certificate: by.certificate || certificate };
+        }
+        if by == Self::default() { Self { key: true, certificate: true } } else { by }
+    }
+
+    /// Both together.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { key: self.key || other.key, certificate: self.certificate || other.certificate }
+    }
 }
 
 /// What is attached to a manifest
@@ -148,7 +181,11 @@ async fn summarize(state: &State, repository: &Repository, items: &mut [Referrer
     for item in speaking {
         let Some(speech) = &item.speech else { continue };
         let Some(bytes) = loaded.get(speech.digest.as_str()) else { continue };
-        item.summary = contents::read(bytes, speech.certificate.as_deref(), false, "").and_then(|told| told.line());
+        let Some(told) = contents::read(bytes, speech.certificate.as_deref(), false, "") else { continue };
+        item.summary = told.line();
+        if let (CheckedBy { key: true, certificate: true }, Some(signature)) = (item.checked_by, &told.signature) {
+            item.checked_by = CheckedBy { key: !signature.keyless, certificate: signature.keyless };
+        }
     }
     Ok(())
 }
@@ -211,6 +248,7 @@ fn view(row: Stored, about: String, tag: Option<String>, depth: usize) -> Referr
         let certificate = contents::certificate_of(layer);
         Some(Speech { digest: layer.digest()?.parse().ok()?, certificate })
     });
+    let checked_by = CheckedBy::of(&label, document.as_ref());
     let content = document.iter().flat_map(Document::blobs).map(|(_, size)| size);
     ReferrerView {
         digest: row.digest,
@@ -222,6 +260,7 @@ fn view(row: Stored, about: String, tag: Option<String>, depth: usize) -> Referr
         total_size: content.fold(row.size, i64::saturating_add),
         summary: None,
         speech,
+        checked_by,
         tag,
         pushed_at: row.created_at,
         pushed_by: row.pushed_by,
