@@ -67,6 +67,14 @@ pub struct Settings {
     pub grace: i64,
 }
 
+impl Settings {
+    /// Whether browsers are told never to come by plain HTTP again (RFC 6797): not while the certificate is one that they do
+    /// not know, which is how a server is tried out.
+    fn stays_secure(&self) -> bool {
+        self.secure_cookies && self.private_ca.is_none()
+    }
+}
+
 /// What a request of the controller needs; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct State(Arc<Inner>);
@@ -120,13 +128,17 @@ pub fn router(state: State) -> Router {
         .layer(axum::middleware::from_fn_with_state(state.clone(), audit::note_denials))
         .layer(axum::middleware::from_fn_with_state(state.clone(), origin::own_pages_only))
         .layer(axum::middleware::from_fn_with_state(state.clone(), console::answer::as_pages))
-        .layer(axum::middleware::from_fn(harden))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), harden))
         .with_state(state)
 }
 
-/// Headers that keep answers out of caches, frames and guesses about their type.
-async fn harden(request: Request, next: Next) -> Response {
+/// Headers that keep answers out of caches, frames and guesses about their type, and browsers on HTTPS.
+async fn harden(axum::extract::State(state): axum::extract::State<State>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    if state.settings().stays_secure() {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),

@@ -212,6 +212,19 @@ async fn bodies_are_bounded_json_without_unknown_fields() {
     controller.send(request("application/json", extra)).await.expect(400);
 }
 
+#[test]
+fn browsers_are_kept_on_https_where_the_certificate_is_one_they_know() {
+    let settings = |secure_cookies, private_ca: Option<&str>| crate::Settings {
+        secure_cookies,
+        registry_host: "registry.example.com".into(),
+        registry_secure: true,
+        private_ca: private_ca.map(str::to_owned),
+        grace: 0,
+    };
+    assert!(settings(true, None).stays_secure());
+    assert!(!settings(false, None).stays_secure() && !settings(true, Some("PEM")).stays_secure());
+}
+
 #[tokio::test]
 async fn a_path_that_is_not_there_and_a_method_that_is_not_are_problems_too() {
     let controller = Controller::start().await;
@@ -221,5 +234,6 @@ async fn a_path_that_is_not_there_and_a_method_that_is_not_are_problems_too() {
     assert_eq!(reply.headers[header::CONTENT_TYPE], "application/problem+json");
     assert_eq!(reply.headers[header::CACHE_CONTROL], "no-store");
     assert_eq!(reply.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    assert!(!reply.headers.contains_key(header::STRICT_TRANSPORT_SECURITY), "a private CA is for trying it out");
     controller.get(&Caller::Nobody, "/openapi.json").await.expect(200);
 }
