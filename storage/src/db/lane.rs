@@ -158,6 +158,14 @@ impl Lane {
         fold::checkpoint(&mut writer.connection).await.map(drop)
     }
 
+    /// As [`Lane::fold`], but waits a moment for whoever reads from the log, so that nothing is left of it. False where they
+    /// read on.
+    pub(super) async fn empty_log(&self) -> Result<bool> {
+        let mut writer = self.lock().await?;
+        self.finish(&mut writer).await;
+        fold::empty(&mut writer.connection).await
+    }
+
     /// Runs statements that open and close savepoints and transactions.
     async fn control(&self, writer: &mut Writer, statements: &'static str) -> Result<()> {
         match writer.connection.execute(sqlx::raw_sql(statements)).await {
