@@ -18,7 +18,7 @@ use crate::repositories::{self, Order, RepositoryFilter};
 use crate::shelf::Shelf;
 use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Upload, Uploads};
 use crate::verify::{Problem, Verifier};
-use crate::{execute, query_one, referrers, tags};
+use crate::{execute, query_one, referrers, removal, tags};
 
 const GRACE: i64 = 100;
 
@@ -647,6 +647,75 @@ async fn a_blob_that_another_project_of_the_name_has_is_not_linked_there() {
     assert!(matches!(writer.commit(&target).await, Err(Error::NotFound(_))));
     let mut session = w.db.read().await.unwrap();
     assert!(!blobs::is_linked_in(&mut session, "acme", None, &digest).await.unwrap());
+}
+
+/// Buries the project of `acme` and makes another of its name.
+async fn replace_project(w: &World) {
+    let mut tx = w.db.begin().await.unwrap();
+    assert!(removal::bury_project(&mut tx, "acme-default").await.unwrap());
+    execute!(
+        tx,
+        "INSERT INTO projects (id, org_id, slug, public, sparse, created_at)
+         VALUES ('acme-anew', 'acme', 'defaultproject', FALSE, FALSE, 0)",
+    )
+    .unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_never_ends_in_another_project_of_the_name() {
+    for first in [&b""[..], b"half "] {
+        for taken in [true, false] {
+            let w = world().await;
+            let upload = w.begin_with(first).await;
+            let mut writer = w.uploads.claim(&upload).await.unwrap();
+            replace_project(&w).await;
+            if taken {
+                let mut tx = w.db.begin().await.unwrap();
+                repositories::ensure(&mut tx, "acme", "acme-anew", &w.repo, 1).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+            writer.write(Bytes::from_static(b"late")).await.unwrap();
+            let digest = sha256(&[first, b"late"].concat());
+            let done = writer.commit(&Target { repository: &w.repo, digest: &digest }).await;
+            assert!(matches!(done, Err(Error::NotFound(_) | Error::Conflict(_))), "{done:?}");
+            let mut session = w.db.read().await.unwrap();
+            assert!(!blobs::is_linked_in(&mut session, "acme", None, &digest).await.unwrap());
+            let there = repositories::find(&mut session, &w.repo).await.unwrap();
+            assert_eq!(there.map(|there| there.project_id), taken.then(|| "acme-anew".to_owned()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_given_up_is_not_brought_back_by_who_writes_it() {
+    let w = world().await;
+    let upload = w.begin_with(b"half").await;
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
+    replace_project(&w).await;
+    writer.write(Bytes::from_static(b" more")).await.unwrap();
+    assert!(matches!(writer.close().await, Err(Error::Conflict(_))));
+    assert!(w.uploads.find(&upload.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_row_that_a_lost_commit_made_is_found() {
+    let w = world().await;
+    let upload = w.begin("acme");
+    let mut writer = w.uploads.claim(&upload).await.unwrap();
+    writer.write(Bytes::from_static(b"half")).await.unwrap();
+    // Another's row of the session stands for the one that was committed after all.
+    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    if w.db.is_sqlite() {
+        let mut twin = other.claim(&upload).await.unwrap();
+        twin.write(Bytes::from_static(b"half")).await.unwrap();
+        twin.close().await.unwrap();
+    }
+    writer.doubt();
+    writer.release().await.unwrap();
+    if w.db.is_sqlite() {
+        assert_eq!(w.uploads.resume(upload).await.unwrap().map(|upload| upload.received), Some(4));
+    }
 }
 
 #[tokio::test]

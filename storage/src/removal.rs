@@ -149,7 +149,7 @@ impl Remover {
         Ok(removed)
     }
 
-    /// Repositories that an upload made while its project was being buried.
+    /// Repositories that an earlier version let an upload make in a project that was being buried.
     async fn bury_late_comers(&self) -> Result<()> {
         let mut tx = self.db.begin().await?;
         tx.changes_everything();

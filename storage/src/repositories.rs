@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::db::{Session, Tx, within};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lists::{Names, names_of};
 use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{RepoName, new_id};
@@ -44,13 +44,14 @@ pub async fn find(session: &mut Session, name: &RepoName) -> Result<Option<Repos
     query_opt!(session, Repository, "SELECT * FROM repositories WHERE name = $1", name.canonical())
 }
 
-/// The repository of that name, made if it was not there.
+/// The repository of that name in that project, made if it was not there.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::error::Error::NotFound) where the project is gone; else those of the database.
+/// [`Error::NotFound`] where the project is gone, also where another took its name; else those of the database.
 pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName, now: i64) -> Result<Repository> {
+    let gone = || Error::NotFound("project");
     if let Some(found) = find(tx, name).await? {
-        return Ok(found);
+        return if found.project_id == project_id { Ok(found) } else { Err(gone()) };
     }
     execute!(
         tx,
@@ -62,7 +63,17 @@ pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName
         name.canonical(),
         now,
     )?;
-    query_one!(tx, Repository, "SELECT * FROM repositories WHERE name = $1", name.canonical())
+    // Where several write, the row above waited for whoever buried the project meanwhile, and must not stay.
+    let made = query_opt!(
+        tx,
+        Repository,
+        "SELECT r.* FROM repositories r JOIN projects p ON p.id = r.project_id
+         WHERE r.name = $1 AND r.project_id = $2 AND p.slug > $3",
+        name.canonical(),
+        project_id,
+        FIRST,
+    )?;
+    made.ok_or_else(gone)
 }
 
 /// As [`list`], but only those that are to be kept; the others are read and passed over. Where `look_at` were read before

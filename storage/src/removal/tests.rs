@@ -4,6 +4,7 @@ use super::*;
 use crate::audit::{self, NewEvent};
 use crate::db::testing;
 use crate::digest::digest_of;
+use crate::error::Error;
 use crate::manifests::{self, NewManifest};
 use crate::names::{Algorithm, Digest, Reference, RepoName, Tag};
 use crate::objects::Objects;
@@ -147,12 +148,41 @@ async fn a_buried_project_goes_with_its_repositories_and_its_roles() {
     assert!(projects::find(&mut tx, &project.id).await.unwrap().is_none());
     assert!(projects::find_by_slug(&mut tx, &org.id, &format!("!{}", project.id)).await.unwrap().is_none());
     assert!(projects::list(&mut tx, &org.id, None, "", 9).await.unwrap().is_empty());
-    // An upload that was about to end makes a repository in it after all.
-    repositories::ensure(&mut tx, &org.id, &project.id, &"acme/web/late".parse().unwrap(), 2).await.unwrap();
+    // An upload that was about to end can make no repository in it; one that is there all the same goes too.
+    let late = "acme/web/late".parse().unwrap();
+    let made = repositories::ensure(&mut tx, &org.id, &project.id, &late, 2).await;
+    assert!(matches!(made, Err(Error::NotFound("project"))));
+    execute!(tx, "DELETE FROM repositories WHERE name = 'acme/web/late'").unwrap();
+    execute!(
+        tx,
+        "INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
+         VALUES ('late', $1, $2, 'acme/web/late', 2, 2)",
+        org.id.as_str(),
+        project.id.as_str(),
+    )
+    .unwrap();
     tx.commit().await.unwrap();
     let removed = w.remover.run().await.unwrap();
     assert_eq!(removed, Removed { repositories: 2, projects: 1, ..Removed::default() });
     assert_eq!(w.count("SELECT COUNT(*) FROM projects").await, 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_waited_for_its_project_to_be_buried_is_not_made() {
+    let w = world().await;
+    let (org, project) = w.org("acme").await;
+    let mut burial = w.db.begin().await.unwrap();
+    bury_project(&mut burial, &project.id).await.unwrap();
+    let db = w.db.clone();
+    let made = tokio::spawn(async move {
+        let mut tx = db.begin().await.unwrap();
+        let name = "acme/web/late".parse().unwrap();
+        repositories::ensure(&mut tx, &org.id, &project.id, &name, 2).await.map(drop)
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    burial.commit().await.unwrap();
+    assert!(matches!(made.await.unwrap(), Err(Error::NotFound("project"))));
+    assert_eq!(w.count("SELECT COUNT(*) FROM repositories").await, 0);
 }
 
 #[tokio::test]

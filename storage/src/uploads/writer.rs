@@ -276,7 +276,8 @@ impl Writer {
         let mut tx = self.uploads.0.db.begin().await?;
         let kept = execute!(
             tx,
-            "UPDATE uploads SET writer_until = $3, expires_at = $4 WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+            "UPDATE uploads SET writer_until = $3, expires_at = $4
+             WHERE id = $1 AND writer IS NOT DISTINCT FROM $2 AND expires_at > 0",
             self.row.id.as_str(),
             self.claim.as_deref(),
             now + CLAIM,
@@ -387,7 +388,7 @@ impl Writer {
         let moved = execute!(
             tx,
             "UPDATE uploads SET received = $3, hash_state = $4, expires_at = $5, writer = $6, content = $7
-             WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+             WHERE id = $1 AND writer IS NOT DISTINCT FROM $2 AND expires_at > 0",
             moved.id.as_str(),
             self.claim.as_deref(),
             moved.received,
@@ -523,7 +524,7 @@ impl Writer {
         if !row.unstored {
             let ours = execute!(
                 tx,
-                "DELETE FROM uploads WHERE id = $1 AND writer IS NOT DISTINCT FROM $2",
+                "DELETE FROM uploads WHERE id = $1 AND writer IS NOT DISTINCT FROM $2 AND expires_at > 0",
                 row.id.as_str(),
                 self.claim.as_deref()
             )?;
@@ -539,7 +540,11 @@ impl Writer {
 
     /// Notes where a commit's failure leaves open whether it happened, as when the connection is lost. A full disk does not.
     fn certain(&mut self, outcome: Result<()>) -> Result<()> {
-        self.in_doubt |= matches!(&outcome, Err(error) if !matches!(error, Error::NoSpace(_)));
+        if matches!(&outcome, Err(error) if !matches!(error, Error::NoSpace(_))) {
+            self.in_doubt = true;
+            // Whoever takes the session up next must look for a row.
+            self.uploads.note(&self.row.id, Stage::Stored);
+        }
         outcome
     }
 
