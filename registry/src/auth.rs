@@ -5,6 +5,7 @@
 //! that no push dies of a token's expiry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, header};
 use identity::rbac::{Permission, Resource, authorize};
@@ -15,6 +16,9 @@ use storage::uploads::Upload;
 use crate::State;
 use crate::action::{Action, Start};
 use crate::error::{Code, Error, Result};
+
+/// How long a body may come before it is asked again whether whoever sends it still may.
+pub(crate) const RIGHTS_CHECK: Duration = Duration::from_millis(500);
 
 /// One scope that an action needs: `repository:<name>:<actions>` or `registry:catalog:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +133,18 @@ pub(crate) async fn authorized(
         return Err(Refusal { error, lacked: Some((bearer, lacked)) });
     }
     Ok(bearer)
+}
+
+/// Asks once more whether the token of a push counts, after a body that took its time.
+///
+/// # Errors
+/// 401 where it was revoked meanwhile; 503 where it cannot be checked now.
+pub(crate) async fn still_counts(state: &State, headers: &HeaderMap, repo: &RepoName) -> Result<()> {
+    match bearer(state, headers).await {
+        Ok(Some(_)) => Ok(()),
+        Err(Refused::Unavailable(error)) => Err(error),
+        Ok(None) | Err(Refused::Invalid(_)) => Err(session::revoked(state, headers, repo)),
+    }
 }
 
 /// Whether the token lets its holder pull from a repository.
@@ -336,12 +352,17 @@ pub(crate) mod session {
     /// Whether whoever began the upload could begin it now. Cheap while none of their epochs has moved.
     pub(crate) async fn still_allowed(state: &State, upload: &Upload) -> Result<bool> {
         let epochs = state.identity().epochs(&upload.user_id).await?;
-        if epochs.is_some_and(|epochs| epochs.to_string() == upload.epochs) {
+        let unmoved = epochs.is_some_and(|epochs| epochs.to_string() == upload.epochs);
+        // A key ends by itself, and with its maker's rights, and no epoch of its user's moves.
+        if unmoved && upload.api_key_id.is_none() {
             return Ok(true);
         }
         let Some(principal) = state.identity().principal(&upload.user_id, upload.api_key_id.as_deref()).await? else {
             return Ok(false);
         };
+        if unmoved {
+            return Ok(true);
+        }
         // The credential's own epoch must not have moved: a password reset ends what the old password began.
         let same_credential =
             epochs.is_some_and(|epochs| upload.epochs.split('.').next() == epochs.to_string().split('.').next());

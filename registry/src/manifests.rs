@@ -12,13 +12,13 @@ use storage::Tx;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
 use storage::names::{Algorithm, Digest, Reference, RepoName, Tag};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::blobs::{check_match, none_match, put as set};
 use crate::error::{Code, Error, Result};
 use crate::manifest::{self, Parsed};
 use crate::uploads::place;
-use crate::{CONTENT_DIGEST, State, audit, limits};
+use crate::{CONTENT_DIGEST, State, audit, auth, limits};
 
 static OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 static OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -78,7 +78,11 @@ pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Ge
 /// Stores a manifest and its tags, as one.
 pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Put, body: Body) -> Result<Response> {
     let place = place(state, &put.repo).await?;
+    let begun = Instant::now();
     let payload = read(state, headers, body).await?;
+    if begun.elapsed() >= auth::RIGHTS_CHECK {
+        auth::still_counts(state, headers, &put.repo).await?;
+    }
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parsed = manifest::parse(content_type, &payload).map_err(|invalid| {
         let code =
@@ -170,7 +174,7 @@ async fn read(state: &State, headers: &HeaderMap, mut body: Body) -> Result<Byte
     }
     let mut payload = BytesMut::new();
     // A manifest is small: it has the time in all that a blob has between two bytes.
-    let deadline = tokio::time::Instant::now() + state.settings().body_idle;
+    let deadline = Instant::now() + state.settings().body_idle;
     loop {
         let frame = match timeout_at(deadline, body.frame()).await {
             Err(_) => {

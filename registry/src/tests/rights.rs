@@ -1,5 +1,12 @@
 //! Who gets in: the challenge, scopes, tenants, and rights that are taken away while a push runs.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
+
 use super::world::{World, sha256};
 
 #[tokio::test]
@@ -156,6 +163,83 @@ async fn a_push_outlives_its_token_but_not_its_owners_rights() {
     {
         let reply = w.anonymous(method, &path).send().await;
         assert_eq!((reply.status, reply.code()), (401, "UNAUTHORIZED".into()), "{method}");
+    }
+}
+
+/// A body whose last part, or without one whose end, is held back until it is let go.
+fn held(first: &str, last: &'static str) -> (Body, oneshot::Sender<()>) {
+    let (let_go, held) = oneshot::channel();
+    let first = stream::once(std::future::ready(Bytes::copy_from_slice(first.as_bytes())));
+    let last = stream::once(async move { held.await.map_or(Bytes::new(), |()| Bytes::from_static(last.as_bytes())) });
+    let pieces = first.chain(last).filter(|piece| std::future::ready(!piece.is_empty()));
+    (Body::from_stream(pieces.map(Ok::<_, std::convert::Infallible>)), let_go)
+}
+
+#[tokio::test]
+async fn a_blob_whose_body_ends_late_ends_with_its_owners_rights() {
+    let w = World::new().await;
+    let token = w.token("web@acme.example", "repository:acme/web/app:pull,push").await;
+    let begun = w.anonymous("POST", "/v2/acme/web/app/blobs/uploads/").bearer(&token).send().await.header("location");
+    let (body, let_go) = held("late", "");
+    let put = w.anonymous("PUT", &format!("{begun}?digest={}", sha256(b"late"))).stream(body).send();
+    let revoke = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        w.deactivate("web@acme.example", "acme").await;
+        let_go.send(()).unwrap();
+    };
+    let (put, ()) = tokio::join!(put, revoke);
+    assert_eq!((put.status, put.code()), (401, "UNAUTHORIZED".into()));
+}
+
+#[tokio::test]
+async fn a_manifest_whose_body_ends_late_ends_with_its_owners_password() {
+    let w = World::new().await;
+    w.make_web_sparse().await;
+    let token = w.token("web@acme.example", "repository:acme/web/app:pull,push").await;
+    let image = w.image("acme/web/app", &[]).await;
+    let (body, let_go) = held(image.trim_end_matches('}'), "}");
+    let put = w.anonymous("PUT", "/v2/acme/web/app/manifests/v1").bearer(&token);
+    let put = put.header("content-type", super::world::OCI).stream(body).send();
+    let revoke = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        w.identity.reset_password(&identity::audit::Caller::server(), "web@acme.example", None).await.unwrap();
+        let_go.send(()).unwrap();
+    };
+    let (put, ()) = tokio::join!(put, revoke);
+    assert_eq!((put.status, put.code()), (401, "UNAUTHORIZED".into()));
+    assert_eq!(w.head("/v2/acme/web/app/manifests/v1").send().await.status, 404);
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_the_key_that_it_was_begun_with() {
+    let w = World::new().await;
+    let (user, repo) = ("web@acme.example", "/v2/acme/web/app/blobs/uploads/");
+    let mut session = w.db.read().await.unwrap();
+    let web = storage::projects::find_by_path(&mut session, "acme", "web").await.unwrap().unwrap();
+    let id = storage::users::find_by_name(&mut session, user).await.unwrap().unwrap().id;
+    drop(session);
+    let new = identity::admin::NewApiKey {
+        org_id: &web.org_id,
+        user_id: &id,
+        name: "build",
+        valid_days: Some(1),
+        projects: None,
+        permissions: None,
+    };
+    let key = w.identity.create_api_key(&w.admin().await, &new).await.unwrap().key;
+    w.clock.advance(1000);
+    let login = w.identity.login(user, &key, identity::login::Door::Registry).await.unwrap();
+    let scopes = identity::scope::Scope::parse_all(["repository:acme/web/app:pull,push"]).unwrap();
+    let token = w.identity.issue(Some(&login), &scopes).await.unwrap().token;
+    let begin = || async { w.anonymous("POST", repo).bearer(&token).send().await.header("location") };
+    let (begun, written) = (begin().await, begin().await);
+    let written = w.anonymous("PATCH", &written).body("la").send().await.header("location");
+    w.clock.advance(86_400 - 1000);
+    for session in [&begun, &written] {
+        let reply = w.anonymous("GET", session).send().await;
+        assert_eq!((reply.status, reply.code()), (401, "UNAUTHORIZED".into()), "{session}");
+        let put = w.anonymous("PUT", &format!("{session}?digest={}", sha256(b"late"))).body("late").send().await;
+        assert_eq!(put.status, 401, "{session}");
     }
 }
 

@@ -113,9 +113,6 @@ impl From<storage::Error> for TakeInError {
     }
 }
 
-/// How often a running upload asks whether its owner may still push.
-const RIGHTS_CHECK: Duration = Duration::from_millis(500);
-
 /// A request that brings bytes for a session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Incoming<'a> {
@@ -152,7 +149,8 @@ pub(super) async fn take_in(
         };
         let frame = match next {
             Err(_) => return Err(too_slow(idle)),
-            Ok(None) => return Ok(()),
+            // Between the last byte and the end there may be a wait, and there was one for the session.
+            Ok(None) => return check_rights(state, request).await,
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "an upload's body was cut");
                 let message = "the body ended before its declared end; resume this upload";
@@ -174,11 +172,9 @@ pub(super) async fn take_in(
         if request.keep == Keep::Checkpoints && writer.wants_checkpoint() {
             writer.checkpoint().await?;
         }
-        if checked.elapsed() >= RIGHTS_CHECK {
+        if checked.elapsed() >= auth::RIGHTS_CHECK {
             checked = Instant::now();
-            if !auth::session::still_allowed(state, request.upload).await.map_err(TakeInError::Refused)? {
-                return Err(TakeInError::Refused(auth::session::revoked(state, request.headers, request.repo)));
-            }
+            check_rights(state, request).await?;
         }
         if paced.elapsed() >= idle {
             if writer.accepted() - pace < CRAWL {
@@ -187,6 +183,14 @@ pub(super) async fn take_in(
             (paced, pace) = (Instant::now(), writer.accepted());
         }
     }
+}
+
+/// What arrived is not kept where whoever began the upload may no longer push.
+async fn check_rights(state: &State, request: &Incoming<'_>) -> std::result::Result<(), TakeInError> {
+    if auth::session::still_allowed(state, request.upload).await.map_err(TakeInError::Refused)? {
+        return Ok(());
+    }
+    Err(TakeInError::Refused(auth::session::revoked(state, request.headers, request.repo)))
 }
 
 fn too_slow(idle: Duration) -> TakeInError {
