@@ -67,9 +67,18 @@ impl Error {
 
 /// Error code of `SQLite` for a full disk (`SQLITE_FULL`), and of `PostgreSQL` (`disk_full`).
 const FULL: [&str; 2] = ["13", "53100"];
-/// Codes of statements that work when they are tried again: `PostgreSQL`'s deadlock, serialization failure, lock time-out
-/// and shutdowns; `SQLite`'s busy and locked.
-const TRANSIENT: [&str; 9] = ["40P01", "40001", "55P03", "57P01", "57P03", "5", "6", "261", "517"];
+/// Codes of statements that work when they are tried again: `PostgreSQL`'s deadlock, serialization failure, lock time-out,
+/// shutdowns and crashes, a server that is only read from as long as another takes over, and one that lacks memory, connections
+/// or its disk; `SQLite`'s busy and locked.
+const TRANSIENT: [&str; 14] =
+    ["40P01", "40001", "55P03", "57P01", "57P02", "57P03", "25006", "53200", "53300", "58030", "5", "6", "261", "517"];
+
+/// Whether a statement works when it is tried again.
+fn is_transient(code: &str) -> bool {
+    // `SQLITE_IOERR` and its kinds, which have it in their lowest byte; `PostgreSQL`'s codes are longer.
+    let disk = code.len() < 5 && code.parse::<u32>().is_ok_and(|code| code & 0xff == 10);
+    disk || TRANSIENT.contains(&code)
+}
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
@@ -79,13 +88,28 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(db) if db.code().is_some_and(|c| FULL.contains(&c.as_ref())) => {
                 Self::NoSpace("the database")
             }
-            sqlx::Error::Database(db) if db.code().is_some_and(|c| TRANSIENT.contains(&c.as_ref())) => {
-                Self::Unavailable(error)
-            }
+            sqlx::Error::Database(db) if db.code().is_some_and(|c| is_transient(&c)) => Self::Unavailable(error),
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
                 Self::Unavailable(error)
             }
             _ => Self::Database(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_disk_or_a_failover_refuses_may_be_tried_again_and_what_is_wrong_with_the_rows_may_not() {
+        // SQLite: reading, writing, syncing; PostgreSQL: a standby, a crash, no memory.
+        for again in ["10", "266", "778", "1034", "5", "517", "25006", "57P02", "53200", "40001"] {
+            assert!(is_transient(again), "{again}");
+        }
+        // A text with a NUL, a row too large for an index, a constraint, a file that is no database.
+        for never in ["22021", "54000", "23502", "42P01", "1", "11", "18", "19", "26", "787", ""] {
+            assert!(!is_transient(never), "{never}");
         }
     }
 }
