@@ -131,6 +131,12 @@ pub enum Flaw {
         /// The one before it.
         after: i64,
     },
+    /// An event beyond either end of the chain.
+    #[error("event {0} lies outside the chain: it was put there")]
+    Outside(i64),
+    /// An event that is there, and that who looks for it does not find.
+    #[error("event {0} or one right before it is hidden from who looks for it: what events are found by was changed")]
+    Hidden(i64),
     /// An event of another organization.
     #[error("event {0} belongs to another organization")]
     Foreign(i64),

@@ -147,7 +147,7 @@ pub async fn head(session: &mut Session, org_id: &str) -> Result<Head> {
     Ok(found.unwrap_or_default())
 }
 
-/// Ids of organizations that have a chain, the platform's empty one among them: at most `limit` after `after`, which is
+/// Ids of organizations that have a chain, or events without one, the platform's empty one among them: at most `limit` after `after`, which is
 /// `None` for the first.
 ///
 /// # Errors
@@ -156,7 +156,8 @@ pub async fn chains(session: &mut Session, after: Option<&str>, limit: i64) -> R
     let rows = query_all!(
         session,
         (String,),
-        "SELECT org_id FROM audit_heads WHERE ($1 OR org_id > $2) ORDER BY org_id LIMIT $3",
+        "SELECT org_id FROM (SELECT org_id FROM audit_heads UNION SELECT org_id FROM audit_bundles) AS chains
+         WHERE ($1 OR org_id > $2) ORDER BY org_id LIMIT $3",
         after.is_none(),
         after.unwrap_or_default(),
         limit,

@@ -173,6 +173,8 @@ pub async fn list(
         for row in search.open(session, these).await? {
             let pass = |seen: &Seen<'_>| seen.seq >= low && seen.seq <= high && wanted.passes(seen);
             let (mut found, count) = row.open(org_id, pass);
+            // A bundle that cannot be read passes whatever is asked for: in its place, and not on the pages around it too.
+            found.retain(|event| event.seq >= low && event.seq <= high);
             if direction == Direction::Newest {
                 found.reverse();
             }
@@ -191,6 +193,9 @@ pub async fn list(
     }
     if i64::try_from(candidates.len()).is_ok_and(|found| found < CANDIDATES) {
         next = search.reach(session).await?;
+    } else if next.is_none() {
+        // Terms of bundles that are not there hide nothing behind them.
+        next = candidates.last().copied();
     }
     Ok(Found { events, next })
 }
@@ -290,7 +295,7 @@ impl Search<'_> {
             query_one!(session, (i64, Option<i64>), reach, self.org_id, self.low, self.end(), TERMS, self.term(0),)?;
         let Some(end) = end.filter(|_| seen >= TERMS) else { return Ok(None) };
         let last = self.open(session, &[end]).await?;
-        Ok(last.first().map(|row| self.behind(row, row.open(self.org_id, |_| false).1)))
+        Ok(Some(last.first().map_or(end, |row| self.behind(row, row.open(self.org_id, |_| false).1))))
     }
 }
 

@@ -295,6 +295,148 @@ async fn a_stored_chain_is_proven_and_what_was_done_to_it_is_found() {
     assert_eq!(check(&db, "o").await.unwrap().flaw, None);
 }
 
+/// A chain of which the older months were taken away, in the middle of a bundle, and the first event that is left.
+async fn cut_in_a_bundle(db: &Db) -> Event {
+    filled(db, "o", 2100).await;
+    let months = (1..=40).map(|n: i64| NewEvent { at_ms: n * 40 * DAY, ..event("o", 7) });
+    let mut tx = db.begin().await.unwrap();
+    append_all(&mut tx, &months.collect::<Vec<_>>()).await.unwrap();
+    tx.commit().await.unwrap();
+    cut(db, "o", 100, 40 * 40 * DAY, |_| event("o", 1)).await.unwrap().unwrap();
+    let mut session = db.read().await.unwrap();
+    let first = head(&mut session, "o").await.unwrap().first_seq;
+    find(&mut session, "o", first).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_lists_show_or_do_not_show_because_somebody_wants_it_is_found() {
+    for damage in [
+        "UPDATE audit_bundles SET events = 'forged' WHERE last_seq = 2140",
+        "INSERT INTO audit_bundles SELECT org_id, last_seq + 500, events FROM audit_bundles",
+        "INSERT INTO audit_bundles SELECT org_id, last_seq - 500, events FROM audit_bundles",
+        "DELETE FROM audit_heads",
+        "DELETE FROM audit_terms WHERE last_seq = 2140",
+        "DELETE FROM audit_terms WHERE term = 'noun=login'",
+        "DELETE FROM audit_spans",
+        "UPDATE audit_spans SET max_ms = max_ms - 1",
+        "UPDATE audit_spans SET min_ms = min_ms + 1",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = fresh(dir.path()).await;
+        let first = cut_in_a_bundle(&db).await;
+        assert_eq!(first.seq, 2138);
+        assert_eq!(check(&db, "o").await.unwrap(), Checked { events: 4, flaw: None });
+        // Before the first event of its bundle one that nobody wrote, which says it has the hash that the first one follows.
+        let lie = Event { seq: 2137, event: event("o", 5), prev_hash: String::new(), hash: first.prev_hash };
+        let bundle = &bundles_after(&mut db.read().await.unwrap(), "o", 2137, 1).await.unwrap()[0];
+        let forged = [vec![lie], bundle.open("o", |_| true).0].concat();
+        let forged = bundle::of(&forged).unwrap().unwrap().text;
+        let damage = damage.replace("forged", &forged);
+        let mut tx = db.begin().await.unwrap();
+        assert!(execute!(tx, sqlx::AssertSqlSafe(damage.clone())).unwrap() > 0, "{damage}");
+        tx.commit().await.unwrap();
+        assert!(check(&db, "o").await.unwrap().flaw.is_some(), "{damage}");
+        assert_eq!(chains(&mut db.read().await.unwrap(), None, 10).await.unwrap(), ["o"]);
+    }
+}
+
+#[tokio::test]
+async fn terms_of_bundles_that_are_not_there_hide_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    filled(&db, "o", 9).await;
+    let mut tx = db.begin().await.unwrap();
+    for n in 1..=2100 {
+        let term = "INSERT INTO audit_terms VALUES ('o', 'actor=u1', $1), ('o', 'noun=image', $1)";
+        execute!(tx, term, 100 + n).unwrap();
+    }
+    append_all(&mut tx, &[event("o", 10)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let one = Filter { actor: "u1", ..Filter::default() };
+    let two = Filter { actor: "u1", client: "api", ..Filter::default() };
+    for (filter, expected) in [(one, vec![10, 7, 4, 1]), (two, vec![7, 1])] {
+        assert_eq!(seqs(&db, &filter, Direction::Newest, 10).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_reads_while_others_write_and_take_away_sees_one_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    // Thirty events a day from 1970 on, of two writers at once.
+    let writer = |first: i64| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            for n in 0..60 {
+                let some = (0..1 + n % 40).map(|m| NewEvent { at_ms: (n * 40 + m) * DAY / 30, ..event("o", n + m) });
+                let mut tx = db.begin().await.unwrap();
+                append_all(&mut tx, &some.collect::<Vec<_>>()).await.unwrap();
+                if (n + first) % 7 == 0 {
+                    drop(tx);
+                } else {
+                    tx.commit().await.unwrap();
+                }
+            }
+        })
+    };
+    let writers = [writer(0), writer(3)];
+    let made = |cut: &Cut| NewEvent { at_ms: cut.older_than_ms, ..event("o", 1) };
+    for round in 0.. {
+        let over = writers.iter().all(tokio::task::JoinHandle::is_finished);
+        cut(&db, "o", 1, round * 8 * DAY, made).await.unwrap();
+        let checked = check(&db, "o").await.unwrap();
+        assert_eq!(checked.flaw, None);
+        let seen = newest(&mut db.read().await.unwrap(), "o", 100).await.unwrap();
+        assert_eq!(seen.checked.flaw, None);
+        let filter = Filter { action: "image.*", outcome: "ok", client: "docker", ..Filter::default() };
+        let found = seqs(&db, &filter, Direction::Newest, 20).await;
+        assert!(found.windows(2).all(|two| two[0] > two[1]), "{found:?}");
+        if over {
+            break;
+        }
+    }
+    for one in writers {
+        one.await.unwrap();
+    }
+    cut(&db, "o", 1, 80 * DAY, made).await.unwrap();
+    assert_eq!(check(&db, "o").await.unwrap().flaw, None);
+    let head = head(&mut db.read().await.unwrap(), "o").await.unwrap();
+    let events = read(&mut db.read().await.unwrap(), "o", 0, 10_000).await.unwrap();
+    assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), (head.first_seq..=head.seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_bundle_that_cannot_be_read_is_listed_once_and_keeps_nobody_from_what_is_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = fresh(dir.path()).await;
+    for n in 1..=20 {
+        let mut tx = db.begin().await.unwrap();
+        append(&mut tx, event("o", n)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut tx = db.begin().await.unwrap();
+    execute!(tx, "UPDATE audit_bundles SET events = 'x' WHERE last_seq = 10").unwrap();
+    tx.commit().await.unwrap();
+    let all: Vec<i64> = (1..=20).collect();
+    for limit in [1, 3, 100] {
+        let mut session = db.read().await.unwrap();
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = list(&mut session, "o", &Filter::default(), Direction::Newest, cursor, limit).await.unwrap();
+            found.extend(page.events.iter().map(|event| event.seq));
+            cursor = page.next;
+            assert!(found.len() <= 20, "{found:?}");
+            if cursor.is_none() {
+                break;
+            }
+        }
+        found.reverse();
+        assert_eq!(found, all);
+        drop(session);
+        assert_eq!(seqs(&db, &Filter::default(), Direction::Oldest, limit).await, all);
+    }
+}
+
 #[tokio::test]
 async fn the_newest_events_prove_themselves_up_to_the_head() {
     let dir = tempfile::tempdir().unwrap();
