@@ -204,7 +204,7 @@ impl Caller {
             client: self.origin.client.as_str().into(),
             action: entry.action.to_owned(),
             target: cut(entry.target),
-            project: entry.project.to_owned(),
+            project: cut(entry.project),
             outcome: entry.outcome.as_str().into(),
             reason: cut(entry.reason),
             address: self.origin.address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),

@@ -486,6 +486,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_denial_at_a_path_of_any_length_is_in_the_chain() {
+        let t = testing::identity().await;
+        let member = t.add("new@example.com").await;
+        let member = Caller::of(t.identity.principal(&member, None).await.unwrap().unwrap());
+        // Nothing that a database could make shorter: an index takes no more than some.
+        let long: String = (0..400_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let entry = Entry { action: "access.denied", target: &long, project: &long, reason: &long, ..Entry::default() };
+        t.identity.note_denial(&member, "main", &entry).await;
+        t.identity.settle().await;
+        let told = events(&t, &t.org("main").await, "access.denied").await;
+        assert_eq!((told.len(), told[0].event.project.as_str()), (1, &long[..super::super::MAX_TEXT]));
+    }
+
+    #[tokio::test]
     async fn strangers_go_to_the_platforms_chain_and_cannot_fill_it() {
         let t = testing::identity().await;
         let member = t.add("new@example.com").await;
