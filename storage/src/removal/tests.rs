@@ -254,6 +254,11 @@ async fn an_organization_goes_down_to_its_slug_and_takes_nobody_elses() {
     drop(tx);
     for (sql, left) in [
         ("SELECT COUNT(*) FROM audit_bundles", 2),
+        (
+            "SELECT COUNT(*) FROM audit_terms t WHERE NOT EXISTS
+             (SELECT 1 FROM audit_bundles b WHERE b.org_id = t.org_id AND b.last_seq = t.last_seq)",
+            0,
+        ),
         ("SELECT COUNT(*) FROM audit_heads", 2),
         ("SELECT COUNT(*) FROM audit_spans", 2),
         ("SELECT COUNT(*) FROM projects", 1),
