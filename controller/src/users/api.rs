@@ -11,7 +11,8 @@ use identity::rbac::Permission;
 use serde::{Deserialize, Serialize};
 use storage::memberships::{self, Member, MemberFilter, UpdateMember};
 use storage::orgs::Org;
-use storage::{Session, api_keys, bindings};
+use storage::users::row_name;
+use storage::{Session, api_keys, bindings, projects};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::State;
@@ -19,7 +20,7 @@ use crate::actor::{Actor, in_org};
 use crate::error::{Error, Result};
 use crate::etag::{Created, IfMatch, IfMatchHeader, Tag, Versioned, segment};
 use crate::extract::{self, Path, Query};
-use crate::page::{Page, PageQuery};
+use crate::page::{Bounds, Page, PageQuery};
 use crate::time;
 
 /// Longest text of a filter, in characters.
@@ -259,7 +260,8 @@ pub(crate) struct UserChange {
 
 /// Users of an organization
 ///
-/// By name.
+/// By name. Filters by role and project find what the caller may see of who holds which role: whoever may see that of some
+/// projects alone finds those who hold one there.
 #[utoipa::path(get, path = "/orgs/{org}/users", tag = "users",
     params(("org", description = "Slug of the organization"), UserQuery, PageQuery),
     responses((status = 200, description = "A page of users", body = Page<UserView>)))]
@@ -273,7 +275,7 @@ pub(crate) async fn list_users(
     let org = actor.can_in_org(Permission::UserRead, &state, &org).await?;
     let (filter, bounds) = (which.filter()?, query.bounds()?);
     let mut session = state.db().read().await?;
-    let rows = memberships::list(&mut session, &org.id, &filter, &bounds.after, bounds.fetch()).await?;
+    let rows = chosen(&actor, &mut session, &org, &filter, &bounds).await?;
     let page = bounds.page(rows, |member| &member.name, |member| member);
     let told = match which.include {
         Some(Include::Roles | Include::Access) => roles_of(&actor, &mut session, &org, &page.items).await?,
@@ -294,6 +296,44 @@ pub(crate) async fn list_users(
         (view.roles, view.roles_total) = (Some(roles), Some(total));
     }
     Ok(Json(Page { items, next: page.next }))
+}
+
+/// Most projects that one caller's filters by role and project are looked up for.
+const MAX_PROJECTS: usize = 500;
+
+/// The members that a filter chooses. Who is in a group is told to whoever may read groups, and who holds which role where the
+/// caller may read that: not by what passes a filter either.
+async fn chosen(
+    actor: &Actor,
+    session: &mut Session,
+    org: &Org,
+    filter: &MemberFilter<'_>,
+    bounds: &Bounds,
+) -> Result<Vec<Member>> {
+    if filter.group.is_some() {
+        actor.can_named(Permission::GroupRead, &in_org(org), org, None)?;
+    }
+    let by_role = filter.role.is_some() || filter.project.is_some();
+    if !by_role || actor.may(Permission::MemberRead, &in_org(org)) {
+        return Ok(memberships::list(session, &org.id, filter, &bounds.after, bounds.fetch()).await?);
+    }
+    let (mut rows, mut reached) = (Vec::new(), false);
+    for id in actor.principal().reach(Permission::MemberRead).projects.iter().take(MAX_PROJECTS) {
+        let found = projects::find(session, id).await?;
+        let Some(project) = found.filter(|project| project.org_id == org.id) else { continue };
+        reached = true;
+        if filter.project.is_none_or(|slug| slug == project.slug) {
+            let here = MemberFilter { project: Some(&project.slug), ..filter.clone() };
+            rows.extend(memberships::list(session, &org.id, &here, &bounds.after, bounds.fetch()).await?);
+        }
+    }
+    if !reached {
+        actor.can_named(Permission::MemberRead, &in_org(org), org, None)?;
+    }
+    rows.sort_by_cached_key(|member: &Member| row_name(&member.name, &org.id));
+    rows.dedup_by(|one, other| one.user_id == other.user_id);
+    rows.truncate(usize::try_from(bounds.fetch()).unwrap_or(usize::MAX));
+    Ok(rows)
 }
 
 /// How many API keys each of these members has.
@@ -730,6 +770,49 @@ mod tests {
         let next = format!("/orgs/main/users?limit=1&after={}", first.text("next"));
         let second = controller.get(&admin, &next).await.expect(200);
         assert_eq!(second.body["items"][0]["name"], "dev@example.com");
+    }
+
+    #[tokio::test]
+    async fn filters_tell_nobody_of_roles_and_groups_that_they_may_not_see() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        for slug in ["hidden", "web", "api"] {
+            controller.post(&admin, "/orgs/main/projects", &json!({"slug": slug})).await.expect(201);
+        }
+        controller.member("spy@example.com", Some(("PROJECT_ADMIN", Some("web")))).await;
+        controller.member("ann@example.com", Some(("PROJECT_ADMIN", Some("hidden")))).await;
+        controller.member("bob@example.com", Some(("PROJECT_READ_ONLY", Some("web")))).await;
+        let spy = json!({"user": "spy@example.com", "role": "PROJECT_ADMIN", "project": "api"});
+        controller.post(&admin, "/orgs/main/bindings", &spy).await.expect(201);
+        let only = json!({"name": "directory", "base": "AUDITOR", "added": ["user.read"]});
+        controller.post(&admin, "/orgs/main/roles", &only).await.expect(201);
+        let spy = controller.login("spy@example.com").await;
+        let names = async |caller: &Caller, query: &str| {
+            let list = controller.get(caller, &format!("/orgs/main/users?{query}")).await.expect(200).body;
+            let names = list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned());
+            (names.collect::<Vec<_>>().join(" "), list["next"].clone())
+        };
+        for (query, theirs, all) in [
+            ("project=hidden", "", "ann@example.com"),
+            ("role=PROJECT_ADMIN", "spy@example.com", "ann@example.com spy@example.com"),
+            ("role=ADMIN", "", ADMIN),
+            ("project=hidden&role=PROJECT_ADMIN", "", "ann@example.com"),
+            ("project=nothing", "", ""),
+            ("project=web", "bob@example.com spy@example.com", "bob@example.com spy@example.com"),
+            ("project=web&role=PROJECT_READ_ONLY", "bob@example.com", "bob@example.com"),
+            ("role=PROJECT_READ_ONLY&search=ann", "", ""),
+        ] {
+            assert_eq!(names(&spy, query).await.0, theirs, "{query}");
+            assert_eq!(names(&admin, query).await.0, all, "{query}");
+        }
+        let (first, next) = names(&spy, "project=web&limit=1").await;
+        assert_eq!((first.as_str(), next.as_str()), ("bob@example.com", Some("bob@example.com")));
+        assert_eq!(names(&spy, "project=web&limit=1&after=bob@example.com").await.0, "spy@example.com");
+        let clerk = controller.member("clerk@example.com", Some(("directory", None))).await;
+        for query in ["role=ADMIN", "project=web", "group=Organization%20Admins"] {
+            controller.get(&clerk, &format!("/orgs/main/users?{query}")).await.expect(403);
+        }
+        assert_eq!(names(&clerk, "search=ann").await.0, "ann@example.com");
     }
 
     #[tokio::test]
