@@ -216,7 +216,8 @@ pub(crate) async fn list_repositories(
     Query(query): Query<RepositoriesQuery>,
 ) -> Result<Json<Page<RepositoryView>>> {
     let org = actor.sees_org(&state, &slug).await?;
-    let bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
+    let mut bounds = PageQuery { limit: query.limit, after: query.after }.bounds()?;
+    bounds.after = unsealed(&actor, &state, &org, bounds.after)?;
     let project = match query.project {
         Some(project) => Some(actor.can_in_project(Permission::ProjectRead, &state, &slug, &project).await?.1),
         None => None,
@@ -257,7 +258,7 @@ async fn in_reach(
     }
     let here = |id: &str| around.is_none_or(|project| project == id);
     if reach.partly.iter().any(|part| part.org_id == org.id && part.project_id.as_deref().is_none_or(here)) {
-        return one_by_one(actor, &mut session, choice, bounds).await;
+        return one_by_one(actor, state, &mut session, choice, bounds).await;
     }
     let mut rows = Vec::new();
     let mut reached = false;
@@ -285,11 +286,31 @@ async fn in_reach(
 }
 
 /// Rows that one request looks at where each is decided by itself.
-const MOST_LOOKED_AT: usize = 5_000;
+const MOST_LOOKED_AT: usize = if cfg!(test) { 500 } else { 5_000 };
+/// What a cursor begins with that stands at a repository which its holder may not pull from.
+const SEALED: &str = "~";
+/// The purpose that its key is derived from the master key for.
+const SEAL: &str = "list cursor";
+
+/// A place in a list as a cursor that tells nobody what is there; good for this caller in this organization.
+fn sealed(actor: &Actor, state: &State, org: &Org, after: &str) -> String {
+    let context = format!("{} {}", org.id, actor.principal().user_id);
+    format!("{SEALED}{}", state.identity().seal(SEAL, &context, after.as_bytes()))
+}
+
+/// The place that a cursor stands at.
+fn unsealed(actor: &Actor, state: &State, org: &Org, cursor: String) -> Result<String> {
+    let Some(sealed) = cursor.strip_prefix(SEALED) else { return Ok(cursor) };
+    let context = format!("{} {}", org.id, actor.principal().user_id);
+    let opened = state.identity().unseal(SEAL, &context, sealed).ok();
+    let place = opened.and_then(|place| String::from_utf8(place.to_vec()).ok());
+    place.ok_or_else(|| Error::invalid("after", "use the `next` of the page before"))
+}
 
 /// Those of a list that the caller may pull from; after so many, the page ends early and says where to go on.
 async fn one_by_one(
     actor: &Actor,
+    state: &State,
     session: &mut Session,
     choice: &Choice,
     bounds: &Bounds,
@@ -298,7 +319,7 @@ async fn one_by_one(
     let (mut rows, mut after, mut seen) = (Vec::new(), bounds.after.clone(), 0);
     while rows.len() <= bounds.limit {
         if seen >= MOST_LOOKED_AT {
-            return Ok((rows, Some(after)));
+            return Ok((rows, Some(sealed(actor, state, &choice.org, &after))));
         }
         let batch = repositories::page(session, &choice.wanted(around, &after), crate::page::MAX).await?;
         let Some(last) = batch.last() else { break };
@@ -607,6 +628,42 @@ mod tests {
         controller.call(&some, Method::DELETE, repository, &json!({"confirm": "main/a"})).await.expect(403);
         let mine = "/orgs/main/tags?repository=main/a&tag=dev-1";
         controller.call(&some, Method::DELETE, mine, &json!(null)).await.expect(404);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_ends_early_does_not_say_where() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.push("main/app").await;
+        let mut tx = controller.db.begin().await.unwrap();
+        let org = storage::orgs::find_by_slug(&mut tx, "main").await.unwrap().unwrap();
+        let project = storage::projects::find_by_slug(&mut tx, &org.id, "defaultproject").await.unwrap().unwrap();
+        for n in 0..super::MOST_LOOKED_AT * 2 {
+            let name = format!("main/secret-{n:04}").parse().unwrap();
+            storage::repositories::ensure(&mut tx, &org.id, &project.id, &name, 0).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        controller.push("main/z").await;
+        let role = json!({"name": "z-only", "base": "PROJECT_READ_ONLY", "repositories": ["z"]});
+        controller.post(&admin, "/orgs/main/roles", &role).await.expect(201);
+        let some = controller.member("some@example.com", Some(("z-only", Some("defaultproject")))).await;
+        for sort in ["name", "pushed"] {
+            let (mut after, mut found) = (String::new(), Vec::new());
+            for _ in 0..9 {
+                let path = format!("/orgs/main/repositories?sort={sort}&after={}", after.replace('+', "%2B"));
+                let page = controller.get(&some, &path).await.expect(200);
+                assert!(!page.raw.contains("secret"), "{}", page.raw);
+                found.extend(page.body["items"].as_array().unwrap().iter().map(|item| item["name"].clone()));
+                let Some(next) = page.body["next"].as_str() else { break };
+                next.clone_into(&mut after);
+            }
+            assert_eq!((found, after.is_empty()), (vec![json!("main/z")], false));
+            let path = format!("/orgs/main/repositories?sort={sort}&after={}", after.replace('+', "%2B"));
+            let other =
+                controller.member(&format!("{sort}@example.com"), Some(("z-only", Some("defaultproject")))).await;
+            controller.get(&other, &path).await.expect(422);
+            controller.get(&some, &path).await.expect(200);
+        }
     }
 
     #[tokio::test]
