@@ -35,6 +35,8 @@ const MAX_SUMMARIES: usize = 20;
 const MAX_READ: i64 = 16 << 10;
 /// Largest index under a referrers tag that is read.
 const MAX_INDEX: i64 = 128 << 10;
+/// Tags whose manifests are read at a time.
+const TOGETHER: usize = 16;
 /// What cosign puts behind the tag of what it signs.
 const SUFFIXES: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 
@@ -153,7 +155,7 @@ async fn attached(state: &State, repository: &Repository, digest: &Digest) -> Re
     let (mut level, mut items) = (vec![digest.clone()], Vec::new());
     for depth in 1..=MAX_DEPTH {
         let mut next = Vec::new();
-        for (row, about, tag) in of_level(&mut session, repository, &level).await? {
+        for (row, about, tag) in of_level(&mut session, repository, &level, &seen).await? {
             if !seen.insert(row.digest.clone()) {
                 continue;
             }
@@ -190,11 +192,13 @@ async fn summarize(state: &State, repository: &Repository, items: &mut [Referrer
     Ok(())
 }
 
-/// What is about one of these manifests, with that one's digest, and the tag that says so.
+/// What is about one of these manifests, with that one's digest, and the tag that says so: of what is named in many indexes each
+/// once, and nothing that was seen before by its tag, so that it takes no more memory than is told.
 async fn of_level(
     session: &mut Session,
     repository: &Repository,
     level: &[Digest],
+    seen: &HashSet<String>,
 ) -> Result<Vec<(Stored, String, Option<String>)>> {
     let most = i64::try_from(MAX + 1).unwrap_or(i64::MAX);
     let rows = storage::referrers::of(session, &repository.id, level.iter(), MAX_READ, most).await?;
@@ -203,24 +207,28 @@ async fn of_level(
         Some((row, about, None))
     });
     let mut found: Vec<_> = by_subject.collect();
+    let mut listed: HashSet<String> = found.iter().map(|(row, ..)| row.digest.clone()).collect();
     let wanted: HashMap<Tag, &Digest> = level.iter().flat_map(scheme_tags).collect();
     let there = tags::named(session, &repository.id, wanted.keys()).await?;
-    let targets: Vec<Digest> = there.iter().filter_map(|row| row.digest.parse().ok()).collect();
-    if targets.is_empty() {
-        return Ok(found);
-    }
-    let tagged = by_digest(manifests::stored(session, &repository.id, targets.iter(), MAX_INDEX).await?);
-    for row in there {
-        let Ok(tag) = row.name.parse::<Tag>() else { continue };
-        let (Some(about), Some(manifest)) = (wanted.get(&tag), tagged.get(&row.digest)) else { continue };
-        if tag.as_str() == about.referrers_tag() {
-            let index = Document::read(manifest.payload.as_deref().unwrap_or_default());
-            let named = index.entries().filter_map(|entry| entry.digest()?.parse().ok());
-            let entries: Vec<Digest> = named.take(MAX).collect();
-            let rows = manifests::stored(session, &repository.id, entries.iter(), MAX_READ).await?;
-            found.extend(rows.into_iter().map(|row| (row, about.to_string(), Some(tag.as_str().to_owned()))));
-        } else {
-            found.push((manifest.clone(), about.to_string(), Some(row.name)));
+    for some in there.chunks(TOGETHER) {
+        let targets: Vec<Digest> = some.iter().filter_map(|row| row.digest.parse().ok()).collect();
+        let tagged = by_digest(manifests::stored(session, &repository.id, targets.iter(), MAX_INDEX).await?);
+        for row in some {
+            let Ok(tag) = row.name.parse::<Tag>() else { continue };
+            let (Some(about), Some(manifest)) = (wanted.get(&tag), tagged.get(&row.digest)) else { continue };
+            if tag.as_str() == about.referrers_tag() {
+                let index = Document::read(manifest.payload.as_deref().unwrap_or_default());
+                let named = index.entries().filter_map(|entry| entry.digest()?.parse().ok());
+                let fresh = |entry: &Digest| !seen.contains(entry.as_str()) && listed.insert(entry.to_string());
+                let entries: Vec<Digest> = named.filter(fresh).take(MAX + 1).collect();
+                let rows = manifests::stored(session, &repository.id, entries.iter(), MAX_READ).await?;
+                found.extend(rows.into_iter().map(|row| (row, about.to_string(), Some(tag.as_str().to_owned()))));
+            } else if !seen.contains(&row.digest) && listed.insert(row.digest.clone()) {
+                found.push((manifest.clone(), about.to_string(), Some(row.name.clone())));
+            }
+            if found.len() > MAX {
+                return Ok(found);
+            }
         }
     }
     Ok(found)
@@ -368,6 +376,30 @@ mod tests {
         controller.push_manifest("main/app", None, &manifest, &[]).await;
         let read = controller.get(&admin, path).await.expect(200).body;
         assert_eq!(read["items"].as_array().unwrap().iter().filter(|item| item["summary"].is_null()).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_many_indexes_name_is_read_once() {
+        let controller = Controller::start().await;
+        let image = controller.push_image("main/app", "v1", &json!({}), &[b"x"]).await;
+        let mut parts = Vec::new();
+        for n in 0..20 {
+            let part = json!({"schemaVersion": 2, "artifactType": format!("a/{n}"), "layers": []});
+            parts.push(json!({"digest": controller.push_manifest("main/app", None, &part, &[]).await}));
+        }
+        let mut level = Vec::new();
+        for n in 0..10 {
+            let one = controller.push_manifest("main/app", None, &about(&image, &format!("b/{n}")), &[]).await;
+            let index = json!({"schemaVersion": 2, "manifests": parts, "annotations": {"n": n.to_string()}});
+            controller.push_manifest("main/app", Some(&one.replace(':', "-")), &index, &[]).await;
+            level.push(one.parse().unwrap());
+        }
+        let mut session = controller.db.read().await.unwrap();
+        let repository =
+            storage::repositories::find(&mut session, &"main/app".parse().unwrap()).await.unwrap().unwrap();
+        let seen = std::collections::HashSet::from([parts[0]["digest"].as_str().unwrap().to_owned()]);
+        let found = super::of_level(&mut session, &repository, &level, &seen).await.unwrap();
+        assert_eq!(found.len(), 19);
     }
 
     #[tokio::test]
