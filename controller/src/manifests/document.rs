@@ -51,8 +51,49 @@ fn deceives(character: char) -> bool {
     turns || (character.is_control() && character != '\n' && character != '\t')
 }
 
-/// Whether it is a JSON object.
+/// Bytes that a map takes with its first entries, a list with its first elements, and each element.
+const COSTS: (usize, usize, usize) = (640, 128, 32);
+/// So many times its length a document may take in memory, and this besides: what people write takes a few times.
+const MODEST: (usize, usize) = (16, 128 << 10);
+/// How deep maps and lists may lie in one another.
+const MAX_DEPTH: usize = 32;
+
+/// Whether JSON takes a bounded part of memory, told by its marks alone: `{"":0},{"":0},` takes a hundred times its length.
+fn is_modest(bytes: &[u8]) -> bool {
+    let (mut cost, mut depth, mut in_text, mut escaped, mut opened) = (0, 0_usize, false, false, 0);
+    for byte in bytes {
+        if in_text {
+            (escaped, in_text) = (*byte == b'\\' && !escaped, *byte != b'"' || escaped);
+            continue;
+        }
+        if byte.is_ascii_whitespace() {
+            continue;
+        }
+        // What is empty takes nothing of its own.
+        cost += if matches!(byte, b'}' | b']') { 0 } else { opened };
+        opened = 0;
+        match byte {
+            b'"' => in_text = true,
+            b'{' | b'[' => {
+                opened = if *byte == b'{' { COSTS.0 } else { COSTS.1 };
+                depth += 1;
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' => cost += COSTS.2,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return false;
+        }
+    }
+    cost <= bytes.len().saturating_mul(MODEST.0).saturating_add(MODEST.1)
+}
+
+/// What a JSON object holds, where it is one and takes no more memory than can be spared for its length.
 pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    if !is_modest(bytes) {
+        return None;
+    }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Some(fields),
         _ => None,
@@ -196,6 +237,30 @@ mod tests {
         assert_eq!(clip("héllo", 2), "h…");
         assert_eq!(clip("hello", 5), "hello");
         assert_eq!(clip("a\u{202e}b\u{0}c\nd\u{1b}", 100), "a\u{fffd}b\u{fffd}c\nd\u{fffd}");
+    }
+
+    #[test]
+    fn what_takes_a_hundred_times_its_length_is_not_read() {
+        let of = |element: &str, count: usize| format!("{{\"x\":[{}0]}}", element.repeat(count));
+        for hostile in ["{\"\":0},", "[0],", "[{\"a\":[0]}],", "{\"{\":\"\\\"\"},"] {
+            assert!(object(of(hostile, 100).as_bytes()).is_some(), "few of {hostile}");
+            assert!(object(of(hostile, 100_000).as_bytes()).is_none(), "many of {hostile}");
+        }
+        let deep = |depth| format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(object(deep(MAX_DEPTH - 1).as_bytes()).is_some() && object(deep(MAX_DEPTH).as_bytes()).is_none());
+        let digest = "a".repeat(64);
+        for usual in [
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{digest}","size":7,"platform":{{"architecture":"amd64","os":"linux"}}}},"#
+            ),
+            r#"{"created":"1970-01-01T00:00:00Z","created_by":"store path","comment":""},"#.to_owned(),
+            format!("\"sha256:{digest}\","),
+            "0,".to_owned(),
+            "{},".to_owned(),
+            "\"[[[[{{{{,,,,\",".to_owned(),
+        ] {
+            assert!(object(of(&usual, 10_000).as_bytes()).is_some(), "{usual}");
+        }
     }
 
     #[test]

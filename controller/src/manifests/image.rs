@@ -244,7 +244,8 @@ mod tests {
             assert!(image.env.is_empty() && image.cmd.is_empty() && image.labels.is_empty(), "{odd}");
             assert!(image.platform.is_none() && image.ports.is_empty());
         }
-        let many: Vec<String> = (0..2_000).map(|n| format!("{{\"created_by\":\"{n}\"}}")).collect();
+        let many: Vec<String> =
+            (0..2_000).map(|n| format!("{{\"created_by\":\"RUN make part-{n} && make install\"}}")).collect();
         let image = ImageView::of(&object(format!("{{\"history\":[{}]}}", many.join(",")).as_bytes()).unwrap());
         assert_eq!((image.history.len(), image.history_left_off), (500, 1_500));
         let chart = ChartView::of(&object(br#"{"name":7,"maintainers":[{"name":"Ann","email":"a@x"},{"email":"b"},3],"sources":"x","deprecated":"yes"}"#).unwrap());
