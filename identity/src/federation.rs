@@ -114,6 +114,15 @@ struct Trail {
     verified: bool,
 }
 
+impl Trail {
+    /// Who is told to have been refused, in the one spelling that events are searched by: the machine as its other events name
+    /// it; where there is none, what was typed.
+    fn named(&self, account: &str) -> String {
+        let machine = Account::parse(account).filter(|_| self.machine).map(|account| account.machine);
+        crate::name::normalise(machine.unwrap_or(account))
+    }
+}
+
 impl Identity {
     /// Lets a machine in by a token of an issuer that its organization trusts. `account` is `<organization>/<machine>`.
     ///
@@ -139,7 +148,7 @@ impl Identity {
             }
             Err(refusal) => {
                 let by = Caller {
-                    principal: Principal::nobody(account).into(),
+                    principal: Principal::nobody(trail.named(account)).into(),
                     credential: trail.trust.clone().map_or(Credential::None, Credential::Federated),
                     origin: from.clone(),
                 };

@@ -116,9 +116,15 @@ async fn whatever_does_not_fit_is_refused_and_the_log_says_why() {
         (json!({"environment": "prod", "nbf": now + 90}), "the token is not valid yet"),
         (json!({"environment": "prod", "iss": "https://other.example"}), "the machine has no trust in this issuer"),
     ] {
-        ci.refused("main/ci", &ci.token(changes)).await;
+        ci.refused("main/CI", &ci.token(changes)).await;
         assert_eq!(ci.last_reason().await, reason);
     }
+    // Whoever searches for the machine finds what it was refused with what it was granted.
+    let filter = audit::Filter { actor: "ci", action: "token.exchange", ..audit::Filter::default() };
+    let mut session = ci.t.db.read().await.unwrap();
+    let found = audit::list(&mut session, &ci.org, &filter, audit::Direction::Newest, None, 20).await.unwrap();
+    assert_eq!(found.events.len(), 7);
+    drop(session);
     let mut claims = json!({"iss": ISSUER, "aud": "wharfinger", "sub": "acme/app", "iat": now, "exp": now + 9});
     claims["environment"] = json!("prod");
     ci.refused("main/ci", &Key::new("k1").sign(&claims).into()).await;
