@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
@@ -76,6 +78,19 @@ pub(crate) async fn read_body(body: Body) -> Result<Bytes> {
         true => Error::TooLarge,
         false => Error::Malformed("the body broke off".into()),
     })
+}
+
+/// The middleware that lets a request in once its whole body is there. Whoever calls is asked for only then: rights that were
+/// taken away while a body was held back are gone.
+pub(crate) async fn whole(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match read_body(body).await {
+        Ok(body) => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Err(error) => error.into_response(),
+    }
 }
 
 fn find_limit(error: &axum::Error) -> bool {

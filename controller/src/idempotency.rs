@@ -54,7 +54,7 @@ pub(crate) async fn keep(Shared(state): Shared<State>, request: Request, next: N
 async fn answer(state: State, request: Request, next: Next) -> Result<Response> {
     let Some(key) = key(request.headers())? else { return Ok(next.run(request).await) };
     let (mut parts, body) = request.into_parts();
-    // Whoever may not even come in is told so by the handler, which takes nothing from a stranger.
+    // Whoever may not even come in is told so by the handler.
     let Ok(actor) = Actor::from_request_parts(&mut parts, &state).await else {
         return Ok(next.run(Request::from_parts(parts, Body::empty())).await);
     };

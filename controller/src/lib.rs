@@ -125,6 +125,7 @@ pub fn router(state: State) -> Router {
         .route("/docs/style.css", axum::routing::get(docs::get_style))
         .fallback(async || Error::NoRoute)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(axum::middleware::from_fn(extract::whole))
         .layer(axum::middleware::from_fn_with_state(state.clone(), audit::note_denials))
         .layer(axum::middleware::from_fn_with_state(state.clone(), origin::own_pages_only))
         .layer(axum::middleware::from_fn_with_state(state.clone(), console::answer::as_pages))

@@ -1,7 +1,10 @@
 //! What holds for every route, and the ways in.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use axum::body::Body;
+use futures_util::{StreamExt, stream};
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 
@@ -81,6 +84,41 @@ async fn a_page_that_refreshes_itself_holds_off_no_idle_log_out() {
     controller.call_with(&admin, Method::POST, "/orgs/main/projects", &new, &[("x-refresh", "1")]).await.expect(201);
     controller.clock.advance(500);
     controller.get(&admin, "/orgs/main").await.expect(200);
+}
+
+#[tokio::test]
+async fn who_is_shut_out_while_their_body_is_held_back_changes_nothing() {
+    let controller = Controller::start().await;
+    let admin = controller.login(ADMIN).await;
+    for (at, (path, kind, first, last)) in [
+        ("/api/v1/orgs/main/groups", "application/json", "{\"name\": \"crew\"", "}"),
+        ("/orgs/main/groups", "application/x-www-form-urlencoded", "name=crew&description", "="),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("second{at}@example.com");
+        let second = controller.member(&name, Some(("ADMIN", None))).await;
+        let Caller::Session { cookie, csrf } = &second else { unreachable!() };
+        let (let_go, held) = tokio::sync::oneshot::channel::<()>();
+        let pieces = stream::once(async move { first }).chain(stream::once(async move {
+            held.await.unwrap();
+            last
+        }));
+        let body = Body::from_stream(pieces.map(|piece| Ok::<_, std::convert::Infallible>(piece.as_bytes())));
+        let request = Request::post(path).header(header::COOKIE, cookie).header("x-csrf-token", csrf);
+        let sent = controller.send(request.header(header::CONTENT_TYPE, kind).body(body).unwrap());
+        let shut_out = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let out = controller.post(&admin, &format!("/orgs/main/users/{name}/deactivate"), &Value::Null).await;
+            assert!(out.status.is_success(), "{}", out.body);
+            let_go.send(()).unwrap();
+        };
+        let (reply, ()) = tokio::join!(sent, shut_out);
+        assert!(matches!(reply.status.as_u16(), 401 | 303), "{path}: {} {}", reply.status, reply.body);
+        let groups = controller.get(&admin, "/orgs/main/groups").await.expect(200);
+        assert!(!groups.body.to_string().contains("crew"), "{path}");
+    }
 }
 
 #[tokio::test]
