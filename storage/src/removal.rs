@@ -149,7 +149,8 @@ impl Remover {
         Ok(removed)
     }
 
-    /// Repositories that an earlier version let an upload make in a project that was being buried.
+    /// Repositories that an earlier version let an upload make in a project that was being buried, and the sessions whose first
+    /// bytes came just then: whoever has one could keep the project from going.
     async fn bury_late_comers(&self) -> Result<()> {
         let mut tx = self.db.begin().await?;
         tx.changes_everything();
@@ -157,6 +158,12 @@ impl Remover {
             tx,
             "UPDATE repositories SET name = '!' || id WHERE name > $1
              AND project_id IN (SELECT id FROM projects WHERE slug < $1)",
+            FIRST,
+        )?;
+        execute!(
+            tx,
+            "UPDATE uploads SET expires_at = 0
+             WHERE expires_at > 0 AND project_id IN (SELECT id FROM projects WHERE slug < $1)",
             FIRST,
         )?;
         tx.commit().await

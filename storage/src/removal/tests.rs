@@ -161,9 +161,22 @@ async fn a_buried_project_goes_with_its_repositories_and_its_roles() {
         project.id.as_str(),
     )
     .unwrap();
+    // So do sessions whose first bytes came meanwhile.
+    execute!(
+        tx,
+        "INSERT INTO uploads (id, org_id, project_id, repository, user_id, epochs, object_key, received, algorithm,
+                              writer_until, created_at, expires_at)
+         VALUES ('up', $1, $2, 'acme/web/late', 'u', '0.0', 'o', 0, 'sha256', 0, 0, 9999)",
+        org.id.as_str(),
+        project.id.as_str(),
+    )
+    .unwrap();
     tx.commit().await.unwrap();
-    let removed = w.remover.run().await.unwrap();
-    assert_eq!(removed, Removed { repositories: 2, projects: 1, ..Removed::default() });
+    assert_eq!(w.remover.run().await.unwrap(), Removed { repositories: 2, ..Removed::default() });
+    let mut tx = w.db.begin().await.unwrap();
+    assert_eq!(crate::uploads::expire(&mut tx, 1_000, 9).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(w.remover.run().await.unwrap(), Removed { projects: 1, ..Removed::default() });
     assert_eq!(w.count("SELECT COUNT(*) FROM projects").await, 0);
 }
 
