@@ -60,20 +60,23 @@ pub(crate) async fn note_denials(Shared(state): Shared<State>, mut request: Requ
     let denied = response.status() == StatusCode::FORBIDDEN || (response.status() == StatusCode::NOT_FOUND && hidden);
     let Some(caller) = caller.filter(|_| denied) else { return response };
     let parts: Vec<&str> = path.trim_start_matches("/api/v1").split('/').collect();
+    // As handlers read it: in another spelling it would be nobody's.
     let after = |name: &str| {
         let at = parts.iter().position(|part| *part == name);
-        at.and_then(|at| parts.get(at + 1)).copied().unwrap_or_default()
+        let part = at.and_then(|at| parts.get(at + 1)).copied().unwrap_or_default();
+        percent_encoding::percent_decode_str(part).decode_utf8_lossy().replace('\0', "")
     };
+    let (org, project) = (after("orgs"), after("projects"));
     let target = format!("{method} {path}");
     let entry = Entry {
         action: "access.denied",
         target: &target,
-        project: after("projects"),
+        project: &project,
         outcome: Outcome::Denied,
         reason: &refused.reason,
         detail: json!({ "status": response.status().as_u16(), "permission": refused.permission }),
         ..Entry::default()
     };
-    state.identity().note_denial(&caller, after("orgs"), &entry).await;
+    state.identity().note_denial(&caller, &org, &entry).await;
     response
 }

@@ -626,5 +626,15 @@ mod tests {
         let operator = controller.login(OPERATOR).await;
         let platform = controller.get(&operator, "/platform/audit?action=access.denied").await.expect(200).body;
         assert_eq!(platform["items"][0]["user"], "boss@other.example");
+        // Another spelling of the path hides nothing from those whose business it is.
+        controller.post(&admin, "/orgs/main/projects", &json!({"slug": "web"})).await.expect(201);
+        let pirate = controller.member("pirate@example.com", Some(("PROJECT_READ_ONLY", Some("web")))).await;
+        let path = "/orgs/%6dain/projects/%77eb";
+        controller.call(&pirate, http::Method::DELETE, path, &json!({"confirm": "web"})).await.expect(403);
+        controller.settle().await;
+        let owner = controller.member("owner@example.com", Some(("PROJECT_ADMIN", Some("web")))).await;
+        let denied = controller.get(&owner, "/orgs/main/audit?action=access.denied&project=web").await.expect(200).body;
+        assert_eq!(denied["items"][0]["user"], "pirate@example.com", "{denied}");
+        assert_eq!(denied["items"][0]["target"], "DELETE /api/v1/orgs/%6dain/projects/%77eb");
     }
 }
