@@ -298,12 +298,31 @@ struct Raw {
 
 impl Raw {
     fn of(value: Option<&serde_json::Map<String, serde_json::Value>>) -> Self {
-        let mut text = value.and_then(|value| serde_json::to_string_pretty(value).ok()).unwrap_or_default();
-        let cut = drawn(&text) > MOST_RAW;
+        let mut beginning = Beginning(Vec::new());
+        let whole = value.is_none_or(|value| serde_json::to_writer_pretty(&mut beginning, value).is_ok());
+        let mut text = String::from_utf8_lossy(&beginning.0).into_owned();
+        let cut = !whole || drawn(&text) > MOST_RAW;
         if cut {
             text = clip_drawn(&text, MOST_RAW);
         }
         Self { text, cut }
+    }
+}
+
+/// What is written first; the rest is refused, so that what is deep, and large where it is indented, takes no room.
+struct Beginning(Vec<u8>);
+
+impl std::io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() > MOST_RAW {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -835,6 +854,20 @@ mod tests {
             assert_eq!([page.contains(by_key), page.contains(by_certificate)], shown, "{name}: {page}");
             assert!(!page.contains("identity=ann"), "anybody can have signed as themselves");
         }
+    }
+
+    #[test]
+    fn of_what_is_large_only_the_beginning_is_written() {
+        let deep = format!("{{\"x\":[{}]}}", vec!["[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]"; 40_000].join(","));
+        let deep: serde_json::Map<_, _> = serde_json::from_str(&deep).unwrap();
+        let raw = Raw::of(Some(&deep));
+        assert!(raw.cut && raw.text.starts_with("{\n  \"x\"") && raw.text.len() < 2 * MOST_RAW);
+        let mut beginning = Beginning(Vec::new());
+        assert!(serde_json::to_writer_pretty(&mut beginning, &deep).is_err() && beginning.0.capacity() < 4 * MOST_RAW);
+        let small: serde_json::Map<_, _> = serde_json::from_str("{\"a\": \"é\"}").unwrap();
+        let raw = Raw::of(Some(&small));
+        assert_eq!((raw.text.as_str(), raw.cut), ("{\n  \"a\": \"é\"\n}", false));
+        assert_eq!(Raw::of(None).text, "");
     }
 
     #[tokio::test]
