@@ -7,3 +7,6 @@ DROP INDEX bindings_by_role;
 CREATE INDEX bindings_by_role ON bindings (org_id, role, name);
 DROP INDEX bindings_by_project;
 CREATE INDEX bindings_by_project ON bindings (project_id, name);
+-- Lists of bindings, oldest first, by what they are of.
+CREATE INDEX bindings_of_role ON bindings (org_id, role, id);
+CREATE INDEX bindings_of_project ON bindings (project_id, id);

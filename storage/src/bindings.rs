@@ -102,7 +102,7 @@ pub struct MemberRole {
 }
 
 macro_rules! select {
-    ($rest:literal) => {
+    ($($rest:expr),+ $(,)?) => {
         concat!(
             "SELECT b.id, b.org_id, b.user_id, u.name AS user_name, b.group_id, g.name AS group_name, b.role,
                     c.name AS role_name, b.project_id, p.slug AS project, b.namespaces, b.builtin, b.created_at,
@@ -112,10 +112,44 @@ macro_rules! select {
              LEFT JOIN groups g ON g.id = b.group_id
              LEFT JOIN custom_roles c ON c.id = b.role AND c.org_id = b.org_id
              LEFT JOIN projects p ON p.id = b.project_id ",
-            $rest
+            $($rest),+
         )
     };
 }
+
+/// The statements of one condition that leads, by an index of its own; the others choose among what it gives.
+struct Statements {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! listed {
+    ($lead:literal) => {
+        Statements {
+            sqlite: listed!($lead, "SELECT value FROM json_each($7)"),
+            postgres: listed!($lead, "SELECT json_array_elements_text(CAST(CAST($7 AS TEXT) AS JSON))"),
+        }
+    };
+    ($lead:literal, $projects:literal) => {
+        select!(
+            $lead,
+            " AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
+             AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
+             AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
+             AND (CAST($9 AS BOOLEAN) IS NULL OR (b.project_id IS NULL) = $9)
+             AND (CAST($7 AS TEXT) IS NULL OR b.project_id IN (",
+            $projects,
+            ")) ORDER BY b.id LIMIT $8"
+        )
+    };
+}
+
+// The organization is written so that no engine looks for all that the organization has.
+static ALL: Statements = listed!("WHERE b.org_id = $1");
+static BY_USER: Statements = listed!("WHERE b.user_id = $3 AND b.org_id || '' = $1");
+static BY_GROUP: Statements = listed!("WHERE b.group_id = $4 AND b.org_id || '' = $1");
+static BY_PROJECT: Statements = listed!("WHERE b.project_id = $5 AND b.org_id || '' = $1");
+static BY_ROLE: Statements = listed!("WHERE b.org_id = $1 AND b.role = $6");
 
 /// Finds a binding of an organization by id.
 ///
@@ -138,26 +172,18 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Binding>> {
     let within = filter.within.map(serde_json::to_string).transpose().map_err(|e| Error::Damaged(e.to_string()))?;
+    let statements = match filter {
+        BindingFilter { user_id: Some(_), .. } => &BY_USER,
+        BindingFilter { group_id: Some(_), .. } => &BY_GROUP,
+        BindingFilter { project_id: Some(_), .. } => &BY_PROJECT,
+        BindingFilter { role: Some(_), .. } => &BY_ROLE,
+        _ => &ALL,
+    };
     crate::query_all_each!(
         session,
         Row,
-        select!(
-            "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
-             AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
-             AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
-             AND (CAST($9 AS BOOLEAN) IS NULL OR (b.project_id IS NULL) = $9)
-             AND (CAST($7 AS TEXT) IS NULL OR b.project_id IN (SELECT value FROM json_each($7)))
-             ORDER BY b.id LIMIT $8"
-        ),
-        select!(
-            "WHERE b.org_id = $1 AND b.id > $2 AND (CAST($3 AS TEXT) IS NULL OR b.user_id = $3)
-             AND (CAST($4 AS TEXT) IS NULL OR b.group_id = $4) AND (CAST($5 AS TEXT) IS NULL OR b.project_id = $5)
-             AND (CAST($6 AS TEXT) IS NULL OR b.role = $6)
-             AND (CAST($9 AS BOOLEAN) IS NULL OR (b.project_id IS NULL) = $9)
-             AND (CAST($7 AS TEXT) IS NULL
-                  OR b.project_id IN (SELECT json_array_elements_text(CAST(CAST($7 AS TEXT) AS JSON))))
-             ORDER BY b.id LIMIT $8"
-        ),
+        statements.sqlite,
+        statements.postgres,
         org_id,
         after,
         filter.user_id,
@@ -184,7 +210,22 @@ pub struct Holders {
     pub groups: i64,
 }
 
-/// How many hold each of these roles, of those that anybody holds.
+/// Members are counted by the index that has them in the order of names.
+macro_rules! holders_of {
+    ($roles:literal) => {
+        concat!(
+            "SELECT asked.value AS role,
+                    (SELECT COUNT(*) FROM (SELECT 1 FROM bindings b
+                     WHERE b.org_id = $1 AND b.role = asked.value AND b.name > '' GROUP BY b.name) AS named) AS users,
+                    (SELECT COUNT(DISTINCT b.group_id) FROM bindings b
+                     WHERE b.org_id = $1 AND b.role = asked.value AND b.name = '') AS groups
+             FROM ",
+            $roles
+        )
+    };
+}
+
+/// How many hold each of these roles.
 ///
 /// # Errors
 /// Those of the database.
@@ -193,10 +234,8 @@ pub async fn holders(session: &mut Session, org_id: &str, roles: &[&str]) -> Res
     crate::query_all_each!(
         session,
         Holders,
-        "SELECT role, COUNT(DISTINCT user_id) AS users, COUNT(DISTINCT group_id) AS groups FROM bindings
-         WHERE org_id = $1 AND role IN (SELECT value FROM json_each($2)) GROUP BY role",
-        "SELECT role, COUNT(DISTINCT user_id) AS users, COUNT(DISTINCT group_id) AS groups FROM bindings
-         WHERE org_id = $1 AND role IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON))) GROUP BY role",
+        holders_of!("json_each($2) AS asked"),
+        holders_of!("json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)) AS asked (value)"),
         org_id,
         roles.as_str(),
     )
@@ -250,7 +289,7 @@ pub async fn list_of_member(
         session,
         Row,
         select!(
-            "WHERE b.org_id = $1 AND b.id > $3
+            "WHERE b.org_id || '' = $1 AND b.id > $3
              AND b.id IN (SELECT d.id FROM bindings d WHERE d.user_id = $2
                           UNION SELECT e.id FROM group_members x
                           JOIN bindings e ON e.group_id = x.group_id AND e.org_id = x.org_id WHERE x.user_id = $2)
@@ -274,13 +313,13 @@ macro_rules! roles_of_members {
              FROM (SELECT x.*, COUNT(*) OVER (PARTITION BY x.user_id) AS total,
                           ROW_NUMBER() OVER (PARTITION BY x.user_id ORDER BY COALESCE(x.project_id, ''), x.id) AS place
                    FROM (SELECT b.user_id, b.id, b.role, b.project_id, b.group_id FROM bindings b
-                         WHERE b.org_id = $1 AND b.user_id IN (",
+                         WHERE b.org_id || '' = $1 AND b.user_id IN (",
             $users,
             ")
                          UNION ALL
                          SELECT m.user_id, b.id, b.role, b.project_id, b.group_id
-                         FROM group_members m JOIN bindings b ON b.group_id = m.group_id AND b.org_id = m.org_id
-                         WHERE m.org_id = $1 AND m.user_id IN (",
+                         FROM group_members m JOIN bindings b ON b.group_id = m.group_id AND b.org_id || '' = m.org_id
+                         WHERE m.org_id || '' = $1 AND m.user_id IN (",
             $users,
             ")) x
                    WHERE CAST($3 AS TEXT) IS NULL OR x.project_id IN (",
@@ -496,8 +535,10 @@ mod tests {
             assert_eq!(told.len(), found, "{within:?}, {most}");
         }
         let held = holders(&mut tx, &org.id, &["ADMIN", "AUDITOR"]).await.unwrap();
-        assert_eq!(held, [Holders { role: "ADMIN".into(), users: 1, groups: 0 }]);
-        assert!(holders(&mut tx, "other", &["ADMIN"]).await.unwrap().is_empty());
+        let none = Holders { role: "AUDITOR".into(), users: 0, groups: 0 };
+        assert_eq!(held, [Holders { role: "ADMIN".into(), users: 1, groups: 0 }, none]);
+        let elsewhere = holders(&mut tx, "other", &["ADMIN"]).await.unwrap();
+        assert_eq!((elsewhere[0].users, elsewhere[0].groups), (0, 0));
         let shut = "UPDATE orgs SET status = $1 WHERE id = $2";
         execute!(tx, shut, "suspended", org.id.as_str()).unwrap();
         assert!(list_active_of_user(&mut tx, &user.id).await.unwrap().is_empty());
@@ -508,5 +549,29 @@ mod tests {
         assert!(!delete(&mut tx, "other", &binding.id).await.unwrap());
         assert!(delete(&mut tx, &org.id, &binding.id).await.unwrap());
         assert!(!delete(&mut tx, &org.id, &binding.id).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_list_looks_at_all_that_an_organization_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = testing::fresh_sqlite(dir.path()).await;
+        let mut session = db.read().await.unwrap();
+        let members = roles_of_members!("SELECT value FROM json_each($2)", "SELECT value FROM json_each($3)");
+        for (sql, indexes) in [
+            (ALL.sqlite, &["b USING INDEX bindings_by_org (org_id=? AND id>?)"][..]),
+            (BY_USER.sqlite, &["b USING INDEX bindings_by_user (user_id=?)"]),
+            (BY_GROUP.sqlite, &["b USING INDEX bindings_by_group (group_id=?)"]),
+            (BY_PROJECT.sqlite, &["b USING INDEX bindings_of_project (project_id=? AND id>?)"]),
+            (BY_ROLE.sqlite, &["b USING INDEX bindings_of_role (org_id=? AND role=? AND id>?)"]),
+            (holders_of!("json_each($2) AS asked"), &["bindings_by_role (org_id=? AND role=? AND name>?)"]),
+            (members, &["b USING INDEX bindings_by_user (user_id=?)", "b USING INDEX bindings_by_group (group_id=?)"]),
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            let plan = query_all!(session, (i64, i64, i64, String), sqlx::AssertSqlSafe(sql)).unwrap();
+            let plan: Vec<String> = plan.into_iter().map(|(.., step)| step).collect();
+            for index in indexes {
+                assert!(plan.iter().any(|step| step.contains(index)), "{index}: {plan:#?}");
+            }
+        }
     }
 }

@@ -204,10 +204,12 @@ pub async fn counts(session: &mut Session, org_id: &str, ids: &[&str]) -> Result
         session,
         ProjectCounts,
         "SELECT p.id, (SELECT COUNT(*) FROM repositories r WHERE r.project_id = p.id AND r.name > $3) AS repositories,
-                (SELECT COUNT(DISTINCT COALESCE(b.user_id, b.group_id)) FROM bindings b WHERE b.project_id = p.id) AS members
+                (SELECT COUNT(*) FROM (SELECT 1 FROM bindings b WHERE b.project_id = p.id AND b.name > '' GROUP BY b.name) AS named)
+                + (SELECT COUNT(DISTINCT b.group_id) FROM bindings b WHERE b.project_id = p.id AND b.name = '') AS members
          FROM projects p WHERE p.org_id = $1 AND p.id IN (SELECT value FROM json_each($2))",
         "SELECT p.id, (SELECT COUNT(*) FROM repositories r WHERE r.project_id = p.id AND r.name > $3) AS repositories,
-                (SELECT COUNT(DISTINCT COALESCE(b.user_id, b.group_id)) FROM bindings b WHERE b.project_id = p.id) AS members
+                (SELECT COUNT(*) FROM (SELECT 1 FROM bindings b WHERE b.project_id = p.id AND b.name > '' GROUP BY b.name) AS named)
+                + (SELECT COUNT(DISTINCT b.group_id) FROM bindings b WHERE b.project_id = p.id AND b.name = '') AS members
          FROM projects p WHERE p.org_id = $1
          AND p.id IN (SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS JSON)))",
         org_id,
@@ -251,7 +253,7 @@ pub async fn contents(session: &mut Session, org_id: &str, id: &str) -> Result<C
                  AND NOT EXISTS (
                      SELECT 1 FROM blob_links o JOIN repositories s ON s.id = o.repository_id
                      WHERE o.org_id = $1 AND o.digest = b.digest AND s.project_id <> $2 AND s.name > $3)) AS bytes,
-                (SELECT COUNT(*) FROM bindings b WHERE b.org_id = $1 AND b.project_id = $2) AS roles",
+                (SELECT COUNT(*) FROM bindings b WHERE b.org_id || '' = $1 AND b.project_id = $2) AS roles",
         org_id,
         id,
         FIRST,

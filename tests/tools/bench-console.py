@@ -84,7 +84,7 @@ SELECT printf('c%025d', i), :org, printf('u%025d', i * 7), 'AUDITOR', '[]', FALS
 
 :count
 INSERT INTO bindings (id, org_id, user_id, role, project_id, namespaces, builtin, created_at, name)
-SELECT printf('d%025d', i), :org, printf('u%025d', i), 'PROJECT_MONITOR', :project, '[]', FALSE, :now, printf('user%06d@example.com', i) FROM n WHERE i % 3 = 0;
+SELECT printf('d%025d', i), :org, printf('u%025d', i), 'NAMESPACE_READ_ONLY', :project, '[]', FALSE, :now, printf('user%06d@example.com', i) FROM n WHERE i % 3 = 0;
 
 :count
 INSERT INTO repositories (id, org_id, project_id, name, created_at, pushed_at)
@@ -166,7 +166,7 @@ PAGES = {
         f"/orgs/main/manifests/{REPOSITORY}?reference=v1", f"/orgs/main/compare/{REPOSITORY}?from=v1&to=build-00007", "/orgs/main/projects",
         "/orgs/main/projects/web", USERS, f"{USERS}?search=user0999", f"{USERS}?search=last77", f"{USERS}?search=nobody",
         f"{USERS}?kind=machine", f"{USERS}?kind=machine&search=nobody", f"{USERS}?status=active&search=nobody", f"{USERS}?status=invited",
-        f"{USERS}?status=inactive", f"{USERS}?role=AUDITOR", f"{USERS}?role=INFRA_ADMIN", f"{USERS}?role=PROJECT_READ_ONLY", f"{USERS}?role=PROJECT_ADMIN", f"{USERS}?role=PROJECT_MONITOR",
+        f"{USERS}?status=inactive", f"{USERS}?role=AUDITOR", f"{USERS}?role=INFRA_ADMIN", f"{USERS}?role=PROJECT_READ_ONLY", f"{USERS}?role=PROJECT_ADMIN", f"{USERS}?role=NAMESPACE_READ_ONLY",
         f"{USERS}?project=web", f"{USERS}?project=web&search=nobody", f"{USERS}?group=group00001", f"{USERS}?group=group00002",
         f"{USERS}?group=All+Local+Users&search=nobody", f"{USERS}/user000007@example.com", f"{USERS}/user000007@example.com/access",
         GROUPS, f"{GROUPS}?search=number+777", f"{GROUPS}/All%20Local%20Users", f"{GROUPS}/All%20Local%20Users?search=nobody",
