@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::etag::segment;
 use crate::extract::{self, Path, Query};
 use crate::page::PageQuery;
-use crate::roles::api::{RoleView, base_roles, base_view, list_roles};
+use crate::roles::api::{RoleView, base_roles, base_view, first_roles};
 use crate::roles::words;
 use crate::{groups, projects, users};
 
@@ -180,12 +180,7 @@ async fn new_page(
 /// The roles that are given on that scope, as far as the viewer may know them.
 async fn options(viewer: &Viewer, state: &State, org: &str, scope: &str) -> Result<Vec<(Given, RoleOption)>> {
     let roles = match viewer.may(Permission::RoleRead) {
-        true => {
-            let query = PageQuery { limit: Some(500), after: None };
-            let Json(page) =
-                list_roles(viewer.actor(), Shared(state.clone()), Path(org.to_owned()), Query(query)).await?;
-            page.items
-        }
+        true => first_roles(&viewer.actor, state, org, 500).await?,
         false => base_roles().map(base_view).collect(),
     };
     let given = |view: RoleView| {

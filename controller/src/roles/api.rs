@@ -166,7 +166,24 @@ pub(crate) async fn list_roles(
     Path(org): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<RoleView>>> {
-    let org = actor.can_in_org(Permission::RoleRead, &state, &org).await?;
+    let (org, page) = uncounted(&actor, &state, &org, query).await?;
+    Ok(Json(Page { items: counted(&actor, &state, &org, page.items).await?, next: page.next }))
+}
+
+/// The first roles, to choose from: nobody counts who holds them.
+pub(crate) async fn first_roles(actor: &Actor, state: &State, org: &str, most: i64) -> Result<Vec<RoleView>> {
+    let (_, page) = uncounted(actor, state, org, PageQuery { limit: Some(most), after: None }).await?;
+    Ok(page.items.into_iter().map(|(_, view)| view).collect())
+}
+
+/// A page of roles by what bindings call them.
+async fn uncounted(
+    actor: &Actor,
+    state: &State,
+    org: &str,
+    query: PageQuery,
+) -> Result<(Org, Page<(String, RoleView)>)> {
+    let org = actor.can_in_org(Permission::RoleRead, state, org).await?;
     let bounds = query.bounds()?;
     // The base roles come first, whatever their names.
     let keyed = |role: Role| (role.token().to_owned(), base_view(role));
@@ -181,7 +198,7 @@ pub(crate) async fn list_roles(
         views.extend(rows.into_iter().map(|row| (row.id.clone(), custom_view(row))));
     }
     let page = bounds.page(views, |(_, view)| &view.name, |view| view);
-    Ok(Json(Page { items: counted(&actor, &state, &org, page.items).await?, next: page.next }))
+    Ok((org, page))
 }
 
 /// Roles, by what bindings call them, with how many hold them where the caller may see that.
