@@ -23,43 +23,43 @@ check: ## Formatting, lints, documentation, dependencies
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --quiet
 	$(TOOLS)/cargo-deny --all-features check bans licenses sources
 
+# Tests are always built for the whole workspace: for single packages, cargo chooses other features and builds it all again.
+TESTS := $(CARGO) test --workspace
+
 unit: ## Unit, property and handler tests
-	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test -p rctl --test '*'
+	$(TESTS) --lib --bins --test cli
 
 journeys: ## Journeys through the running binary that need no other program
-	$(CARGO) test --test journeys
+	$(TESTS) --test journeys
 
 schema: tools ## The REST API against its own OpenAPI document, by schemathesis
-	$(CARGO) build
+	$(TESTS) --test journeys --no-run
 	tests/tools/schemathesis.sh
 
 people: tools ## A mail server that insists on TLS, a passkey in a real browser, a real OpenID Connect provider
-	$(CARGO) test --test people
+	$(TESTS) --test people
 
 console: tools ## The console in a real browser: every screen, by keyboard, on a phone, without a script, and by axe; pictures in target/console
-	$(CARGO) test --test console -- --nocapture
+	$(TESTS) --test console -- --nocapture
 
 propagation: ## How soon a change of rights is felt at every door, printed
-	$(CARGO) test --test journeys propagation -- --nocapture
+	$(TESTS) --test journeys propagation -- --nocapture
 
 postgres: tools ## The storage tests, the journeys and two replicas, on a private PostgreSQL
-	tests/tools/postgres.sh $(CARGO) test -p storage -p identity -p registry -p authsvc -p controller --lib
-	tests/tools/postgres.sh $(CARGO) test --test journeys
-	tests/tools/postgres.sh $(CARGO) test --test replicas
+	tests/tools/postgres.sh $(TESTS) --lib --test journeys --test replicas
 
 tools: ## Install the programs that the heavier tests drive
 	tests/tools/install.sh
 
 clients: tools build ## Real clients: docker, podman, skopeo, crane, oras, regctl, helm, cosign, ctr
-	$(CARGO) test --test clients --no-run
-	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger tests/tools/in-network.sh $(CARGO) test --offline --test clients
+	$(TESTS) --test clients --no-run
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger tests/tools/in-network.sh $(TESTS) --offline --test clients
 
 oci: tools build ## The OCI conformance program, every switch on, over TLS with tokens
-	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test oci -- --nocapture
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(TESTS) --test oci -- --nocapture
 
 crash: tools build ## kill -9, power cuts, full disks, memory (as root)
-	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(CARGO) test --test crash -- --test-threads=1
+	WHARFINGER_BIN=$(CURDIR)/target/release/wharfinger $(TESTS) --test crash -- --test-threads=1
 
 # Data of the servers goes to target/bench: BENCH="--data FOLDER" puts it on another disk, BENCH="-w push" measures a part.
 BENCH ?=
@@ -81,8 +81,8 @@ bench-report: ## Write the report and the charts anew from what `make bench` kep
 	$(conformance) bench report
 
 bench-check: ## Every workload of the benchmark against the server, at a size that says only that it works
-	$(CARGO) build
-	$(CARGO) test -p conformance --test bench
+	$(TESTS) --test journeys --no-run
+	$(TESTS) --test bench
 
 bench-audit: ## How long pages of an audit log of a million events take, printed
 	$(CARGO) run -q -p storage --example bench_audit

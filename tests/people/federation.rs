@@ -1,6 +1,5 @@
 //! Machines without a secret of their own, by tokens of a real OpenID Connect provider.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::support::http::Endpoint;
 use crate::support::oci::{Image, fresh};
 use crate::support::server::{OPERATOR, OPERATOR_PASSWORD, free_port, root};
 use crate::support::{Api, Call, Reply, Server, Setup};
+use crate::wait_until_ready;
 
 const AUDIENCE: &str = "https://registry.acme.example";
 const SCOPE: &str = "repository:main/app:pull,push";
@@ -39,10 +39,7 @@ impl Provider {
             .stderr(Stdio::null())
             .spawn()
             .expect("node is installed: run `make tools`");
-        let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        out.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready", "the provider did not start: run `make tools`");
+        wait_until_ready(&mut child, "the provider");
         let host = format!("127.0.0.1:{port}");
         Self { child, endpoint: Endpoint { addr: host.parse::<SocketAddr>().unwrap(), host, tls: None } }
     }

@@ -1,6 +1,5 @@
 //! Mails by SMTP with STARTTLS and AUTH, against a server that takes nothing without them.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::json;
 use crate::support::mail::{INVITED, RESET, Spool};
 use crate::support::server::{free_port, root};
 use crate::support::{Server, Setup};
+use crate::wait_until_ready;
 
 struct Catcher {
     child: Child,
@@ -39,9 +39,7 @@ impl Catcher {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready");
+        wait_until_ready(&mut child, "the mail server");
         Self { child, port, dir }
     }
 
