@@ -8,6 +8,7 @@
 pub(crate) mod changes;
 mod fold;
 mod lane;
+pub(crate) mod parts;
 mod trigrams;
 
 use std::ops::{Deref, DerefMut};
@@ -122,10 +123,13 @@ impl Db {
     pub async fn migrate(&self) -> Result<()> {
         self.migrate_to(i64::MAX).await?;
         unbundled::bundle_all(self).await?;
-        if let Pools::Postgres(pool) = &*self.0 {
-            trigrams::offer(pool).await;
+        match &*self.0 {
+            Pools::Sqlite { write, .. } => write.alone(parts::keep).await,
+            Pools::Postgres(pool) => {
+                trigrams::offer(pool).await;
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// As [`Db::migrate`], but no further than a version of the schema.

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::db::{Session, Tx, within};
+use crate::db::{Session, Tx};
 use crate::error::{Error, Result};
 use crate::lists::{Names, names_of};
-use crate::manifests::{cursor_of, read_cursor};
 use crate::names::{RepoName, new_id};
 use crate::removal::FIRST;
 use crate::{execute, query_all, query_all_each, query_one, query_opt};
+
+mod list;
+
+pub use self::list::{Order, Wanted, page};
 
 /// A repository.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -190,107 +193,6 @@ pub async fn names(session: &mut Session, filter: &RepositoryFilter<'_>, after: 
             Names,
             names_of!("SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT CAST($2 AS BIGINT)"),
             after,
-            limit,
-        ),
-    }
-}
-
-/// In which order a list is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// By name.
-    #[default]
-    Name,
-    /// What was pushed last comes first.
-    Pushed,
-}
-
-/// Which repositories of an organization, and from where on.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Id of the organization.
-    pub org_id: &'a str,
-    /// Its slug, which every name begins with and none is searched in.
-    pub org: &'a str,
-    /// Only of this project.
-    pub project_id: Option<&'a str>,
-    /// Only those whose name behind the organization holds this.
-    pub search: &'a str,
-    /// In which order.
-    pub order: Order,
-    /// The [`Repository::cursor`] to go on after.
-    pub after: &'a str,
-}
-
-impl Repository {
-    /// What to go on after, where this is the last of a page.
-    #[must_use]
-    pub fn cursor(&self, order: Order) -> String {
-        match order {
-            Order::Name => self.name.clone(),
-            Order::Pushed => cursor_of(self.pushed_at, &self.name),
-        }
-    }
-}
-
-/// The repositories that match: `$1` is the pattern of what is searched for, behind the organization.
-macro_rules! matching {
-    ($session:expr, $rest:literal; $($arg:expr),+ $(,)?) => {
-        query_all_each!(
-            $session,
-            Repository,
-            // As an expression, or SQLite plans anew for every pattern.
-            concat!("SELECT * FROM repositories WHERE name GLOB ($1 || '') AND ", $rest),
-            concat!("SELECT * FROM repositories WHERE name LIKE $1 AND ", $rest),
-            $($arg),+
-        )
-    };
-}
-
-/// At most `limit` repositories.
-///
-/// # Errors
-/// Those of the database.
-pub async fn page(session: &mut Session, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Repository>> {
-    let pattern = within(session, &format!("{}/", wanted.org), wanted.search);
-    let (at, name) = read_cursor(wanted.after);
-    match (wanted.order, wanted.project_id) {
-        (Order::Name, Some(project)) => matching!(
-            session,
-            "project_id = $2 AND name > $3 ORDER BY name LIMIT $4";
-            pattern,
-            project,
-            wanted.after.max(FIRST),
-            limit,
-        ),
-        (Order::Name, None) => matching!(
-            session,
-            "org_id = $2 AND name > $3 ORDER BY name LIMIT $4";
-            pattern,
-            wanted.org_id,
-            wanted.after.max(FIRST),
-            limit,
-        ),
-        (Order::Pushed, Some(project)) => matching!(
-            session,
-            "project_id = $2 AND (pushed_at, name) < ($3, $4) AND name > $5
-             ORDER BY pushed_at DESC, name DESC LIMIT $6";
-            pattern,
-            project,
-            at,
-            name,
-            FIRST,
-            limit,
-        ),
-        (Order::Pushed, None) => matching!(
-            session,
-            "org_id = $2 AND (pushed_at, name) < ($3, $4) AND name > $5
-             ORDER BY pushed_at DESC, name DESC LIMIT $6";
-            pattern,
-            wanted.org_id,
-            at,
-            name,
-            FIRST,
             limit,
         ),
     }

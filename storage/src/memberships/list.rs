@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::{Member, MemberFilter};
-use crate::db::{Session, within};
+use crate::db::{Session, parts, within};
 use crate::error::Result;
 use crate::groups::{self, LOCAL_USERS};
 use crate::users::row_name;
@@ -105,7 +105,8 @@ static BY_IDS: Statements = Statements {
 struct Found {
     /// Fits every text where nothing is searched for.
     search: String,
-    searches: bool,
+    /// What is searched for, as it was typed; empty where nothing is.
+    text: String,
     kind: String,
     status: String,
     group: String,
@@ -120,7 +121,7 @@ impl Found {
     async fn of(session: &mut Session, org_id: &str, filter: &MemberFilter<'_>) -> Result<Option<Self>> {
         let mut found = Self {
             search: within(session, "", filter.search.unwrap_or_default()),
-            searches: filter.search.is_some_and(|text| !text.is_empty()),
+            text: filter.search.unwrap_or_default().to_owned(),
             kind: filter.kind.unwrap_or_default().to_owned(),
             status: filter.status.unwrap_or_default().to_owned(),
             role: filter.role.unwrap_or_default().to_owned(),
@@ -154,7 +155,7 @@ impl Found {
 
     /// The bindings that alone choose, if they do.
     fn bound<'a>(&'a self, org_id: &'a str) -> Option<Bound<'a>> {
-        let alone = !self.searches && [&self.kind, &self.status, &self.group].iter().all(|text| text.is_empty());
+        let alone = [&self.text, &self.kind, &self.status, &self.group].iter().all(|text| text.is_empty());
         let Self { role, custom, project, .. } = self;
         (alone && !(role.is_empty() && project.is_empty())).then_some(Bound { org_id, role, custom, project })
     }
@@ -170,6 +171,9 @@ impl Found {
                 None => ids,
             });
         };
+        if let Some(ids) = parts::MEMBERS.few(session, org_id, &self.text, limit - 1).await? {
+            meet(ids.into_iter().map(|id| (id,)).collect());
+        }
         // Counted first: a row that is fetched costs many times one that is counted.
         if !self.group.is_empty() && !self.group_leads() {
             let group = self.group.as_str();
