@@ -35,9 +35,10 @@ pub(crate) struct ProjectView {
     #[serde(serialize_with = "time::text")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
-    /// How many repositories it has; null for whoever may not pull from all of it.
+    /// How many repositories it has; null for whoever may not pull from all of it. More than 10,000 are not counted: where it says
+    /// so, there are that many at least.
     pub(crate) repositories: Option<i64>,
-    /// How many users and groups hold a role on it; null for whoever may not see them.
+    /// How many users and groups hold a role on it; null for whoever may not see them. More than 10,000 are not counted, either.
     pub(crate) members: Option<i64>,
 }
 

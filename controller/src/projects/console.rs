@@ -6,7 +6,7 @@ use axum::extract::State as Shared;
 use axum::response::Response;
 use identity::rbac::{Permission, Resource};
 use serde::Deserialize;
-use storage::projects::Project;
+use storage::projects::{COUNTED, Project};
 
 use super::api::{self, ContentsView, ProjectChange, ProjectQuery, ProjectToCreate, ProjectView};
 use crate::State;
@@ -21,6 +21,12 @@ use crate::page::PageQuery;
 
 /// Lines of a page of a list.
 const LINES: i64 = 50;
+
+/// How many there are of something in a project, as far as it was counted.
+pub(crate) fn counted(count: impl std::borrow::Borrow<i64>) -> String {
+    let count = *count.borrow();
+    if count > COUNTED { "10,000+".to_owned() } else { count.to_string() }
+}
 
 /// `/orgs/{org}/projects`
 #[derive(Template)]
