@@ -970,6 +970,29 @@ async fn one_page_of_the_untagged_looks_at_so_many_manifests_and_says_where_to_g
 }
 
 #[tokio::test]
+async fn whoever_pushes_to_what_is_held_for_a_deletion_waits_for_its_end() {
+    let w = world().await;
+    let [v1, v2, new]: [Tag; 3] = ["v1", "v2", "new"].map(|tag| tag.parse().unwrap());
+    w.push_manifest(b"{\"n\":1}", vec![], None, std::slice::from_ref(&v1)).await;
+    w.push_manifest(b"{\"n\":2}", vec![], None, std::slice::from_ref(&v2)).await;
+    let repository = repositories::find(&mut w.db.read().await.unwrap(), &w.repo).await.unwrap().unwrap();
+    for (choice, payload, tag) in [
+        (Choice::Tags(vec![v1.clone()]), b"{\"n\":2}", &v1),
+        (Choice::Manifests(vec![sha256(b"{\"n\":1}")]), b"{\"n\":1}", &new),
+        (Choice::Everything, b"{\"n\":2}", &v2),
+    ] {
+        let mut tx = w.db.begin().await.unwrap();
+        deletion::hold(&mut tx, &repository, &choice).await.unwrap();
+        let push = w.push_manifest(payload, vec![], None, std::slice::from_ref(tag));
+        tokio::pin!(push);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut push).await;
+        assert!(early.is_err(), "{choice:?}");
+        drop(tx);
+        assert_eq!(push.await, Put::Stored);
+    }
+}
+
+#[tokio::test]
 async fn lists_are_searched_and_sorted_page_by_page() {
     let mut w = world().await;
     for (n, name) in ["acme/app", "acme/web/shop", "acme/web/shop_old", "acme/acme"].iter().enumerate() {

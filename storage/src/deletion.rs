@@ -6,7 +6,7 @@
 
 use crate::db::{Raw, Session, Tx};
 use crate::digest::digest_of;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifests::set_of;
 use crate::names::{Algorithm, Digest, Tag};
 use crate::removal::FIRST;
@@ -25,6 +25,21 @@ pub enum Choice {
     Manifests(Vec<Digest>),
     /// All of it.
     Everything,
+}
+
+impl Choice {
+    /// That all that was chosen is among what goes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where something is not there.
+    pub fn is_all_there(&self, going: &Going) -> Result<()> {
+        let (wanted, there, what) = match self {
+            Self::Tags(tags) => (tags.len(), going.tag_count, "tag"),
+            Self::Manifests(digests) => (digests.len(), going.manifests, "manifest"),
+            Self::Everything => return Ok(()),
+        };
+        if i64::try_from(wanted).is_ok_and(|wanted| wanted <= there) { Ok(()) } else { Err(Error::NotFound(what)) }
+    }
 }
 
 /// What goes.

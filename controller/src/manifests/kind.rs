@@ -7,6 +7,7 @@ use super::document::{Descriptor, Document, MAX_NAME, clip};
 
 /// What the media type of what cosign signs in its older form begins with.
 pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.";
+
 /// What kind of thing a manifest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -154,14 +154,8 @@ pub(crate) async fn get_deletion(
         (None, None) => chosen_repository(&actor, &state, &slug, &query.repository).await?,
     };
     let preview = deletion::preview(&mut state.db().read().await?, &found, &choice).await?;
-    let missing = |there: i64, wanted: usize| there < i64::try_from(wanted).unwrap_or(i64::MAX);
-    match &choice {
-        Choice::Tags(tags) if missing(preview.going.tag_count, tags.len()) => Err(Error::NotFound("tag")),
-        Choice::Manifests(digests) if missing(preview.going.manifests, digests.len()) => {
-            Err(Error::NotFound("manifest"))
-        }
-        _ => Ok(Json(view(&state, &name, preview))),
-    }
+    choice.is_all_there(&preview.going)?;
+    Ok(Json(view(&state, &name, preview)))
 }
 
 /// Tags that the caller may delete, there or not.
