@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use storage::activity::Measurer;
-use storage::gc::Collector;
-use storage::removal::Remover;
 use storage::{Clock, orgs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::Service;
 use crate::config::{Config, Tls};
+use crate::garbage::Garbage;
 use crate::mail::Postman;
 use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
@@ -25,6 +24,8 @@ use crate::tls::Certificate;
 const OTHERS: Duration = Duration::from_millis(250);
 /// How often the database's log is folded while much is written.
 const FOLD: Duration = Duration::from_millis(100);
+/// How often it is looked whether somebody asks for garbage to be collected.
+const ASKED: Duration = Duration::from_millis(500);
 /// How often signing keys are read again, and expired log-ins forgotten: well before a new key signs.
 const IDENTITY: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
@@ -80,8 +81,19 @@ impl Background {
                 async move { Ok(db.fold_log().await?) }
             });
         }
-        if services.contains(&Service::Registry) && config.gc_interval.0 > 0 {
-            this.collect_garbage(stores, config.gc_interval.duration());
+        if services.contains(&Service::Registry) {
+            let garbage = Garbage::new(stores, metrics);
+            if config.gc_interval.0 > 0 {
+                let garbage = garbage.clone();
+                this.every("gc", config.gc_interval.duration(), move || {
+                    let garbage = garbage.clone();
+                    async move { garbage.collect().await }
+                });
+            }
+            this.every("gc-requests", ASKED, move || {
+                let garbage = garbage.clone();
+                async move { garbage.answer().await }
+            });
         }
         let identity = stores.identity.clone();
         this.every("identity", IDENTITY, move || {
@@ -123,45 +135,6 @@ impl Background {
             this.renew_certificate(config, stores);
         }
         Ok(this)
-    }
-
-    fn collect_garbage(&self, stores: &Stores, interval: Duration) {
-        let Content { db, objects, clock, lifetimes } = stores.content.clone();
-        let remover = Remover::new(db.clone(), clock.clone());
-        let collector = Collector::new(db, objects, clock, lifetimes);
-        let identity = stores.identity.clone();
-        let metrics = self.metrics.clone();
-        self.every("gc", interval, move || {
-            let (collector, metrics) = (collector.clone(), metrics.clone());
-            let (remover, identity) = (remover.clone(), identity.clone());
-            async move {
-                // What was deleted makes the collector's work.
-                identity.end_due_orgs().await?;
-                let removed = remover.run().await?;
-                if !removed.is_idle() {
-                    tracing::info!(
-                        removed.repositories = removed.repositories,
-                        removed.projects = removed.projects,
-                        removed.orgs = removed.orgs,
-                        removed.users = removed.users,
-                        "what was deleted is gone"
-                    );
-                }
-                let report = collector.run().await?;
-                metrics.collected(report.blobs_removed, report.bytes_freed);
-                if !report.is_idle() {
-                    tracing::info!(
-                        gc.uploads_expired = report.uploads_expired,
-                        gc.links_removed = report.links_removed,
-                        gc.blobs_removed = report.blobs_removed,
-                        gc.bytes_freed = report.bytes_freed,
-                        gc.objects_removed = report.objects_removed,
-                        "garbage collected"
-                    );
-                }
-                Ok(())
-            }
-        });
     }
 
     /// Renews the private CA's certificate in time, for servers that run for a year; [`Certificate::watch`] takes it.

@@ -8,12 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use storage::gc::Collector;
-use storage::removal::Remover;
-use storage::uploads::Lifetimes;
 use storage::verify::Verifier;
 
-use crate::cli::Gc;
 use crate::config::{self, Config, Source};
 use crate::stores::{self, Content, SetupLock};
 
@@ -47,21 +43,6 @@ pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
     drop(setup);
     db.close().await;
     println!("the database's schema is up to date");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `wharfinger gc`
-pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
-    let Content { db, objects, clock, lifetimes } = stores::content(config).await?;
-    let grace = arguments.grace.map_or(lifetimes.grace, |grace| grace.seconds());
-    if !arguments.dry_run {
-        // What was deleted makes the collector's work.
-        Remover::new(db.clone(), clock.clone()).run().await.context("taking away what was deleted")?;
-    }
-    let collector = Collector::new(db.clone(), objects, clock, Lifetimes { grace, ..lifetimes });
-    let report = if arguments.dry_run { collector.dry_run().await } else { collector.run().await };
-    print_json(&report.context("collecting garbage")?)?;
-    db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,7 +140,7 @@ fn ask(listen: SocketAddr) -> io::Result<String> {
     Ok(answer)
 }
 
-fn print_json(report: &impl Serialize) -> Result<()> {
+pub(crate) fn print_json(report: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(report)?);
     Ok(())
 }

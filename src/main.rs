@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod files;
 mod first_start;
+mod garbage;
 mod health;
 mod logs;
 mod mail;
@@ -73,7 +74,7 @@ async fn execute(command: Command, config: &config::Config) -> Result<ExitCode> 
     match command {
         Command::Serve { services } => serve::run(config, &services).await,
         Command::Migrate => commands::migrate(config).await,
-        Command::Gc(arguments) => commands::gc(config, &arguments).await,
+        Command::Gc(arguments) => garbage::gc(config, &arguments).await,
         Command::Verify { repair } => commands::verify(config, repair).await,
         Command::Keys(KeysCommand::Rotate) => commands::rotate_keys(config).await,
         Command::Admin(AdminCommand::ResetPassword { email }) => commands::reset_password(config, &email).await,

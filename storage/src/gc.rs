@@ -11,7 +11,7 @@
 //! link until it is deleted. There is no global lock and no read-only mode; several processes may collect at once.
 
 use futures_util::stream::{self, StreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::db::{Db, Session};
@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::uploads::{self, Lifetimes};
 use crate::{blobs, execute, execute_each, query_all, query_one, query_opt};
+
+pub mod requests;
 
 /// Rows that one transaction takes on.
 const BATCH: i64 = 200;
@@ -39,7 +41,8 @@ struct Due {
 }
 
 /// What a pass did, or (dry run) would do at first sight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// Upload sessions that made no progress and were given up.
     pub uploads_expired: u64,
@@ -84,12 +87,34 @@ impl Collector {
     /// # Errors
     /// Those of the database and the byte store. What was done stays done.
     pub async fn run(&self) -> Result<Report> {
+        self.run_telling(|_| ()).await
+    }
+
+    /// As [`Collector::run`]; tells what was done so far after every batch.
+    ///
+    /// # Errors
+    /// As [`Collector::run`].
+    pub async fn run_telling(&self, tell: impl Fn(&Report)) -> Result<Report> {
         let mut report = Report::default();
-        while self.expire_uploads(&mut report).await? {}
-        while self.review_links(&mut report).await? {}
-        while self.remove_blobs(&mut report).await? {}
-        while self.remove_objects(&mut report).await? {}
+        while self.expire_uploads(&mut report).await? {
+            tell(&report);
+        }
+        while self.review_links(&mut report).await? {
+            tell(&report);
+        }
+        while self.remove_blobs(&mut report).await? {
+            tell(&report);
+        }
+        while self.remove_objects(&mut report).await? {
+            tell(&report);
+        }
         Ok(report)
+    }
+
+    /// As this one, but unused blobs are kept for so many seconds.
+    #[must_use]
+    pub fn with_grace(&self, grace: i64) -> Self {
+        Self { lifetimes: Lifetimes { grace, ..self.lifetimes }, ..self.clone() }
     }
 
     async fn expire_uploads(&self, report: &mut Report) -> Result<bool> {
