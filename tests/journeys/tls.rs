@@ -64,6 +64,14 @@ fn d39_a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
     };
     endpoint.tls = Some(trust(&fs::read(made.ca_path()).unwrap()));
     assert!(ping(&endpoint));
+    // Browsers are told to insist on TLS, but not for good on the word of an authority that only this server knows.
+    let insists = |endpoint: &crate::support::http::Endpoint| {
+        Call::get("/login").send(endpoint).expect(200).header("strict-transport-security").map(str::to_owned)
+    };
+    let mut console = server.controller();
+    console.tls.clone_from(&endpoint.tls);
+    assert!(insists(&console).is_some_and(|header| header.starts_with("max-age=")));
+    assert_eq!(insists(&made.controller()), None);
     fs::write(&certificate, "not a certificate").unwrap();
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert!(ping(&endpoint), "a broken file keeps the old certificate");
