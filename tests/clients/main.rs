@@ -14,6 +14,7 @@ mod distribution;
 mod docker;
 mod helm;
 mod oras;
+mod pasted;
 mod people;
 mod podman;
 mod rctl;
