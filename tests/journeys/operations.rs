@@ -75,7 +75,7 @@ fn a_restart_keeps_accounts_images_and_sessions_of_upload() {
 
 #[test]
 fn garbage_goes_while_serving_and_only_garbage() {
-    let server = Setup::plain().arg("--gc-grace", "1s").start();
+    let mut server = Setup::plain().arg("--gc-grace", "1s").start();
     let (registry, token) = (server.registry(), server.admin_token("main/app"));
     let image = Image::new(fresh(), 50_000);
     image.push(&registry, "main/app", &token, "v1");
@@ -88,13 +88,21 @@ fn garbage_goes_while_serving_and_only_garbage() {
     std::thread::sleep(Duration::from_millis(2100));
     server.run(&["gc", "--now"]);
     std::thread::sleep(Duration::from_millis(2100));
-    server.run(&["gc", "--now"]);
+    let report = server.run(&["gc", "--now"]);
+    assert!(report.contains("\"blobs_removed\": 1"), "{report}");
+    let metrics = Call::get("/metrics").send(&server.admin()).expect(200).text();
+    assert!(metrics.contains("gc_blobs_removed_total 1"), "the server collects for whoever asks: {metrics}");
     Call::get(format!("/v2/main/app/blobs/{digest}")).bearer(&token).send(&registry).expect(404);
     assert!(!files(&blobs).iter().any(|path| holds(path, &loose)), "the bytes are gone too");
     let kept = Call::get(format!("/v2/main/app/blobs/{}", sha256(&image.layer))).bearer(&token).send(&registry);
     assert_eq!(kept.expect(200).body, image.layer);
     push_blob(&registry, "main/app", &token, &loose);
     Call::get(format!("/v2/main/app/blobs/{digest}")).bearer(&token).send(&registry).expect(200);
+    std::thread::sleep(Duration::from_millis(2100));
+    // One that died still counts among those who serve, and takes no request.
+    server.kill();
+    let report = server.run(&["gc", "--now", "--grace", "0s"]);
+    assert!(report.contains("\"links_removed\": 1"), "{report}");
 }
 
 #[test]
