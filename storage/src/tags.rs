@@ -94,6 +94,16 @@ pub async fn pointing_at(
     Ok(rows.into_iter().map(|(name,)| name).collect())
 }
 
+/// Names of at most `limit` tags of a repository.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_repository(session: &mut Session, repository_id: &str, limit: i64) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM tags WHERE repository_id = $1 ORDER BY name LIMIT CAST($2 AS BIGINT)";
+    let rows = query_all!(session, (String,), sql, repository_id, limit)?;
+    Ok(rows.into_iter().map(|(name,)| name).collect())
+}
+
 /// At most `limit` tags of the repository after the name `after`.
 ///
 /// # Errors

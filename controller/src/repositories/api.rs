@@ -604,6 +604,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_of_another_organization_deletes_nothing_and_learns_nothing() {
+        let controller = Controller::start().await;
+        let admin = controller.login(ADMIN).await;
+        controller.push_image("main/app", "v1", &json!({}), &[b"one"]).await;
+        let digest = controller.push_image("main/app", "v2", &json!({}), &[b"two"]).await;
+        let told = controller.get(&admin, "/orgs/main/deletion?repository=main/app&tag=v1,v2").await.expect(200);
+        let (mark, boss) = (told.text("mark"), controller.other_org().await);
+        let confirm = json!({"confirm": "main/app"});
+        for (method, path) in [
+            (Method::GET, "deletion?repository=main/app&tag=v1,v2".to_owned()),
+            (Method::GET, format!("deletion?repository=main/app&digest={digest},{digest}")),
+            (Method::DELETE, "tags?repository=main/app&tag=v1,v2".to_owned()),
+            (Method::DELETE, format!("tags?repository=main/app&tag=v1,v2&mark={mark}")),
+            (Method::DELETE, "tags?repository=main/app&tag=v1,v2&mark=none".to_owned()),
+            (Method::DELETE, format!("manifest?repository=main/app&digest={digest}&mark={mark}")),
+            (Method::DELETE, format!("repositories?repository=main/app&mark={mark}")),
+        ] {
+            // There, their organization has no such repository; here, they are nobody.
+            for org in ["main", "other"] {
+                let at = format!("/orgs/{org}/{path}");
+                let answer = controller.call(&boss, method.clone(), &at, &confirm).await.expect(404);
+                let never = at.replace("main/app", "main/never").replace("orgs/main", "orgs/never");
+                let unknown = controller.call(&boss, method.clone(), &never, &confirm).await.expect(404);
+                assert_eq!(answer.body["type"], unknown.body["type"], "{at}");
+            }
+        }
+        let kept = controller.get(&admin, "/orgs/main/deletion?repository=main/app&tag=v1,v2").await.expect(200);
+        assert_eq!(kept.text("mark"), mark);
+    }
+
+    #[tokio::test]
     async fn a_role_for_some_repositories_and_tags_reaches_those_alone() {
         let controller = Controller::start().await;
         let admin = controller.login(ADMIN).await;

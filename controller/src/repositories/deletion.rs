@@ -151,7 +151,11 @@ pub(crate) async fn get_deletion(
             }
             (name, found, Choice::Manifests(digests))
         }
-        (None, None) => chosen_repository(&actor, &state, &slug, &query.repository).await?,
+        (None, None) => {
+            let (name, found) = chosen_repository(&actor, &state, &slug, &query.repository).await?;
+            every_tag(&actor, &state, &name, &found).await?;
+            (name, found, Choice::Everything)
+        }
     };
     let preview = deletion::preview(&mut state.db().read().await?, &found, &choice).await?;
     choice.is_all_there(&preview.going)?;
@@ -184,22 +188,19 @@ async fn chosen_manifests(
     text: &str,
 ) -> Result<(RepoName, Repository, Vec<Digest>)> {
     let digests: Vec<Digest> = several("digest", text)?;
-    let wish = Wish { permission: Permission::RegistryDelete, tag: None };
-    let (name, found) = api::repository(actor, state, slug, repository, &wish).await?;
+    let (name, found) = chosen_repository(actor, state, slug, repository).await?;
     Ok((name, found, digests))
 }
 
-/// A repository that the caller may delete with every tag.
+/// A repository that the caller may delete something from. Of its tags nothing is known yet.
 async fn chosen_repository(
     actor: &Actor,
     state: &State,
     slug: &str,
     repository: &str,
-) -> Result<(RepoName, Repository, Choice)> {
+) -> Result<(RepoName, Repository)> {
     let wish = Wish { permission: Permission::RegistryDelete, tag: None };
-    let (name, found) = api::repository(actor, state, slug, repository, &wish).await?;
-    every_tag(actor, state, &name, &found).await?;
-    Ok((name, found, Choice::Everything))
+    api::repository(actor, state, slug, repository, &wish).await
 }
 
 fn view(state: &State, name: &RepoName, preview: Preview) -> DeletionView {
@@ -245,8 +246,8 @@ pub(crate) async fn delete_tags(
     Path(slug): Path<String>,
     Query(query): Query<TagsDeletion>,
 ) -> Result<StatusCode> {
-    let (_, found, choice) = chosen_tags(&actor, &state, &slug, &query.repository, &query.tag).await?;
-    delete(&actor, &state, (&found, &choice), query.mark.as_deref(), None).await
+    let (name, found, choice) = chosen_tags(&actor, &state, &slug, &query.repository, &query.tag).await?;
+    delete(&actor, &state, (&name, &found, &choice), query.mark.as_deref()).await
 }
 
 /// Delete manifests
@@ -263,15 +264,7 @@ pub(crate) async fn delete_manifests(
     Query(query): Query<ManifestsDeletion>,
 ) -> Result<StatusCode> {
     let (name, found, digests) = chosen_manifests(&actor, &state, &slug, &query.repository, &query.digest).await?;
-    let project = Resource::Project { org_id: &found.org_id, project_id: &found.project_id };
-    let limited = !actor.may(Permission::RegistryDelete, &project);
-    let principal = actor.principal();
-    let may = |tag: &str| {
-        let decided = authorize(principal, Permission::RegistryDelete, &in_repository(&found, &name, Some(tag)));
-        decided.into_result().map(drop).map_err(|denial| denial.named(&slug, Some(name.project())))
-    };
-    let may: Option<MayTag<'_>> = if limited { Some(&may) } else { None };
-    delete(&actor, &state, (&found, &Choice::Manifests(digests)), query.mark.as_deref(), may).await
+    delete(&actor, &state, (&name, &found, &Choice::Manifests(digests)), query.mark.as_deref()).await
 }
 
 /// Delete a repository
@@ -288,21 +281,29 @@ pub(crate) async fn delete_repository(
     Query(query): Query<RepositoryDeletion>,
     extract::Json(confirmation): extract::Json<extract::Confirmation>,
 ) -> Result<StatusCode> {
-    let (name, found, choice) = chosen_repository(&actor, &state, &slug, &query.repository).await?;
+    let (name, found) = chosen_repository(&actor, &state, &slug, &query.repository).await?;
     // Whichever of its two spellings: the page shows the one that rows have.
     if confirmation.confirm != query.repository && confirmation.confirm != name.canonical() {
         return Err(Error::invalid("confirm", "type the repository's full name"));
     }
-    delete(&actor, &state, (&found, &choice), query.mark.as_deref(), None).await
+    delete(&actor, &state, (&name, &found, &Choice::Everything), query.mark.as_deref()).await
 }
 
 async fn delete(
     actor: &Actor,
     state: &State,
-    (repository, choice): (&Repository, &Choice),
+    (name, repository, choice): (&RepoName, &Repository, &Choice),
     seen: Option<&str>,
-    may: Option<MayTag<'_>>,
 ) -> Result<StatusCode> {
+    let project = Resource::Project { org_id: &repository.org_id, project_id: &repository.project_id };
+    // Whoever may in the whole project may of every tag.
+    let limited = !actor.may(Permission::RegistryDelete, &project);
+    let ask = |tag: &str| {
+        let place = in_repository(repository, name, Some(tag));
+        let decided = authorize(actor.principal(), Permission::RegistryDelete, &place);
+        decided.into_result().map(drop).map_err(|denial| denial.named(name.org(), Some(name.project())))
+    };
+    let may: Option<MayTag<'_>> = if limited { Some(&ask) } else { None };
     let deletion = Deletion { repository, choice, seen, grace: state.settings().grace, may };
     state.identity().delete_content(&actor.caller, &deletion).await?;
     Ok(StatusCode::NO_CONTENT)

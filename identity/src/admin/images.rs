@@ -13,7 +13,7 @@ use crate::audit::{Caller, Entry};
 use crate::core::Identity;
 use crate::rbac::Denial;
 
-/// Most tags of a manifest that are compared with a role's patterns when it is deleted.
+/// Most tags of a manifest or a repository that are compared with a role's patterns when it is deleted.
 pub const TAGS_CHECKED: i64 = 10_000;
 /// Most tags that the audit log names of a manifest that was deleted.
 const TAGS_RECORDED: i64 = 50;
@@ -72,7 +72,7 @@ impl Identity {
                     gone.push(take_manifest(&mut tx, deletion, digest, self.now() + deletion.grace).await?);
                 }
             }
-            Choice::Everything => gone.push(take_repository(&mut tx, repository).await?),
+            Choice::Everything => gone.push(take_repository(&mut tx, deletion).await?),
         }
         self.record_gone(&mut tx, by, repository, gone).await?;
         tx.commit().await?;
@@ -121,13 +121,7 @@ async fn take_manifest(
     let repository = deletion.repository;
     let most = if deletion.may.is_some() { TAGS_CHECKED } else { TAGS_RECORDED };
     let mut names = tags::pointing_at(tx, &repository.id, digest, most).await?;
-    if let Some(may) = deletion.may {
-        if i64::try_from(names.len()).is_ok_and(|count| count >= TAGS_CHECKED) {
-            let reason = "too many tags point at that manifest for roles that are limited to some tags";
-            return Err(AdminError::Invalid(reason));
-        }
-        names.iter().try_for_each(|tag| may(tag))?;
-    }
+    may_all(deletion, &names)?;
     names.truncate(usize::try_from(TAGS_RECORDED).unwrap_or_default());
     if !manifests::delete(tx, &repository.id, digest, review_after).await? {
         return Err(storage::Error::NotFound("manifest").into());
@@ -136,7 +130,20 @@ async fn take_manifest(
     Ok(Gone { action: "image.delete", target, detail: json!({ "tags": names }) })
 }
 
-async fn take_repository(tx: &mut Tx, repository: &Repository) -> Result<Gone, AdminError> {
+/// Whether all of these tags may go, where that is asked of each.
+fn may_all(deletion: &Deletion<'_>, names: &[String]) -> Result<(), AdminError> {
+    let Some(may) = deletion.may else { return Ok(()) };
+    if i64::try_from(names.len()).is_ok_and(|count| count >= TAGS_CHECKED) {
+        return Err(AdminError::Invalid("too many tags would go for roles that are limited to some tags"));
+    }
+    Ok(names.iter().try_for_each(|tag| may(tag))?)
+}
+
+async fn take_repository(tx: &mut Tx, deletion: &Deletion<'_>) -> Result<Gone, AdminError> {
+    let repository = deletion.repository;
+    if deletion.may.is_some() {
+        may_all(deletion, &tags::of_repository(tx, &repository.id, TAGS_CHECKED).await?)?;
+    }
     if !removal::bury_repository(tx, &repository.id).await? {
         return Err(storage::Error::NotFound("repository").into());
     }
