@@ -26,8 +26,12 @@ check: ## Formatting, lints, documentation, dependencies
 # Tests are always built for the whole workspace: for single packages, cargo chooses other features and builds it all again.
 TESTS := $(CARGO) test --workspace
 
+# Most tests make small files and databases and wait for the disk: in memory, where there is room. Journeys, clients and crash
+# stay on the disk.
+IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null && [ -w /dev/shm ] && echo TMPDIR=/dev/shm)
+
 unit: ## Unit, property and handler tests
-	$(TESTS) --lib --bins --test cli
+	$(IN_MEMORY) $(TESTS) --lib --bins --test cli
 
 journeys: ## Journeys through the running binary that need no other program
 	$(TESTS) --test journeys
@@ -46,7 +50,7 @@ propagation: ## How soon a change of rights is felt at every door, printed
 	$(TESTS) --test journeys propagation -- --nocapture
 
 postgres: tools ## The storage tests, the journeys and two replicas, on a private PostgreSQL
-	tests/tools/postgres.sh $(TESTS) --lib --test journeys --test replicas
+	$(IN_MEMORY) tests/tools/postgres.sh $(TESTS) --lib --test journeys --test replicas
 
 tools: ## Install the programs that the heavier tests drive
 	tests/tools/install.sh

@@ -12,14 +12,18 @@
 #   install.sh node         only the packages of Node.js
 #   install.sh oidc         only the OpenID Connect provider
 #
-# Programs that Debian lacks are built at the versions pinned below into target/tools/bin, one
-# after another at low priority; Python packages go to target/tools/py, those of Node.js to
-# target/tools/node. A second run finds them by their stamps and takes a second.
+# Programs that Debian lacks are built at the versions pinned below into bin, one after another at low priority; Python packages
+# go to py, those of Node.js to node: all in a cache that the clones of a user share, and that target/tools is a link to. A second
+# run finds them by their stamps and takes a second.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-tools=${WHARFINGER_TOOLS:-$root/target/tools}
-mkdir -p "$tools/bin" "$tools/stamps" "$tools/log"
+tools=${WHARFINGER_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/wharfinger/tools}
+mkdir -p "$tools/bin" "$tools/stamps" "$tools/log" "$root/target"
+tools=$(readlink -f "$tools")
+# One at a time: others wait, and find what it made.
+[ -n "${WHARFINGER_TOOLS_LOCKED:-}" ] || exec env WHARFINGER_TOOLS_LOCKED=1 flock -o "$tools/lock" bash "$0" "$@"
+if [ "$(readlink -f "$root/target/tools")" != "$tools" ]; then rm -rf "$root/target/tools"; ln -s "$tools" "$root/target/tools"; fi
 
 debian_packages=(
   buildah ca-certificates chromium containerd curl docker-registry docker.io e2fsprogs fuse-overlayfs
@@ -134,7 +138,7 @@ oidc_provider() {
 cargo_tool() {
   local name=$1 version=$2
   build "$name" "$version" env CARGO_TARGET_DIR="$tools/cargo-build" \
-    cargo install --locked --quiet --root "$tools" --version "$version" "$name"
+    cargo install --locked --quiet --debug --root "$tools" --version "$version" "$name"
   rm -rf "$tools/cargo-build"
 }
 

@@ -13,7 +13,8 @@ fn content(length: usize) -> Vec<u8> {
 
 /// A sealed object with that content, and where its file is.
 fn object(content: &[u8]) -> (tempfile::TempDir, ObjectReader, std::path::PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
+    // On a disk: of a file system in memory, the kernel does not tell what would be read without waiting.
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let objects = Objects::open(dir.path().to_str().unwrap()).unwrap();
     let key = crate::names::new_id();
     let mut writer = objects.append(&key, 0).unwrap();
