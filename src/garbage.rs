@@ -2,6 +2,7 @@
 //!
 //! Where a registry serves, it collects: on `SQLite`, those who push would wait for another process's lock.
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,6 +98,22 @@ impl Garbage {
         Ok(())
     }
 
+    /// Says every second that this process collects, and how far it is.
+    async fn say_so_far(&self, id: &str, last: impl Fn() -> Report) -> Infallible {
+        loop {
+            tokio::time::sleep(Duration::from_secs(requests::BEAT.unsigned_abs())).await;
+            if let Err(error) = self.note(id, &last()).await {
+                tracing::warn!(%error, "cannot say how far garbage collection is");
+            }
+        }
+    }
+
+    async fn note(&self, id: &str, report: &Report) -> storage::Result<()> {
+        let mut tx = self.db.begin().await?;
+        requests::note(&mut tx, id, report, self.clock.now()).await?;
+        tx.commit().await
+    }
+
     async fn answer_one(&self, wanted: &requests::Wanted) -> Result<()> {
         let so_far = Arc::new(Mutex::new(Report::default()));
         let last = || *so_far.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,16 +121,10 @@ impl Garbage {
         let pass = self.pass(&collector, |report| {
             *so_far.lock().unwrap_or_else(PoisonError::into_inner) = *report;
         });
-        tokio::pin!(pass);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut pass => break outcome,
-                () = tokio::time::sleep(Duration::from_secs(requests::BEAT.unsigned_abs())) => {
-                    let mut tx = self.db.begin().await?;
-                    requests::note(&mut tx, &wanted.id, &last(), self.clock.now()).await?;
-                    tx.commit().await?;
-                }
-            }
+        // Both at once: whoever waits for a turn in the database may wait for the other.
+        let outcome = tokio::select! {
+            outcome = pass => outcome,
+            never = self.say_so_far(&wanted.id, last) => match never {},
         };
         let problem = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
         let mut tx = self.db.begin().await?;
