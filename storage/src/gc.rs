@@ -10,34 +10,58 @@
 //! the same rows: on `PostgreSQL` a concurrent review waits, then sees the new lease. A doomed blob is rescued by any new
 //! link until it is deleted. There is no global lock and no read-only mode; several processes may collect at once.
 
-use futures_util::stream::{self, StreamExt};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::db::{Db, Session};
+use crate::db::{Db, Session, Tx};
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::uploads::{self, Lifetimes};
-use crate::{blobs, execute, execute_each, query_all, query_one, query_opt};
+use crate::{blobs, execute, execute_each, query_all, query_all_each, query_one};
 
+mod pace;
 pub mod requests;
 
-/// Rows that one transaction takes on.
+use pace::Pace;
+
+/// Rows that are looked for at a time.
 const BATCH: i64 = 200;
-/// Objects whose rows one transaction deletes: it touches every page of their content.
-const OBJECTS: i64 = 50;
-/// Transactions that run at a time, so that they share commits.
-const AT_ONCE: usize = 4;
 
 /// How long until a link of a repository that is being pushed to is looked at again, in seconds.
 const PUSHING: i64 = 300;
 
-#[derive(Debug, sqlx::FromRow)]
-struct Due {
-    repository_id: String,
-    digest: String,
-    review_after: i64,
-    name: Option<String>,
+/// A link to be looked at: its repository's id, its digest, and from when on.
+type Due = (String, String, i64);
+
+/// What a transaction did.
+#[derive(Debug, Default)]
+struct Done {
+    removed: u64,
+    bytes: u64,
+    /// How long it waited for its turn.
+    waited: Duration,
+}
+
+/// A statement with a set of rows, each a JSON array, between its parts.
+macro_rules! with_rows {
+    ($which:ident!($session:expr $(, $row:ty)?), $first:literal, $columns:tt $(, $rest:literal)+ ; $($arg:expr),+ $(,)?) => {
+        $which!(
+            $session $(, $row)?,
+            concat!($first, with_rows!(@sqlite $columns) $(, $rest)+),
+            concat!($first, with_rows!(@postgres $columns) $(, $rest)+),
+            $($arg),+
+        )
+    };
+    (@sqlite 2) => { "(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each($1))" };
+    (@postgres 2) => { "(SELECT e ->> 0 AS a, e ->> 1 AS b FROM jsonb_array_elements(CAST($1 AS JSONB)) AS e)" };
+    (@sqlite 3) => { "(SELECT value ->> 0 AS a, value ->> 1 AS b, value ->> 2 AS c FROM json_each($1))" };
+    (@postgres 3) => {
+        "(SELECT e ->> 0 AS a, e ->> 1 AS b, CAST(e ->> 2 AS BIGINT) AS c FROM jsonb_array_elements(CAST($1 AS JSONB)) AS e)"
+    };
 }
 
 /// What a pass did, or (dry run) would do at first sight.
@@ -82,7 +106,7 @@ impl Collector {
         Self { db, objects, clock, lifetimes }
     }
 
-    /// One pass over everything that is due, in batches, until nothing due is left.
+    /// One pass over everything that is due when it begins, in batches.
     ///
     /// # Errors
     /// Those of the database and the byte store. What was done stays done.
@@ -95,17 +119,19 @@ impl Collector {
     /// # Errors
     /// As [`Collector::run`].
     pub async fn run_telling(&self, tell: impl Fn(&Report)) -> Result<Report> {
-        let mut report = Report::default();
+        // Links that come due meanwhile are for the next pass: with no grace, one that is slower than those who push would never end.
+        let begun = self.clock.now();
+        let (mut report, mut pace) = (Report::default(), Pace::new(self.db.is_sqlite()));
         while self.expire_uploads(&mut report).await? {
             tell(&report);
         }
-        while self.review_links(&mut report).await? {
+        while self.review_links(&mut report, &mut pace, begun).await? {
             tell(&report);
         }
-        while self.remove_blobs(&mut report).await? {
+        while self.remove_blobs(&mut report, &mut pace).await? {
             tell(&report);
         }
-        while self.remove_objects(&mut report).await? {
+        while self.remove_objects(&mut report, &mut pace).await? {
             tell(&report);
         }
         Ok(report)
@@ -125,161 +151,143 @@ impl Collector {
         Ok(gone > 0)
     }
 
-    async fn review_links(&self, report: &mut Report) -> Result<bool> {
+    async fn review_links(&self, report: &mut Report, pace: &mut Pace, begun: i64) -> Result<bool> {
         let now = self.clock.now();
         let mut session = self.db.read().await?;
         let due: Vec<Due> = query_all!(
             session,
             Due,
-            "SELECT g.repository_id, g.digest, g.review_after, r.name FROM gc_links g
-             LEFT JOIN repositories r ON r.id = g.repository_id
-             WHERE g.review_after <= $1 ORDER BY g.review_after LIMIT CAST($2 AS BIGINT)",
-            now,
+            "SELECT repository_id, digest, review_after FROM gc_links
+             WHERE review_after <= $1 ORDER BY review_after LIMIT CAST($2 AS BIGINT)",
+            begun,
             BATCH,
         )?;
         drop(session);
-        let found = due.len();
-        let reviews = due.into_iter().map(|link| {
-            let this = self.clone();
-            async move { this.review(&link, now).await }
-        });
-        let mut reviews = stream::iter(reviews).buffer_unordered(AT_ONCE);
-        while let Some(removed) = reviews.next().await {
-            report.links_reviewed += 1;
-            report.links_removed += u64::from(removed?);
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            let (links, later) = pace.next(rest);
+            let began = Instant::now();
+            let reviews = links.chunks(pace.together()).map(|links| self.review(links, now));
+            for done in try_join_all(reviews).await? {
+                report.links_removed += done.removed;
+                tokio::time::sleep(pace.rest(links.len(), began.elapsed(), done.waited)).await;
+            }
+            report.links_reviewed += links.len() as u64;
+            rest = later;
         }
-        Ok(found > 0)
+        Ok(!due.is_empty())
     }
 
-    /// Looks at one link, in a transaction of its own. Returns whether it was taken away.
-    async fn review(&self, link: &Due, now: i64) -> Result<bool> {
-        let (repository, digest) = (link.repository_id.as_str(), link.digest.as_str());
+    /// Looks at some links, in one transaction: blobs, links, queue, as everybody does (see [`blobs::lock_for_unlink`]). Where
+    /// there are several writers, it is one link.
+    async fn review(&self, links: &[Due], now: i64) -> Result<Done> {
+        let began = Instant::now();
         let mut tx = self.db.begin().await?;
-        let org = blobs::lock_for_unlink(&mut tx, repository, digest).await?;
-        let again = match &org {
-            // A push to the repository is under way: its blobs wait for the manifest that comes last.
-            Some(_) if self.is_pushed_to(&mut tx, link, now).await? => Some(now + PUSHING),
-            Some(_) => self.lease(&mut tx, link, now).await?,
-            None => None,
-        };
-        let mut removed = false;
-        if let (Some(org), None) = (&org, again) {
-            let gone = execute!(
-                tx,
-                "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until < $3
-                 AND NOT EXISTS (SELECT 1 FROM manifest_references m WHERE m.repository_id = $1 AND m.target = $2)",
-                repository,
-                digest,
-                now,
-            )?;
-            removed = gone > 0;
-            if removed {
-                blobs::doom_if_unlinked(&mut tx, org, digest, now).await?;
+        let waited = began.elapsed();
+        if !self.db.is_sqlite() {
+            for (repository, digest, _) in links {
+                blobs::lock_for_unlink(&mut tx, repository, digest).await?;
             }
         }
+        let later = not_yet(&mut tx, links, now).await?;
+        let is_over = |link: &&Due| !later.contains_key(&(link.0.as_str(), link.1.as_str()));
+        let over = json(links.iter().filter(is_over))?;
+        let gone: Vec<(String, String)> = with_rows!(
+            query_all_each!(tx, (String, String)),
+            "DELETE FROM blob_links WHERE (repository_id, digest) IN ", 2,
+            " AND lease_until < $2 AND NOT EXISTS (SELECT 1 FROM manifest_references m
+                  WHERE m.repository_id = blob_links.repository_id AND m.target = blob_links.digest)
+              RETURNING org_id, digest";
+            over.as_str(), now
+        )?;
+        if !gone.is_empty() {
+            with_rows!(
+                execute_each!(tx),
+                "UPDATE blobs SET doomed_at = $2 WHERE (org_id, digest) IN ", 2,
+                " AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = blobs.org_id AND l.digest = blobs.digest)";
+                json(gone.iter())?.as_str(), now
+            )?;
+        }
         // A link that a manifest holds needs no further review: the manifest's deletion asks for the next.
-        match again {
-            Some(at) => execute!(
-                tx,
-                "UPDATE gc_links SET review_after = $3 WHERE repository_id = $1 AND digest = $2 AND review_after < $3",
-                repository,
-                digest,
-                at,
-            )?,
-            None => execute!(
-                tx,
-                "DELETE FROM gc_links WHERE repository_id = $1 AND digest = $2 AND review_after = $3",
-                repository,
-                digest,
-                link.review_after,
-            )?,
-        };
+        with_rows!(
+            execute_each!(tx),
+            "DELETE FROM gc_links WHERE (repository_id, digest, review_after) IN ", 3, "";
+            over.as_str()
+        )?;
+        if !later.is_empty() {
+            let later = json(later.iter().map(|((repository, digest), at)| (repository, digest, at)))?;
+            with_rows!(
+                execute_each!(tx),
+                "UPDATE gc_links SET review_after = later.c FROM ", 3, " AS later
+                 WHERE repository_id = later.a AND digest = later.b AND review_after < later.c";
+                later.as_str()
+            )?;
+        }
         tx.commit().await?;
-        Ok(removed)
+        Ok(Done { removed: gone.len() as u64, bytes: 0, waited })
     }
 
-    async fn is_pushed_to(&self, session: &mut Session, link: &Due, now: i64) -> Result<bool> {
-        let open: Option<(i64,)> = query_opt!(
-            session,
-            (i64,),
-            "SELECT CAST(1 AS BIGINT) FROM uploads WHERE repository = $1 AND expires_at > $2 LIMIT 1",
-            link.name.as_deref().unwrap_or_default(),
-            now,
-        )?;
-        Ok(open.is_some())
-    }
-
-    /// When to look again at a link whose lease still lasts.
-    async fn lease(&self, session: &mut Session, link: &Due, now: i64) -> Result<Option<i64>> {
-        let lease: Option<(i64,)> = query_opt!(
-            session,
-            (i64,),
-            "SELECT lease_until FROM blob_links WHERE repository_id = $1 AND digest = $2 AND lease_until >= $3",
-            link.repository_id.as_str(),
-            link.digest.as_str(),
-            now,
-        )?;
-        Ok(lease.map(|(until,)| until + 1))
-    }
-
-    async fn remove_blobs(&self, report: &mut Report) -> Result<bool> {
+    async fn remove_blobs(&self, report: &mut Report, pace: &mut Pace) -> Result<bool> {
         let now = self.clock.now();
         let cutoff = now - self.lifetimes.grace;
         let mut session = self.db.read().await?;
         let due: Vec<(String, String)> = query_all!(
             session,
             (String, String),
-            "SELECT org_id, digest FROM blobs WHERE doomed_at <= $1 ORDER BY doomed_at LIMIT $2",
+            "SELECT org_id, digest FROM blobs WHERE doomed_at <= $1 ORDER BY doomed_at LIMIT CAST($2 AS BIGINT)",
             cutoff,
             BATCH,
         )?;
         drop(session);
-        let found = due.len();
-        let removals = due.into_iter().map(|(org, digest)| {
-            let this = self.clone();
-            async move { this.remove_blob(&org, &digest, cutoff, now).await }
-        });
-        let mut removals = stream::iter(removals).buffer_unordered(AT_ONCE);
-        while let Some(freed) = removals.next().await {
-            if let Some(bytes) = freed? {
-                report.blobs_removed += 1;
-                report.bytes_freed += bytes;
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            let (doomed, later) = pace.next(rest);
+            let began = Instant::now();
+            let removals = doomed.chunks(pace.together()).map(|doomed| self.remove_rows(doomed, cutoff, now));
+            for done in try_join_all(removals).await? {
+                report.blobs_removed += done.removed;
+                report.bytes_freed += done.bytes;
+                tokio::time::sleep(pace.rest(doomed.len(), began.elapsed(), done.waited)).await;
             }
+            rest = later;
         }
-        Ok(found > 0)
+        Ok(!due.is_empty())
     }
 
-    /// Takes one blob's row away, in a transaction of its own. Returns its bytes, where nothing links to it.
-    async fn remove_blob(&self, org: &str, digest: &str, cutoff: i64, now: i64) -> Result<Option<u64>> {
+    /// Takes away the rows of blobs that nothing links to, in one transaction; the others live.
+    async fn remove_rows(&self, doomed: &[(String, String)], cutoff: i64, now: i64) -> Result<Done> {
+        let began = Instant::now();
         let mut tx = self.db.begin().await?;
-        let removed: Option<(String, i64)> = query_opt!(
-            tx,
-            (String, i64),
-            "DELETE FROM blobs WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3
-             AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = $1 AND l.digest = $2)
-             RETURNING object_key, size",
-            org,
-            digest,
-            cutoff,
+        let waited = began.elapsed();
+        let set = json(doomed.iter())?;
+        let removed: Vec<(String, i64)> = with_rows!(
+            query_all_each!(tx, (String, i64)),
+            "DELETE FROM blobs WHERE (org_id, digest) IN ", 2,
+            " AND doomed_at <= $2
+              AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = blobs.org_id AND l.digest = blobs.digest)
+              RETURNING object_key, size";
+            set.as_str(), cutoff
         )?;
-        match &removed {
-            Some((key, _)) => blobs::discard_object(&mut tx, key, now).await?,
-            // It has a link after all: it lives.
-            None => {
-                execute!(
-                    tx,
-                    "UPDATE blobs SET doomed_at = NULL WHERE org_id = $1 AND digest = $2 AND doomed_at <= $3",
-                    org,
-                    digest,
-                    cutoff,
-                )?;
-            }
+        let keys = json(removed.iter().map(|(key, _)| (key, now)))?;
+        with_rows!(
+            execute_each!(tx),
+            "INSERT INTO gc_objects (object_key, delete_after) SELECT a, CAST(b AS BIGINT) FROM ", 2,
+            " AS gone WHERE TRUE ON CONFLICT (object_key) DO NOTHING";
+            keys.as_str()
+        )?;
+        if removed.len() < doomed.len() {
+            with_rows!(
+                execute_each!(tx),
+                "UPDATE blobs SET doomed_at = NULL WHERE (org_id, digest) IN ", 2, " AND doomed_at <= $2";
+                set.as_str(), cutoff
+            )?;
         }
         tx.commit().await?;
-        Ok(removed.map(|(_, size)| size.unsigned_abs()))
+        let bytes = removed.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(size.unsigned_abs()));
+        Ok(Done { removed: removed.len() as u64, bytes, waited })
     }
 
-    async fn remove_objects(&self, report: &mut Report) -> Result<bool> {
+    async fn remove_objects(&self, report: &mut Report, pace: &mut Pace) -> Result<bool> {
         let now = self.clock.now();
         let mut session = self.db.read().await?;
         // An object that a row names is never taken, whatever put it here.
@@ -291,12 +299,13 @@ impl Collector {
              AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.object_key = g.object_key)
              ORDER BY delete_after LIMIT CAST($2 AS BIGINT)",
             now,
-            OBJECTS,
+            pace.objects(),
         )?;
         drop(session);
         if due.is_empty() {
             return Ok(false);
         }
+        let found = due.len();
         let objects = self.objects.clone();
         let outcomes = tokio::task::spawn_blocking(move || {
             due.into_iter().map(|(key,)| (objects.remove(&key), key)).collect::<Vec<_>>()
@@ -304,8 +313,10 @@ impl Collector {
         .await
         .map_err(|e| Error::Io { context: "removing objects", source: std::io::Error::other(e) })?;
         let (gone, kept): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(outcome, _)| outcome.is_ok());
-        let gone = json_array(gone.into_iter().map(|(_, key)| key))?;
+        let gone = json(gone.into_iter().map(|(_, key)| key))?;
+        let began = Instant::now();
         let mut tx = self.db.begin().await?;
+        let waited = began.elapsed();
         // As few statements as can be: pushes wait for their turn.
         report.objects_removed += execute_each!(
             tx,
@@ -327,6 +338,7 @@ impl Collector {
             execute!(tx, later, key.as_str(), now + 3600)?;
         }
         tx.commit().await?;
+        tokio::time::sleep(pace.rest(found, began.elapsed(), waited)).await;
         Ok(true)
     }
 
@@ -382,7 +394,27 @@ async fn count(session: &mut Session, sql: &'static str, now: i64) -> Result<u64
     Ok(n.unsigned_abs())
 }
 
-/// Texts as one parameter.
-fn json_array(texts: impl Iterator<Item = String>) -> Result<String> {
-    serde_json::to_string(&texts.collect::<Vec<_>>()).map_err(|error| Error::Damaged(error.to_string()))
+/// Which of these links are to be looked at again later, and when: a push to the repository is under way, whose blobs wait for
+/// the manifest that comes last; or the lease still lasts.
+async fn not_yet<'a>(tx: &mut Tx, links: &'a [Due], now: i64) -> Result<HashMap<(&'a str, &'a str), i64>> {
+    let postponed: Vec<(String, String, i64)> = with_rows!(
+        query_all_each!(tx, (String, String, i64)),
+        "SELECT l.repository_id, l.digest, CASE WHEN u.pushing THEN $2 + $3 ELSE l.lease_until + 1 END FROM (
+             SELECT s.a, s.b, EXISTS (SELECT 1 FROM repositories r JOIN uploads p ON p.repository = r.name
+                                      WHERE r.id = s.a AND p.expires_at > $2) AS pushing FROM ", 3, " AS s) AS u
+         JOIN blob_links l ON l.repository_id = u.a AND l.digest = u.b WHERE u.pushing OR l.lease_until >= $2";
+        json(links.iter())?.as_str(), now, PUSHING
+    )?;
+    let at: HashMap<(String, String), i64> =
+        postponed.into_iter().map(|(repository, digest, at)| ((repository, digest), at)).collect();
+    let of = |(repository, digest, _): &'a Due| {
+        let at = at.get(&(repository.clone(), digest.clone()))?;
+        Some(((repository.as_str(), digest.as_str()), *at))
+    };
+    Ok(links.iter().filter_map(of).collect())
+}
+
+/// A set as one parameter.
+fn json(items: impl Iterator<Item = impl Serialize>) -> Result<String> {
+    serde_json::to_string(&items.collect::<Vec<_>>()).map_err(|error| Error::Damaged(error.to_string()))
 }
