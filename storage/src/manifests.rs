@@ -376,7 +376,7 @@ pub(crate) fn read_cursor(cursor: &str) -> (i64, &str) {
 }
 
 /// Most manifests that are looked at for one page of those without a tag: where all have one, there is no end to them otherwise.
-const LOOK_AT: i64 = if cfg!(test) { 3 } else { 4000 };
+const LOOK_AT: i64 = if cfg!(test) { 3 } else { 2000 };
 
 /// At most `limit` manifests of a repository that nothing holds by name: no tag points at them, no other manifest lists
 /// them, and what they are about is not here. Newest first, after a [`Listed::cursor`]. Where so many were looked at before there

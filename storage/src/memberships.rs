@@ -517,9 +517,10 @@ mod tests {
         crate::execute!(tx, sql, acme.id.as_str()).unwrap();
         crate::execute!(
             tx,
-            "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at)
-             VALUES ('b1', $1, NULL, 'g1', 'PROJECT_ADMIN', 'p', '[]', FALSE, 1),
-                    ('b2', $1, $2, NULL, 'AUDITOR', NULL, '[]', FALSE, 1)",
+            "INSERT INTO bindings (id, org_id, user_id, group_id, role, project_id, namespaces, builtin, created_at, name)
+             VALUES ('b1', $1, NULL, 'g1', 'PROJECT_ADMIN', 'p', '[]', FALSE, 1, ''),
+                    ('b2', $1, $2, NULL, 'AUDITOR', NULL, '[]', FALSE, 1,
+                     (SELECT m.name FROM memberships m WHERE m.org_id = $1 AND m.user_id = $2))",
             acme.id.as_str(),
             ci.user_id.as_str(),
         )

@@ -409,7 +409,7 @@ pub(crate) async fn list_tags(
 
 /// Manifests of a repository without a tag
 ///
-/// Newest first: those that no tag points at, no index lists, and that are attached to nothing which is here. 4,000 manifests are
+/// Newest first: those that no tag points at, no index lists, and that are attached to nothing which is here. 2,000 manifests are
 /// looked at for a page, so one may be short, or empty, and still have a `next`: go on from there.
 #[utoipa::path(get, path = "/orgs/{org}/untagged", tag = "repositories",
     params(("org", description = "Slug of the organization"), UntaggedQuery),

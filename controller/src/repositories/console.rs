@@ -765,7 +765,7 @@ mod tests {
         controller.submit(&admin, "/orgs/main/deletion/web/shop", &fields).await.expect(303);
         for sql in [
             "INSERT INTO manifests (repository_id, digest, media_type, size, created_at, pushed_by, payload)
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
              SELECT r.id, 'd' || CAST(i AS TEXT), 'm', 2, 9000000000 + i, 'x', m.payload FROM n
              CROSS JOIN repositories r JOIN manifests m ON m.repository_id = r.id WHERE r.name = 'main/web/shop'
              AND m.digest = (SELECT MIN(x.digest) FROM manifests x WHERE x.repository_id = r.id)",

@@ -19,6 +19,9 @@ use holders::Bound;
 /// So many members are looked up one by one and sorted; where more are meant, the list is walked until the page is full.
 const FEW: usize = if cfg!(test) { 1 } else { 1000 };
 
+/// As [`FEW`], of members who an index of parts says have the text.
+const SEARCHED: i64 = if cfg!(test) { 1 } else { 500 };
+
 /// The statements of one leading condition.
 struct Statements {
     sqlite: &'static str,
@@ -171,7 +174,7 @@ impl Found {
                 None => ids,
             });
         };
-        if let Some(ids) = parts::MEMBERS.few(session, org_id, &self.text, limit - 1).await? {
+        if let Some(ids) = parts::MEMBERS.few(session, org_id, &self.text, SEARCHED).await? {
             meet(ids.into_iter().map(|id| (id,)).collect());
         }
         // Counted first: a row that is fetched costs many times one that is counted.
@@ -255,9 +258,12 @@ pub async fn list(
 ) -> Result<Vec<Member>> {
     let after = if after.is_empty() { String::new() } else { row_name(after, org_id) };
     let Some(mut found) = Found::of(session, org_id, filter).await? else { return Ok(Vec::new()) };
-    let mut few = found.few(session, org_id).await?;
-    if let (None, Some(bound)) = (&few, found.bound(org_id)) {
+    let mut few = None;
+    if let Some(bound) = found.bound(org_id) {
         few = bound.first(session, &after, limit).await?.map(HashSet::from_iter);
+    }
+    if few.is_none() {
+        few = found.few(session, org_id).await?;
     }
     if few.as_ref().is_some_and(HashSet::is_empty) {
         return Ok(Vec::new());

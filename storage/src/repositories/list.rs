@@ -60,7 +60,7 @@ macro_rules! matching {
 }
 
 /// Rows of an index of parts that are looked at one by one and sorted; where more are meant, the list is walked until the page is full.
-const FEW: i64 = if cfg!(test) { 1 } else { 1000 };
+const FEW: i64 = if cfg!(test) { 1 } else { 500 };
 
 /// Those of few repositories that match, on `SQLite`: `$1` is the pattern, `$2` their ids in JSON. Nothing but the ids leads.
 macro_rules! matching_of {
