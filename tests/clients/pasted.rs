@@ -48,7 +48,7 @@ fn what_the_console_shows_for_helm_oras_and_cosign_works_when_pasted() {
     let login = format!("{} --password-stdin", one(&terminal, "helm registry login"));
     paste(&desk, &login, ADMIN_PASSWORD);
 
-    let push = commands(&desk, &api, "/orgs/main/repositories/copies/pier");
+    let push = commands(&desk, &api, "/orgs/main/repositories/copies/pier?tab=push");
     paste(&desk, &one(&push, "helm push"), "");
     paste(&desk, &one(&push, "oras push"), "");
 
