@@ -2,7 +2,8 @@
 //!
 //! This crate wires: [`cli`] and [`config`] say what is wanted, [`stores`] opens what the layers below keep, [`serve`] binds
 //! the sockets and runs the services until a signal, [`connection`] and [`access`] are what every request goes through,
-//! [`background`] is what happens besides, [`commands`] is everything that is not serving. What the services answer is in
+//! [`background`] is what happens besides, [`garbage`] is collected there or by command, [`commands`] is everything else that is
+//! not serving. What the services answer is in
 //! the crates `registry`, `authsvc` and `controller`.
 
 mod access;
