@@ -18,7 +18,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-tools=${WHARFINGER_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/wharfinger/tools}
+tools=${WHARFINGER_TOOLS:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/wharfinger/tools}
 mkdir -p "$tools/bin" "$tools/stamps" "$tools/log" "$root/target"
 tools=$(readlink -f "$tools")
 # One at a time: others wait, and find what it made.
