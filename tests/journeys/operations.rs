@@ -75,7 +75,7 @@ fn a_restart_keeps_accounts_images_and_sessions_of_upload() {
 
 #[test]
 fn garbage_goes_while_serving_and_only_garbage() {
-    let mut server = Setup::plain().arg("--gc-grace", "1s").start();
+    let mut server = Setup::plain().arg("--gc-grace", "1s").arg("--gc-interval", "1h").start();
     let (registry, token) = (server.registry(), server.admin_token("main/app"));
     let image = Image::new(fresh(), 50_000);
     image.push(&registry, "main/app", &token, "v1");
