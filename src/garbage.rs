@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -115,7 +115,7 @@ impl Garbage {
     }
 
     async fn answer_one(&self, wanted: &requests::Wanted) -> Result<()> {
-        let so_far = Arc::new(Mutex::new(Report::default()));
+        let so_far = Mutex::new(Report::default());
         let last = || *so_far.lock().unwrap_or_else(PoisonError::into_inner);
         let collector = self.collector.with_grace(wanted.grace);
         let pass = self.pass(&collector, |report| {
@@ -148,7 +148,7 @@ pub(crate) async fn gc(config: &Config, arguments: &Gc) -> Result<ExitCode> {
         Remover::new(db.clone(), clock).run().await.context("taking away what was deleted")?;
         collector.run_telling(show).await.context("collecting garbage")?
     };
-    if io::stderr().is_terminal() {
+    if !arguments.dry_run && io::stderr().is_terminal() {
         eprintln!();
     }
     print_json(&report)?;

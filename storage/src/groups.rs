@@ -102,6 +102,17 @@ pub async fn find_builtin(session: &mut Session, org_id: &str, builtin: &str) ->
     query_opt!(session, Group, "SELECT * FROM groups WHERE org_id = $1 AND builtin = $2", org_id, builtin)
 }
 
+macro_rules! listed {
+    ($which:literal) => {
+        concat!(
+            "SELECT * FROM groups WHERE ",
+            $which,
+            " AND (CAST($3 AS TEXT) IS NULL OR LOWER(name) LIKE $3 ESCAPE '!' OR LOWER(description) LIKE $3 ESCAPE '!')
+             ORDER BY name LIMIT $4"
+        )
+    };
+}
+
 /// At most `limit` groups of an organization after the name `after`, in byte order of the name; of one member alone, or with
 /// a text in name or description, where that is asked for.
 ///
@@ -121,18 +132,6 @@ pub async fn list(
     };
     query_all!(session, Group, OF_MEMBER, org_id, after, search, limit, member)
 }
-
-macro_rules! listed {
-    ($which:literal) => {
-        concat!(
-            "SELECT * FROM groups WHERE ",
-            $which,
-            " AND (CAST($3 AS TEXT) IS NULL OR LOWER(name) LIKE $3 ESCAPE '!' OR LOWER(description) LIKE $3 ESCAPE '!')
-             ORDER BY name LIMIT $4"
-        )
-    };
-}
-use listed;
 
 /// Those of a member lead, written so that no engine reads all groups in the order of names.
 static OF_MEMBER: &str = listed!(
@@ -351,10 +350,6 @@ pub(crate) async fn remove_from_all(tx: &mut Tx, org_id: &str, user_id: &str) ->
     Ok(())
 }
 
-/// Members that an index of parts names, which are looked at one by one and sorted; where more are meant, the list is walked until
-/// the page is full.
-const FEW: i64 = if cfg!(test) { 1 } else { 500 };
-
 /// At most `limit` members of a group after the name `after`, in byte order of the name; with a text in their name or first
 /// and last name where that is asked for.
 ///
@@ -370,7 +365,7 @@ pub async fn members(
     let text = search.unwrap_or_default();
     let search = within(session, "", text);
     let everybody = group.builtin.as_deref() == Some(LOCAL_USERS);
-    if let Some(ids) = parts::MEMBERS.few(session, &group.org_id, text, FEW).await? {
+    if let Some(ids) = parts::MEMBERS.few(session, &group.org_id, text, parts::FEW).await? {
         let sql = if everybody { LOCAL_MEMBERS_OF } else { MEMBERS_OF };
         let (org, ids) = (group.org_id.as_str(), serde_json::to_string(&ids).unwrap_or_default());
         return query_all!(session, GroupMember, sql, org, after, search.as_str(), group.id.as_str(), limit, ids);

@@ -48,6 +48,9 @@ pub(crate) static MEMBERS: Parts = parts!("members_by_part", "memberships", "sea
 /// Names of repositories, and their ids.
 pub(crate) static REPOSITORIES: Parts = parts!("repositories_by_part", "repositories", "name", "id");
 
+/// So many rows that an index names are looked at one by one and sorted; where more are meant, a list is walked until its page is full.
+pub(crate) const FEW: i64 = if cfg!(test) { 1 } else { 500 };
+
 /// Most parts of a text that are asked for: what has so many in common is looked at.
 const MOST_PARTS: usize = 32;
 
@@ -99,14 +102,26 @@ impl Parts {
         ]
     }
 
+    /// Whether the index and its triggers are there.
+    async fn is_there(&self, connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let sql = "SELECT COUNT(*) = 4 FROM sqlite_master WHERE name IN ($1, $1 || '_insert', $1 || '_delete', $1 || '_update')";
+        query_scalar(sql).bind(self.index).fetch_one(connection).await
+    }
+
+    /// Whether the index holds the rows that there are, by the numbers that they have.
+    async fn is_whole(&self, connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+        let Self { index, table, .. } = self;
+        let sql = format!("SELECT (SELECT MAX(rowid) FROM {table}) IS (SELECT MAX(id) FROM {index}_docsize)");
+        query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
+    }
+
     /// Makes the index where it is not there, and fills it where it does not hold the rows that there are.
     async fn keep(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
         let Self { index, table, .. } = self;
         for sql in self.made_by() {
             query(AssertSqlSafe(sql)).execute(&mut *connection).await?;
         }
-        let whole = format!("SELECT (SELECT MAX(rowid) FROM {table}) IS (SELECT MAX(id) FROM {index}_docsize)");
-        if query_scalar(AssertSqlSafe(whole)).fetch_one(&mut *connection).await? {
+        if self.is_whole(connection).await? {
             return Ok(());
         }
         tracing::info!(table, "making the index that searches read");
@@ -121,15 +136,28 @@ impl Parts {
 
 /// Sees to it that the indexes are there and whole.
 pub(super) async fn keep(connection: &mut SqliteConnection) -> Result<()> {
+    const ALL: [&Parts; 2] = [&MEMBERS, &REPOSITORIES];
+    // Every command asks: those that push must not wait for the answer.
+    let mut missing = false;
+    for parts in ALL {
+        missing |= !(parts.is_there(connection).await? && parts.is_whole(connection).await?);
+    }
+    if !missing {
+        return Ok(());
+    }
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for parts in [&MEMBERS, &REPOSITORIES] {
+    for parts in ALL {
         parts.keep(&mut tx).await?;
     }
     Ok(tx.commit().await?)
 }
 
-/// What an index is asked for: all parts of the text, beside the organization. `None` for a text that is too short.
+/// What an index is asked for: all parts of the text, beside the organization. `None` for a text that is too short, and where
+/// the question would end early, at a NUL.
 fn wanted(org_id: &str, text: &str) -> Option<String> {
+    if text.contains('\0') {
+        return None;
+    }
     let letters: Vec<char> = text.to_lowercase().chars().collect();
     let parts: BTreeSet<String> = letters.windows(3).take(MOST_PARTS).map(|part| part.iter().collect()).collect();
     if parts.is_empty() {
@@ -183,6 +211,7 @@ mod tests {
         assert_eq!(found(&db, "org-one", "we", 9).await, None, "too short");
         assert_eq!(found(&db, "org-one", "web", 1).await, None, "too many");
         assert_eq!(found(&db, "org-one", "\"*' OR", 9).await, ids(&[]));
+        assert_eq!(found(&db, "org-one", "web\0hook", 9).await, None, "a NUL is no part of a question");
 
         testing::run(&db, "UPDATE repositories SET name = 'o/p/other' WHERE id = '2'").await;
         testing::run(&db, "UPDATE repositories SET pushed_at = 9 WHERE id = '1'").await;

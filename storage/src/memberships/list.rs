@@ -19,9 +19,6 @@ use holders::Bound;
 /// So many members are looked up one by one and sorted; where more are meant, the list is walked until the page is full.
 const FEW: usize = if cfg!(test) { 1 } else { 1000 };
 
-/// As [`FEW`], of members who an index of parts says have the text.
-const SEARCHED: i64 = if cfg!(test) { 1 } else { 500 };
-
 /// The statements of one leading condition.
 struct Statements {
     sqlite: &'static str,
@@ -174,7 +171,7 @@ impl Found {
                 None => ids,
             });
         };
-        if let Some(ids) = parts::MEMBERS.few(session, org_id, &self.text, SEARCHED).await? {
+        if let Some(ids) = parts::MEMBERS.few(session, org_id, &self.text, parts::FEW).await? {
             meet(ids.into_iter().map(|id| (id,)).collect());
         }
         // Counted first: a row that is fetched costs many times one that is counted.

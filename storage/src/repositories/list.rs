@@ -59,9 +59,6 @@ macro_rules! matching {
     };
 }
 
-/// Rows of an index of parts that are looked at one by one and sorted; where more are meant, the list is walked until the page is full.
-const FEW: i64 = if cfg!(test) { 1 } else { 500 };
-
 /// Those of few repositories that match, on `SQLite`: `$1` is the pattern, `$2` their ids in JSON. Nothing but the ids leads.
 macro_rules! matching_of {
     ($rest:literal) => {
@@ -83,7 +80,7 @@ static BY_PUSH_OF: &str =
 /// Those of the database.
 pub async fn page(session: &mut Session, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Repository>> {
     let pattern = within(session, &format!("{}/", wanted.org), wanted.search);
-    if let Some(ids) = parts::REPOSITORIES.few(session, wanted.org_id, wanted.search, FEW).await? {
+    if let Some(ids) = parts::REPOSITORIES.few(session, wanted.org_id, wanted.search, parts::FEW).await? {
         return page_of(session, wanted, &ids, &pattern, limit).await;
     }
     let (at, name) = read_cursor(wanted.after);
