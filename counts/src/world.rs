@@ -14,13 +14,16 @@ use identity::bootstrap::Bootstrap;
 use identity::password::Cost;
 use identity::{Identity, MasterKey, Options};
 use sqlx::AssertSqlSafe;
-use storage::db::Raw;
+use storage::db::{DbOptions, Raw};
 use storage::digest::digest_of;
 use storage::names::Algorithm;
 use storage::objects::Objects;
 use storage::uploads::{Lifetimes, Uploads};
 use storage::{Clock, Db};
 use tower::ServiceExt as _;
+
+/// The most connections that `SQLite` is read with.
+const READERS: u32 = 4;
 
 /// Where everything is pushed to.
 pub(crate) const REPOSITORY: &str = "main/app";
@@ -90,7 +93,9 @@ pub(crate) fn manifest(config: &Content, layer: &Content, subject: Option<(&str,
 impl World {
     pub(crate) async fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let db = Db::connect(&format!("sqlite://{}", dir.path().join("counts.db").display())).await?;
+        let options = DbOptions { connections: READERS };
+        let url = format!("sqlite://{}", dir.path().join("counts.db").display());
+        let db = Db::connect_with(&url, &options).await?;
         db.migrate().await?;
         let objects = Objects::open(dir.path().join("blobs").to_str().context("a folder's name")?)?;
         // Stands still: nothing expires, however slowly this runs.
@@ -134,6 +139,7 @@ impl World {
         };
         world.bearer = format!("Bearer {}", world.token(&world.by_password).await?);
         world.fill(&db).await?;
+        open_readers(&db).await?;
         Ok(world)
     }
 
@@ -214,6 +220,17 @@ async fn answer(router: &Router, request: Request<Body>, status: StatusCode) -> 
     let body = body.collect().await?.to_bytes();
     ensure!(parts.status == status, "{} instead of {status}: {}", parts.status, String::from_utf8_lossy(&body));
     Ok((parts.headers, body))
+}
+
+/// Has every connection read the schema, which is otherwise part of whatever request happens to need one more of them.
+async fn open_readers(db: &Db) -> Result<()> {
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = db.read().await?;
+        storage::orgs::find_by_slug(&mut reader, "main").await?.context("no organization")?;
+        readers.push(reader);
+    }
+    Ok(())
 }
 
 async fn api_key(db: &Db, identity: &Identity) -> Result<String> {
