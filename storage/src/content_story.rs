@@ -18,7 +18,7 @@ use crate::repositories::{self, Order, RepositoryFilter};
 use crate::shelf::Shelf;
 use crate::uploads::{Committed, Lifetimes, NewUpload, Target, Upload, Uploads};
 use crate::verify::{Problem, Verifier};
-use crate::{execute, query_one, referrers, removal, tags};
+use crate::{execute, query_all, query_one, referrers, removal, tags};
 
 const GRACE: i64 = 100;
 
@@ -458,6 +458,47 @@ async fn garbage_goes(w: World) {
     let mut session = w.db.read().await.unwrap();
     let (left,): (i64,) = query_one!(session, (i64,), "SELECT COUNT(*) FROM blobs").unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn of_what_is_reviewed_together_each_fares_on_its_own() {
+    let mut w = world().await;
+    let (gone, used, leased) = (w.push_blob(b"gone").await, w.push_blob(b"used").await, w.push_blob(b"leased").await);
+    w.push_manifest(b"{}", vec![used.clone()], None, &[]).await;
+    let first = w.repo.clone();
+    w.repo = "acme/second".parse().unwrap();
+    let pushed = w.push_blob(b"pushed").await;
+    w.clock.advance(GRACE + 2);
+    let open = w.begin_with(b"open").await;
+    let now = w.clock.now();
+    let mut tx = w.db.begin().await.unwrap();
+    let repository = repositories::find(&mut tx, &first).await.unwrap().unwrap().id;
+    let lease = "UPDATE blob_links SET lease_until = $1 WHERE digest = $2";
+    execute!(tx, lease, now, leased.as_str()).unwrap();
+    let nothing = "INSERT INTO gc_links (repository_id, digest, review_after) VALUES ($1, 'sha256:none', 0)";
+    execute!(tx, nothing, repository.as_str()).unwrap();
+    // Linked all the same.
+    execute!(tx, "UPDATE blobs SET doomed_at = 0 WHERE digest = $1", used.as_str()).unwrap();
+    tx.commit().await.unwrap();
+
+    let report = w.gc.run().await.unwrap();
+    assert_eq!((report.links_reviewed, report.links_removed, report.blobs_removed), (5, 1, 0));
+    let mut session = w.db.read().await.unwrap();
+    let later: Vec<(String, i64)> =
+        query_all!(session, (String, i64), "SELECT digest, review_after FROM gc_links ORDER BY review_after").unwrap();
+    assert_eq!(later, [(leased.to_string(), now + 1), (pushed.to_string(), now + 300)]);
+    let doomed: Vec<(String, i64)> =
+        query_all!(session, (String, i64), "SELECT digest, doomed_at FROM blobs WHERE doomed_at IS NOT NULL").unwrap();
+    assert_eq!(doomed, [(gone.to_string(), now)]);
+    drop(session);
+
+    w.uploads.cancel(&open.id).await.unwrap();
+    w.clock.advance(GRACE);
+    let report = w.gc.run().await.unwrap();
+    assert_eq!((report.blobs_removed, report.bytes_freed), (1, 4), "the others were doomed just now");
+    w.repo = first;
+    assert_eq!(w.read_blob(&used).await, b"used");
+    assert!(!w.has_blob(&gone).await);
 }
 
 #[tokio::test]

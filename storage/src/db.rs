@@ -100,8 +100,8 @@ impl Db {
             .foreign_keys(true)
             .busy_timeout(WAIT)
             .pragma("cache_size", "-16000")
-            // 32 MiB, where nobody folds it: see `Db::fold_log`.
-            .pragma("wal_autocheckpoint", "8000");
+            // 64 MiB, where nobody folds it: see `Db::fold_log`.
+            .pragma("wal_autocheckpoint", "16000");
         let changes = Arc::new(Changes::default());
         let write = Lane::open(connect.clone(), Arc::clone(&changes)).await?;
         let folder = Box::new(Folder::new(connect.clone()));
@@ -185,6 +185,16 @@ impl Db {
             Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin().await?),
             Pools::Postgres(pool) => Inner::PostgresTx(pool.begin().await?),
         })))
+    }
+
+    /// How many transactions this process has begun so far: whoever takes many turns can tell whether others take some. On
+    /// `PostgreSQL`, where nobody has to wait for a turn, it is 0.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        match &*self.0 {
+            Pools::Sqlite { write, .. } => write.turns(),
+            Pools::Postgres(_) => 0,
+        }
     }
 
     /// True on `SQLite`, where this machine is the only one that serves.

@@ -10,8 +10,7 @@
 //! the same rows: on `PostgreSQL` a concurrent review waits, then sees the new lease. A doomed blob is rescued by any new
 //! link until it is deleted. There is no global lock and no read-only mode; several processes may collect at once.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -21,18 +20,16 @@ use crate::db::{Db, Session, Tx};
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::uploads::{self, Lifetimes};
-use crate::{blobs, execute, execute_each, query_all, query_all_each, query_one};
+use crate::{blobs, execute, query_all, query_one};
 
 mod pace;
 pub mod requests;
+mod rows;
 
-use pace::Pace;
+use pace::{Pace, Took};
 
 /// Rows that are looked for at a time.
 const BATCH: i64 = 200;
-
-/// How long until a link of a repository that is being pushed to is looked at again, in seconds.
-const PUSHING: i64 = 300;
 
 /// A link to be looked at: its repository's id, its digest, and from when on.
 type Due = (String, String, i64);
@@ -42,26 +39,7 @@ type Due = (String, String, i64);
 struct Done {
     removed: u64,
     bytes: u64,
-    /// How long it waited for its turn.
-    waited: Duration,
-}
-
-/// A statement with a set of rows, each a JSON array, between its parts.
-macro_rules! with_rows {
-    ($which:ident!($session:expr $(, $row:ty)?), $first:literal, $columns:tt $(, $rest:literal)+ ; $($arg:expr),+ $(,)?) => {
-        $which!(
-            $session $(, $row)?,
-            concat!($first, with_rows!(@sqlite $columns) $(, $rest)+),
-            concat!($first, with_rows!(@postgres $columns) $(, $rest)+),
-            $($arg),+
-        )
-    };
-    (@sqlite 2) => { "(SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each($1))" };
-    (@postgres 2) => { "(SELECT e ->> 0 AS a, e ->> 1 AS b FROM jsonb_array_elements(CAST($1 AS JSONB)) AS e)" };
-    (@sqlite 3) => { "(SELECT value ->> 0 AS a, value ->> 1 AS b, value ->> 2 AS c FROM json_each($1))" };
-    (@postgres 3) => {
-        "(SELECT e ->> 0 AS a, e ->> 1 AS b, CAST(e ->> 2 AS BIGINT) AS c FROM jsonb_array_elements(CAST($1 AS JSONB)) AS e)"
-    };
+    took: Took,
 }
 
 /// What a pass did, or (dry run) would do at first sight.
@@ -166,11 +144,10 @@ impl Collector {
         let mut rest = due.as_slice();
         while !rest.is_empty() {
             let (links, later) = pace.next(rest);
-            let began = Instant::now();
             let reviews = links.chunks(pace.together()).map(|links| self.review(links, now));
             for done in try_join_all(reviews).await? {
                 report.links_removed += done.removed;
-                tokio::time::sleep(pace.rest(links.len(), began.elapsed(), done.waited)).await;
+                tokio::time::sleep(pace.rest(links.len(), &done.took)).await;
             }
             report.links_reviewed += links.len() as u64;
             rest = later;
@@ -181,50 +158,14 @@ impl Collector {
     /// Looks at some links, in one transaction: blobs, links, queue, as everybody does (see [`blobs::lock_for_unlink`]). Where
     /// there are several writers, it is one link.
     async fn review(&self, links: &[Due], now: i64) -> Result<Done> {
-        let began = Instant::now();
-        let mut tx = self.db.begin().await?;
-        let waited = began.elapsed();
+        let mut turn = Turn::begin(&self.db).await?;
         if !self.db.is_sqlite() {
             for (repository, digest, _) in links {
-                blobs::lock_for_unlink(&mut tx, repository, digest).await?;
+                blobs::lock_for_unlink(&mut turn.tx, repository, digest).await?;
             }
         }
-        let later = not_yet(&mut tx, links, now).await?;
-        let is_over = |link: &&Due| !later.contains_key(&(link.0.as_str(), link.1.as_str()));
-        let over = json(links.iter().filter(is_over))?;
-        let gone: Vec<(String, String)> = with_rows!(
-            query_all_each!(tx, (String, String)),
-            "DELETE FROM blob_links WHERE (repository_id, digest) IN ", 2,
-            " AND lease_until < $2 AND NOT EXISTS (SELECT 1 FROM manifest_references m
-                  WHERE m.repository_id = blob_links.repository_id AND m.target = blob_links.digest)
-              RETURNING org_id, digest";
-            over.as_str(), now
-        )?;
-        if !gone.is_empty() {
-            with_rows!(
-                execute_each!(tx),
-                "UPDATE blobs SET doomed_at = $2 WHERE (org_id, digest) IN ", 2,
-                " AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = blobs.org_id AND l.digest = blobs.digest)";
-                json(gone.iter())?.as_str(), now
-            )?;
-        }
-        // A link that a manifest holds needs no further review: the manifest's deletion asks for the next.
-        with_rows!(
-            execute_each!(tx),
-            "DELETE FROM gc_links WHERE (repository_id, digest, review_after) IN ", 3, "";
-            over.as_str()
-        )?;
-        if !later.is_empty() {
-            let later = json(later.iter().map(|((repository, digest), at)| (repository, digest, at)))?;
-            with_rows!(
-                execute_each!(tx),
-                "UPDATE gc_links SET review_after = later.c FROM ", 3, " AS later
-                 WHERE repository_id = later.a AND digest = later.b AND review_after < later.c";
-                later.as_str()
-            )?;
-        }
-        tx.commit().await?;
-        Ok(Done { removed: gone.len() as u64, bytes: 0, waited })
+        let removed = rows::review(&mut turn.tx, links, now).await?;
+        Ok(Done { removed, bytes: 0, took: turn.end().await? })
     }
 
     async fn remove_blobs(&self, report: &mut Report, pace: &mut Pace) -> Result<bool> {
@@ -242,12 +183,11 @@ impl Collector {
         let mut rest = due.as_slice();
         while !rest.is_empty() {
             let (doomed, later) = pace.next(rest);
-            let began = Instant::now();
             let removals = doomed.chunks(pace.together()).map(|doomed| self.remove_rows(doomed, cutoff, now));
             for done in try_join_all(removals).await? {
                 report.blobs_removed += done.removed;
                 report.bytes_freed += done.bytes;
-                tokio::time::sleep(pace.rest(doomed.len(), began.elapsed(), done.waited)).await;
+                tokio::time::sleep(pace.rest(doomed.len(), &done.took)).await;
             }
             rest = later;
         }
@@ -256,35 +196,10 @@ impl Collector {
 
     /// Takes away the rows of blobs that nothing links to, in one transaction; the others live.
     async fn remove_rows(&self, doomed: &[(String, String)], cutoff: i64, now: i64) -> Result<Done> {
-        let began = Instant::now();
-        let mut tx = self.db.begin().await?;
-        let waited = began.elapsed();
-        let set = json(doomed.iter())?;
-        let removed: Vec<(String, i64)> = with_rows!(
-            query_all_each!(tx, (String, i64)),
-            "DELETE FROM blobs WHERE (org_id, digest) IN ", 2,
-            " AND doomed_at <= $2
-              AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = blobs.org_id AND l.digest = blobs.digest)
-              RETURNING object_key, size";
-            set.as_str(), cutoff
-        )?;
-        let keys = json(removed.iter().map(|(key, _)| (key, now)))?;
-        with_rows!(
-            execute_each!(tx),
-            "INSERT INTO gc_objects (object_key, delete_after) SELECT a, CAST(b AS BIGINT) FROM ", 2,
-            " AS gone WHERE TRUE ON CONFLICT (object_key) DO NOTHING";
-            keys.as_str()
-        )?;
-        if removed.len() < doomed.len() {
-            with_rows!(
-                execute_each!(tx),
-                "UPDATE blobs SET doomed_at = NULL WHERE (org_id, digest) IN ", 2, " AND doomed_at <= $2";
-                set.as_str(), cutoff
-            )?;
-        }
-        tx.commit().await?;
-        let bytes = removed.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(size.unsigned_abs()));
-        Ok(Done { removed: removed.len() as u64, bytes, waited })
+        let mut turn = Turn::begin(&self.db).await?;
+        let sizes = rows::remove_blobs(&mut turn.tx, doomed, cutoff, now).await?;
+        let bytes = sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(size.unsigned_abs()));
+        Ok(Done { removed: sizes.len() as u64, bytes, took: turn.end().await? })
     }
 
     async fn remove_objects(&self, report: &mut Report, pace: &mut Pace) -> Result<bool> {
@@ -313,32 +228,17 @@ impl Collector {
         .await
         .map_err(|e| Error::Io { context: "removing objects", source: std::io::Error::other(e) })?;
         let (gone, kept): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(outcome, _)| outcome.is_ok());
-        let gone = json(gone.into_iter().map(|(_, key)| key))?;
-        let began = Instant::now();
-        let mut tx = self.db.begin().await?;
-        let waited = began.elapsed();
-        // As few statements as can be: pushes wait for their turn.
-        report.objects_removed += execute_each!(
-            tx,
-            "DELETE FROM gc_objects WHERE object_key IN (SELECT value FROM json_each($1))",
-            "DELETE FROM gc_objects WHERE object_key IN (SELECT jsonb_array_elements_text(CAST($1 AS JSONB)))",
-            gone.as_str(),
-        )?;
-        execute_each!(
-            tx,
-            "DELETE FROM small_objects WHERE object_key IN (SELECT value FROM json_each($1))",
-            "DELETE FROM small_objects WHERE object_key IN (SELECT jsonb_array_elements_text(CAST($1 AS JSONB)))",
-            gone.as_str(),
-        )?;
+        let gone: Vec<String> = gone.into_iter().map(|(_, key)| key).collect();
+        let mut turn = Turn::begin(&self.db).await?;
+        report.objects_removed += rows::forget_objects(&mut turn.tx, &gone).await?;
         for (outcome, key) in &kept {
             if let Err(error) = outcome {
                 tracing::error!(%error, object.key = key, "an object cannot be removed; trying again in an hour");
             }
             let later = "UPDATE gc_objects SET delete_after = $2 WHERE object_key = $1";
-            execute!(tx, later, key.as_str(), now + 3600)?;
+            execute!(turn.tx, later, key.as_str(), now + 3600)?;
         }
-        tx.commit().await?;
-        tokio::time::sleep(pace.rest(found, began.elapsed(), waited)).await;
+        tokio::time::sleep(pace.rest(found, &turn.end().await?)).await;
         Ok(true)
     }
 
@@ -394,27 +294,24 @@ async fn count(session: &mut Session, sql: &'static str, now: i64) -> Result<u64
     Ok(n.unsigned_abs())
 }
 
-/// Which of these links are to be looked at again later, and when: a push to the repository is under way, whose blobs wait for
-/// the manifest that comes last; or the lease still lasts.
-async fn not_yet<'a>(tx: &mut Tx, links: &'a [Due], now: i64) -> Result<HashMap<(&'a str, &'a str), i64>> {
-    let postponed: Vec<(String, String, i64)> = with_rows!(
-        query_all_each!(tx, (String, String, i64)),
-        "SELECT l.repository_id, l.digest, CASE WHEN u.pushing THEN $2 + $3 ELSE l.lease_until + 1 END FROM (
-             SELECT s.a, s.b, EXISTS (SELECT 1 FROM repositories r JOIN uploads p ON p.repository = r.name
-                                      WHERE r.id = s.a AND p.expires_at > $2) AS pushing FROM ", 3, " AS s) AS u
-         JOIN blob_links l ON l.repository_id = u.a AND l.digest = u.b WHERE u.pushing OR l.lease_until >= $2";
-        json(links.iter())?.as_str(), now, PUSHING
-    )?;
-    let at: HashMap<(String, String), i64> =
-        postponed.into_iter().map(|(repository, digest, at)| ((repository, digest), at)).collect();
-    let of = |(repository, digest, _): &'a Due| {
-        let at = at.get(&(repository.clone(), digest.clone()))?;
-        Some(((repository.as_str(), digest.as_str()), *at))
-    };
-    Ok(links.iter().filter_map(of).collect())
+/// A transaction of the collector's, on the clock.
+struct Turn {
+    tx: Tx,
+    asked: Instant,
+    began: Instant,
+    number: u64,
 }
 
-/// A set as one parameter.
-fn json(items: impl Iterator<Item = impl Serialize>) -> Result<String> {
-    serde_json::to_string(&items.collect::<Vec<_>>()).map_err(|error| Error::Damaged(error.to_string()))
+impl Turn {
+    async fn begin(db: &Db) -> Result<Self> {
+        let asked = Instant::now();
+        let tx = db.begin().await?;
+        Ok(Self { tx, asked, began: Instant::now(), number: db.turns() })
+    }
+
+    async fn end(self) -> Result<Took> {
+        let (waited, held) = (self.began - self.asked, self.began.elapsed());
+        self.tx.commit().await?;
+        Ok(Took { waited, held, whole: self.asked.elapsed(), number: self.number })
+    }
 }

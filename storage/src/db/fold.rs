@@ -20,8 +20,8 @@ use crate::error::Result;
 const COMMITS: u32 = 16;
 /// ... until they are so many in all.
 const MOST: u32 = if cfg!(test) { 100 } else { 1_000 };
-/// Pages in the log from which on it is to begin anew: 4 MiB. A larger log is synced in longer stretches.
-const PAGES: i64 = 1_000;
+/// Pages in the log from which on it is to begin anew: 32 MiB. The writer waits for a sync of the database file each time.
+const PAGES: i64 = if cfg!(test) { 1_000 } else { 8_000 };
 /// Pages from which on whoever reads from the log is waited for, and as many more after each time in vain: 64 MiB.
 const MANY: i64 = if cfg!(test) { 4_000 } else { 16_000 };
 /// How long they are waited for while nobody writes: until all is copied, and then until they are done.

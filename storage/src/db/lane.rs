@@ -10,7 +10,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -39,6 +39,8 @@ struct Shared {
     changes: Arc<Changes>,
     /// Commits since the log was folded last.
     commits: AtomicU32,
+    /// Transactions that were begun.
+    turns: AtomicU64,
     /// Somebody saw what is not committed yet, and went away without a commit to wait for.
     seen: watch::Sender<bool>,
 }
@@ -85,6 +87,7 @@ impl Lane {
             writer: Arc::new(Mutex::new(Some(writer))),
             changes,
             commits: AtomicU32::new(0),
+            turns: AtomicU64::new(0),
             seen,
         })))
     }
@@ -117,6 +120,7 @@ impl Lane {
     /// [`Error::Unavailable`] where it did not come in time.
     pub(super) async fn begin(&self) -> Result<Turn> {
         let turn = Turn { lane: self.clone(), writer: self.lock().await? };
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
         // In a task of its own: a caller that goes away must not leave a statement half done.
         tokio::spawn(turn.enter()).await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }
@@ -149,6 +153,11 @@ impl Lane {
     /// Commits since this was last asked.
     pub(super) fn take_commits(&self) -> u32 {
         self.0.commits.swap(0, Ordering::Relaxed)
+    }
+
+    /// Transactions that were begun so far.
+    pub(super) fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
     }
 
     /// Folds what is left of the log while nobody writes.

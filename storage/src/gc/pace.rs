@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Rows a second, beside others. A blob is three: a link, itself, and an object.
-const RATE: f64 = 4000.0;
+/// The part of the time that the one writer's turn is taken for it, beside others who write: everybody waits meanwhile.
+const SHARE: f64 = 0.05;
 /// Rows of a transaction in `SQLite`: at least, where nobody else writes, and at most.
-const FEW: usize = 8;
+const FEW: usize = 16;
 const MANY: usize = 64;
 const MOST: usize = 200;
 /// Objects whose rows one transaction deletes at most: it touches every page of their content.
@@ -15,17 +15,32 @@ const AT_ONCE: usize = 4;
 /// Whoever waited longer for their turn is not alone.
 const ALONE: Duration = Duration::from_micros(200);
 
+/// How long a transaction took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Took {
+    /// Until its turn had come.
+    pub(super) waited: Duration,
+    /// From then on until it was ready to be committed, perhaps with others.
+    pub(super) held: Duration,
+    /// From the beginning until it was committed.
+    pub(super) whole: Duration,
+    /// Of the transactions of this process it was this one.
+    pub(super) number: u64,
+}
+
 /// The pace of one pass.
 #[derive(Debug)]
 pub(super) struct Pace {
     one_writer: bool,
     rows: usize,
+    /// The number of the transaction before.
+    last: u64,
 }
 
 impl Pace {
     /// For a database with one writer at a time, or with many.
     pub(super) fn new(one_writer: bool) -> Self {
-        Self { one_writer, rows: if one_writer { FEW } else { AT_ONCE } }
+        Self { one_writer, rows: if one_writer { FEW } else { AT_ONCE }, last: 0 }
     }
 
     /// The rows to go on with, and those for later.
@@ -43,18 +58,22 @@ impl Pace {
         if self.one_writer { i64::try_from(self.rows).unwrap_or(OBJECTS).min(OBJECTS) } else { OBJECTS }
     }
 
-    /// How long to rest after a transaction of so many rows that took so long, of which it waited for its turn. Who waits long
-    /// for a turn, as a process beside the one that serves does, takes on the more.
-    pub(super) fn rest(&mut self, rows: usize, took: Duration, waited: Duration) -> Duration {
+    /// How long to rest after a transaction of so many rows. Who waits long for a turn, as a process beside the one that serves
+    /// does, takes on the more.
+    pub(super) fn rest(&mut self, rows: usize, took: &Took) -> Duration {
         if !self.one_writer {
             return Duration::ZERO;
         }
-        if waited < ALONE {
+        let others = took.number.saturating_sub(self.last) > 1;
+        self.last = took.number;
+        if took.waited < ALONE && !others {
             self.rows = (self.rows * 2).min(MANY);
             return Duration::ZERO;
         }
-        self.rows = ((RATE * took.as_secs_f64()) as usize).clamp(FEW, MOST);
-        Duration::from_secs_f64(rows as f64 / RATE).saturating_sub(took)
+        let share = took.held.div_f64(SHARE);
+        let fitting = rows as f64 * took.whole.as_secs_f64() / share.as_secs_f64().max(1e-6);
+        self.rows = (fitting as usize).clamp(FEW, MOST);
+        share.saturating_sub(took.whole)
     }
 }
 
@@ -64,27 +83,37 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
+    fn took(waited: u64, held: u64, number: u64) -> Took {
+        Took { waited: MS(waited), held: MS(held), whole: MS(waited + held), number }
+    }
+
+    fn rows(pace: &Pace) -> usize {
+        pace.next(&[0; 500]).0.len()
+    }
+
     #[test]
-    fn beside_others_it_rests_and_takes_on_what_the_rate_needs() {
+    fn beside_others_it_has_the_turn_for_a_twentieth_of_the_time() {
         let mut pace = Pace::new(true);
-        assert_eq!(pace.objects(), 8);
-        assert_eq!(pace.rest(40, MS(2), MS(1)), MS(8), "40 rows are worth 10 ms");
-        assert_eq!(pace.next(&[0; 500]).0.len(), FEW);
-        assert_eq!(pace.rest(8, MS(40), MS(39)), MS(0));
-        assert_eq!(pace.next(&[0; 500]).0.len(), 160, "who waits 40 ms for a turn");
-        pace.rest(8, MS(900), MS(899));
-        assert_eq!((pace.next(&[0; 500]).0.len(), pace.next(&[0; 3]).0.len()), (MOST, 3));
+        assert_eq!(pace.objects(), 16);
+        assert_eq!(pace.rest(32, &took(3, 2, 5)), MS(35), "2 ms are a twentieth of 40");
+        assert_eq!(rows(&pace), FEW);
+        assert_eq!(pace.rest(16, &took(39, 1, 6)), MS(0));
+        assert_eq!(rows(&pace), 32, "who waits 39 ms for a turn of 1");
+        pace.rest(32, &took(900, 1, 7));
+        assert_eq!((rows(&pace), pace.next(&[0; 3]).0.len()), (MOST, 3));
+        assert_eq!(pace.rest(16, &took(0, 1, 9)), MS(19), "somebody had the eighth turn");
     }
 
     #[test]
     fn alone_it_does_not_rest() {
         let mut pace = Pace::new(true);
-        for rows in [16, 32, 64, 64] {
-            assert_eq!(pace.rest(8, MS(2), Duration::ZERO), MS(0));
-            assert_eq!(pace.next(&[0; 500]).0.len(), rows);
+        pace.rest(16, &took(0, 2, 9));
+        for (rows_now, number) in [(32, 10), (64, 11), (64, 12)] {
+            assert_eq!(pace.rest(16, &took(0, 2, number)), MS(0));
+            assert_eq!(rows(&pace), rows_now);
         }
         let mut many = Pace::new(false);
-        assert_eq!(many.rest(1, MS(1), MS(1)), MS(0));
-        assert_eq!((many.next(&[0; 500]).0.len(), many.together(), many.objects()), (AT_ONCE, 1, OBJECTS));
+        assert_eq!(many.rest(1, &took(1, 1, 0)), MS(0));
+        assert_eq!((rows(&many), many.together(), many.objects()), (AT_ONCE, 1, OBJECTS));
     }
 }
