@@ -27,6 +27,11 @@ const MOST: usize = 64;
 /// How old a group is when nobody joins it any more.
 const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 5 });
 
+/// Pages as they were before a savepoint stay in memory: for more than 64 KiB of them every commit would make a file.
+const KEEP: &str = "PRAGMA temp_store = MEMORY";
+/// For what may sort millions of rows.
+const SPILL: &str = "PRAGMA temp_store = FILE";
+
 /// The writer; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Lane(Arc<Shared>);
@@ -125,13 +130,17 @@ impl Lane {
         tokio::spawn(turn.enter()).await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }
 
-    /// Runs something that begins and ends its own transactions.
+    /// Runs something that begins and ends its own transactions, and may be large.
     pub(super) async fn alone<T>(&self, run: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
         let mut writer = self.lock().await?;
         self.finish(&mut writer).await;
+        writer.connection.execute(SPILL).await?;
         let done = run(&mut writer.connection).await;
+        let kept = writer.connection.execute(KEEP).await;
         self.0.changes.everything();
-        done
+        let done = done?;
+        kept?;
+        Ok(done)
     }
 
     /// Commits what is open and closes the connection.
@@ -235,6 +244,7 @@ impl Lane {
 
 async fn connect(options: &SqliteConnectOptions, changes: &Arc<Changes>) -> Result<SqliteConnection> {
     let mut connection = options.connect().await?;
+    connection.execute(KEEP).await?;
     let changes = Arc::clone(changes);
     connection.lock_handle().await?.set_update_hook(move |change| changes.note(change.table, change.rowid));
     Ok(connection)
