@@ -89,8 +89,14 @@ pub(super) async fn review(tx: &mut Tx, links: &[Due], now: i64) -> Result<u64> 
                  AND gc_links.review_after < later.at"
             ],
             // Those that were put off are due at another time. What a manifest uses needs no review: the manifest's deletion asks
-            // for the next.
-            ["DELETE FROM gc_links WHERE (repository_id, digest, review_after) IN " three],
+            // for the next. A link that was let be for a push which has ended since stays, to be looked at once more.
+            [
+                "DELETE FROM gc_links WHERE (repository_id, digest, review_after) IN " three
+                " AND NOT EXISTS (SELECT 1 FROM blob_links l
+                      WHERE l.repository_id = gc_links.repository_id AND l.digest = gc_links.digest
+                      AND NOT EXISTS (SELECT 1 FROM manifest_references m
+                          WHERE m.repository_id = l.repository_id AND m.target = l.digest))"
+            ],
         ],
         set.as_str(), now, PUSHING
     );
