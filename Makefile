@@ -71,17 +71,17 @@ conformance := target/release/conformance
 
 bench: build ## Compare the speed with CNCF Distribution, docker-registry and nginx: hours; conformance/bench/REPORT.md
 	tests/tools/install.sh bench
-	$(CARGO) build --release -p conformance
+	$(CARGO) build --release -p wharfinger -p rctl -p conformance
 	$(conformance) bench run $(BENCH); status=$$?; $(conformance) bench report && exit $$status
 
 bench-quick: build ## The same beside docker-registry alone, once, with small sizes: minutes, printed
 	tests/tools/install.sh bench-quick
-	$(CARGO) build --release -p conformance
+	$(CARGO) build --release -p wharfinger -p rctl -p conformance
 	$(conformance) bench run --scale quick --runs 1 --no-limits --scheme https --peer wharfinger --peer docker-registry \
 	  --results target/bench/quick.json $(BENCH)
 
 bench-report: ## Write the report and the charts anew from what `make bench` kept
-	$(CARGO) build --release -p conformance
+	$(CARGO) build --release -p wharfinger -p rctl -p conformance
 	$(conformance) bench report
 
 bench-check: ## Every workload of the benchmark against the server, at a size that says only that it works
