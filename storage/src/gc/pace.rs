@@ -12,6 +12,8 @@ const MOST: usize = 200;
 const OBJECTS: i64 = 50;
 /// Transactions that run at a time in `PostgreSQL`, one for each row, so that none waits for two.
 const AT_ONCE: usize = 4;
+/// However long a disk that hangs made one transaction, there is no longer rest after it.
+const LONGEST: Duration = Duration::from_secs(1);
 /// Whoever waited longer for their turn is not alone.
 const ALONE: Duration = Duration::from_micros(200);
 
@@ -73,7 +75,7 @@ impl Pace {
         let share = took.held.div_f64(SHARE);
         let fitting = rows as f64 * took.whole.as_secs_f64() / share.as_secs_f64().max(1e-6);
         self.rows = (fitting as usize).clamp(FEW, MOST);
-        share.saturating_sub(took.whole)
+        share.saturating_sub(took.whole).min(LONGEST)
     }
 }
 
@@ -102,6 +104,7 @@ mod tests {
         pace.rest(32, &took(900, 1, 7));
         assert_eq!((rows(&pace), pace.next(&[0; 3]).0.len()), (MOST, 3));
         assert_eq!(pace.rest(16, &took(0, 1, 9)), MS(19), "somebody had the eighth turn");
+        assert_eq!(pace.rest(16, &took(5, 30_000, 10)), MS(1000), "half a minute is not paid for with ten");
     }
 
     #[test]
