@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -46,11 +46,19 @@ pub(crate) async fn migrate(config: &Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How often it says how far `verify` is: it could after every folder of the byte store.
+const VERIFYING: Duration = Duration::from_secs(1);
+
 /// `wharfinger verify`: fails where something is found that it did not repair.
 pub(crate) async fn verify(config: &Config, repair: bool) -> Result<ExitCode> {
     let Content { db, objects, clock, .. } = stores::content(config).await?;
+    let mut said = Instant::now();
     let report = Verifier::new(db.clone(), objects, clock, repair)
         .run(|seen| {
+            if said.elapsed() < VERIFYING {
+                return;
+            }
+            said = Instant::now();
             tracing::info!(blobs = seen.blobs, bytes = seen.bytes, manifests = seen.manifests, "verifying");
         })
         .await
