@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use identity::Identity;
@@ -22,6 +22,8 @@ use crate::stores::{self, Content, Stores};
 
 /// How often whoever waits for a pass looks how far it is.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often a pass says in the log how far it is.
+const NEWS: Duration = Duration::from_secs(60);
 /// A process that serves takes a request within this time (seconds), or is busy with another.
 const TAKEN: i64 = 5;
 
@@ -69,17 +71,19 @@ impl Garbage {
                 "what was deleted is gone"
             );
         }
+        let last_news = Mutex::new(Instant::now());
+        let tell = |report: &Report| {
+            tell(report);
+            let mut last = last_news.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() >= NEWS {
+                *last = Instant::now();
+                log(report, "garbage is being collected");
+            }
+        };
         let report = collector.run_telling(tell).await?;
         self.metrics.collected(report.blobs_removed, report.bytes_freed);
         if !report.is_idle() {
-            tracing::info!(
-                gc.uploads_expired = report.uploads_expired,
-                gc.links_removed = report.links_removed,
-                gc.blobs_removed = report.blobs_removed,
-                gc.bytes_freed = report.bytes_freed,
-                gc.objects_removed = report.objects_removed,
-                "garbage collected"
-            );
+            log(&report, "garbage collected");
         }
         Ok(report)
     }
@@ -200,6 +204,18 @@ async fn withdraw(db: &Db, clock: &Clock, id: &str) -> storage::Result<bool> {
     let withdrawn = requests::withdraw(&mut tx, id, clock.now()).await?;
     tx.commit().await?;
     Ok(withdrawn)
+}
+
+/// Says to the operator what a pass did so far.
+fn log(report: &Report, what: &str) {
+    tracing::info!(
+        gc.uploads_expired = report.uploads_expired,
+        gc.links_removed = report.links_removed,
+        gc.blobs_removed = report.blobs_removed,
+        gc.bytes_freed = report.bytes_freed,
+        gc.objects_removed = report.objects_removed,
+        "{what}"
+    );
 }
 
 /// Says to whoever looks on how far it is.

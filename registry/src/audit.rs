@@ -8,7 +8,6 @@ use identity::rbac::Principal;
 use identity::token::Bearer;
 use storage::Tx;
 use storage::names::{Reference, RepoName};
-use storage::repositories::Repository;
 
 use crate::State;
 use crate::action::Action;
@@ -43,12 +42,12 @@ pub(crate) async fn record(
     state: &State,
     tx: &mut Tx,
     by: &Caller,
-    repository: &Repository,
+    org_id: &str,
     (repo, action, target): (&RepoName, &'static str, &str),
     detail: serde_json::Value,
 ) -> storage::Result<()> {
     let project = repo.project();
-    let entry = Entry { org_id: &repository.org_id, action, target, project, detail, ..Entry::default() };
+    let entry = Entry { org_id, action, target, project, detail, ..Entry::default() };
     state.identity().record(tx, by, &entry).await
 }
 

@@ -235,18 +235,17 @@ async fn renew_lease(state: &State, repo: &RepoName, digest: &Digest, lease_unti
 /// Takes a blob out of the repository; at once it can no longer be read here.
 pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, digest: &Digest) -> Result<Response> {
     let mut tx = state.db().begin().await?;
-    let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
-    let used = storage::blobs::is_referenced(&mut tx, &repository.id, digest).await?;
-    if !storage::blobs::unlink(&mut tx, &repository.id, digest, state.identity().now()).await? {
-        return Err(unknown(digest));
-    }
+    let Some(gone) = storage::blobs::unlink(&mut tx, repo, digest, state.identity().now()).await? else {
+        let repository = storage::repositories::find(&mut tx, repo).await?;
+        return Err(repository.map_or_else(|| Error::no_repository(repo), |_| unknown(digest)));
+    };
     let target = format!("{}@{digest}", repo.canonical());
-    let detail = serde_json::json!({ "still_referred_to": used });
-    audit::record(state, &mut tx, by, &repository, (repo, "blob.delete", &target), detail).await?;
+    let detail = serde_json::json!({ "still_referred_to": gone.referenced });
+    audit::record(state, &mut tx, by, &gone.org_id, (repo, "blob.delete", &target), detail).await?;
     tx.commit().await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
-    if used {
+    if gone.referenced {
         let warning =
             "299 - \"manifests of this repository still refer to the deleted blob and can no longer be pulled\"";
         response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use identity::audit::Caller;
 use identity::rbac::Permission;
-use storage::Tx;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
 use storage::names::{Algorithm, Digest, Reference, RepoName, Tag};
@@ -116,10 +115,9 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Pu
         pushed_by: &by.principal.name,
         tags: &tags,
     };
-    let moved = moved(&mut tx, &repository.id, &tags, &digest).await?;
     let lease = now + state.uploads().lifetimes().grace;
     match storage::manifests::put(&mut tx, &repository, &new, now, lease).await? {
-        Stored::Stored => {
+        Stored::Stored { moved } => {
             let known_as = tags.last().map_or_else(|| Reference::Digest(digest.clone()), |t| Reference::Tag(t.clone()));
             let target = audit::target(&put.repo, &known_as);
             let detail = serde_json::json!({
@@ -129,7 +127,7 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Pu
                 "tags": tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
                 "tags_moved_from": moved,
             });
-            audit::record(state, &mut tx, by, &repository, (&put.repo, "image.push", &target), detail).await?;
+            audit::record(state, &mut tx, by, &repository.org_id, (&put.repo, "image.push", &target), detail).await?;
             tx.commit().await?;
         }
         Stored::MissingBlobs(missing) => return Err(missing_blobs(&missing)),
@@ -142,23 +140,6 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Pu
         "manifest pushed"
     );
     Ok(created(&put.repo, &digest, &parsed, &tags, content_type))
-}
-
-/// What each tag that a push moves pointed at before.
-async fn moved(
-    tx: &mut Tx,
-    repository_id: &str,
-    tags: &[Tag],
-    digest: &Digest,
-) -> storage::Result<serde_json::Map<String, serde_json::Value>> {
-    let mut moved = serde_json::Map::new();
-    for tag in tags {
-        let before = storage::tags::target(tx, repository_id, tag).await?;
-        if let Some(before) = before.filter(|before| before != digest.as_str()) {
-            moved.insert(tag.as_str().to_owned(), before.into());
-        }
-    }
-    Ok(moved)
 }
 
 /// The body, within the limit.
@@ -290,7 +271,7 @@ pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, referenc
         return Err(unknown(reference));
     }
     let target = audit::target(repo, reference);
-    audit::record(state, &mut tx, by, &repository, (repo, action, &target), detail).await?;
+    audit::record(state, &mut tx, by, &repository.org_id, (repo, action, &target), detail).await?;
     tx.commit().await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;

@@ -95,22 +95,47 @@ fn unwritable(error: &serde_json::Error) -> Error {
     Error::Damaged(format!("an audit event cannot be written: {error}"))
 }
 
-/// Writes a bundle whose first event is at place `first_seq`, what it is found by, and the new hash of the chain's head.
+/// A bundle, what it is found by, and what else goes with it, in one message.
+macro_rules! bundle_and {
+    ($tx:expr, $org_id:expr, $bundle:expr, $sqlite:literal, $postgres:literal $(, $arg:expr)* $(,)?) => {
+        execute_each!(
+            $tx,
+            concat!(
+                "INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3);
+                 INSERT INTO audit_terms (org_id, term, last_seq) SELECT $1, value, $2 FROM json_each($4)",
+                $sqlite
+            ),
+            concat!(
+                "WITH bundle AS (INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3))",
+                $postgres,
+                " INSERT INTO audit_terms (org_id, term, last_seq)
+                 SELECT $1, x.term, $2 FROM jsonb_array_elements_text(CAST($4 AS JSONB)) AS x(term)"
+            ),
+            $org_id,
+            $bundle.last_seq,
+            $bundle.text.as_str(),
+            serde_json::to_string(&$bundle.terms).unwrap_or_default(),
+            $($arg),*
+        )
+    };
+}
+
+/// Writes a bundle whose first event is at place `first_seq`, and the new hash of the chain's head.
 async fn put(tx: &mut Tx, org_id: &str, first_seq: i64, bundle: &Bundle) -> Result<()> {
-    insert_bundle(tx, org_id, bundle).await?;
-    execute_each!(
+    bundle_and!(
         tx,
-        "UPDATE audit_heads SET hash = $2 WHERE org_id = $1;
+        org_id,
+        bundle,
+        "; UPDATE audit_heads SET hash = $5 WHERE org_id = $1;
          INSERT INTO audit_spans (org_id, span, min_ms, max_ms)
-         SELECT $1, x.span, $5, $6 FROM (SELECT $3 AS span UNION SELECT $4) x WHERE TRUE
+         SELECT $1, x.span, $8, $9 FROM (SELECT $6 AS span UNION SELECT $7) x WHERE TRUE
          ON CONFLICT (org_id, span) DO UPDATE SET
              min_ms = MIN(min_ms, excluded.min_ms), max_ms = MAX(max_ms, excluded.max_ms)",
-        "WITH head AS (UPDATE audit_heads SET hash = $2 WHERE org_id = $1)
-         INSERT INTO audit_spans (org_id, span, min_ms, max_ms)
-         SELECT $1, x.span, $5, $6 FROM (SELECT CAST($3 AS BIGINT) AS span UNION SELECT $4) x
-         ON CONFLICT (org_id, span) DO UPDATE SET
-             min_ms = LEAST(audit_spans.min_ms, excluded.min_ms), max_ms = GREATEST(audit_spans.max_ms, excluded.max_ms)",
-        org_id,
+        ", head AS (UPDATE audit_heads SET hash = $5 WHERE org_id = $1), spans AS (
+             INSERT INTO audit_spans (org_id, span, min_ms, max_ms)
+             SELECT $1, x.span, $8, $9 FROM (SELECT CAST($6 AS BIGINT) AS span UNION SELECT $7) x
+             ON CONFLICT (org_id, span) DO UPDATE SET
+                 min_ms = LEAST(audit_spans.min_ms, excluded.min_ms), max_ms = GREATEST(audit_spans.max_ms, excluded.max_ms))",
         bundle.last_hash.as_str(),
         first_seq / SPAN,
         bundle.last_seq / SPAN,
@@ -120,20 +145,9 @@ async fn put(tx: &mut Tx, org_id: &str, first_seq: i64, bundle: &Bundle) -> Resu
     Ok(())
 }
 
-/// Writes a bundle, and what it is found by. Every way to the database and back costs as much as a row: one is enough.
+/// Writes a bundle, and what it is found by.
 async fn insert_bundle(tx: &mut Tx, org_id: &str, bundle: &Bundle) -> Result<()> {
-    execute_each!(
-        tx,
-        "INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3);
-         INSERT INTO audit_terms (org_id, term, last_seq) SELECT $1, value, $2 FROM json_each($4)",
-        "WITH bundle AS (INSERT INTO audit_bundles (org_id, last_seq, events) VALUES ($1, $2, $3))
-         INSERT INTO audit_terms (org_id, term, last_seq)
-         SELECT $1, x.term, $2 FROM jsonb_array_elements_text(CAST($4 AS JSONB)) AS x(term)",
-        org_id,
-        bundle.last_seq,
-        bundle.text.as_str(),
-        serde_json::to_string(&bundle.terms).unwrap_or_default(),
-    )?;
+    bundle_and!(tx, org_id, bundle, "", "")?;
     Ok(())
 }
 

@@ -4,14 +4,13 @@
 //! learns from a push what another tenant has. It is readable in a repository only through a link. A link lives while a
 //! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
 
-use std::collections::HashSet;
-
 use crate::db::{Raw, Session, Tx};
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
 use crate::manifests::set_of;
 use crate::names::{Digest, RepoName};
 use crate::objects::Objects;
+use crate::repositories;
 use crate::{execute, query_all_each, query_opt, query_opt_each};
 
 /// A blob as it is read through a repository.
@@ -313,55 +312,52 @@ pub async fn renew_lease(tx: &mut Tx, repository_id: &str, digest: &Digest, leas
     Ok(renewed > 0)
 }
 
-/// As [`renew_lease`], for many, which are sorted. Returns those that were renewed.
-///
-/// # Errors
-/// Those of the database.
-pub(crate) async fn renew_leases(
-    tx: &mut Tx,
-    repository_id: &str,
-    digests: &[&Digest],
-    lease_until: i64,
-) -> Result<HashSet<String>> {
-    if let Raw::Sqlite(connection) = tx.raw() {
-        let renewed: Vec<(String,)> = sqlx::query_as::<sqlx::Sqlite, _>(
-            "UPDATE blob_links SET lease_until = MAX(lease_until, $3)
-             WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2)) AND EXISTS (
-                 SELECT 1 FROM blobs b
-                 WHERE b.org_id = blob_links.org_id AND b.digest = blob_links.digest AND b.damaged_at IS NULL)
-             RETURNING digest",
-        )
-        .bind(repository_id)
-        .bind(set_of(digests.iter().copied()))
-        .bind(lease_until)
-        .fetch_all(connection)
-        .await?;
-        return Ok(renewed.into_iter().map(|(digest,)| digest).collect());
-    }
-    // Where several write, one after the other: in one order everywhere, so that no two transactions wait for each other.
-    let mut renewed = HashSet::new();
-    for digest in digests {
-        if renew_lease(tx, repository_id, digest, lease_until).await? {
-            renewed.insert(digest.to_string());
-        }
-    }
-    Ok(renewed)
+/// A link that was taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlinked {
+    /// The organization of the repository.
+    pub org_id: String,
+    /// A manifest of the repository refers to the blob still.
+    pub referenced: bool,
 }
 
-/// Takes a link away at once: the repository can no longer read the blob. Returns whether it was there.
+/// Takes a link away at once: the repository can no longer read the blob. `None` where there was none.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn unlink(tx: &mut Tx, repository_id: &str, digest: &Digest, now: i64) -> Result<bool> {
-    let Some(org_id) = lock_for_unlink(tx, repository_id, digest.as_str()).await? else { return Ok(false) };
+pub async fn unlink(tx: &mut Tx, repo: &RepoName, digest: &Digest, now: i64) -> Result<Option<Unlinked>> {
+    if let Raw::Sqlite(connection) = tx.raw() {
+        // Whoever has the one writer's turn need not lock, and everybody waits for every message of his.
+        let rows: Vec<(Option<String>, bool)> = sqlx::query_as::<sqlx::Sqlite, _>(
+            "DELETE FROM blob_links WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) AND digest = $2
+             RETURNING org_id, FALSE;
+             UPDATE blobs SET doomed_at = $3
+             WHERE org_id = (SELECT org_id FROM repositories WHERE name = $1) AND digest = $2 AND doomed_at IS NULL
+             AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = blobs.org_id AND l.digest = blobs.digest);
+             SELECT NULL, EXISTS (
+                 SELECT 1 FROM manifest_references
+                 WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) AND target = $2)",
+        )
+        .bind(repo.canonical())
+        .bind(digest.as_str())
+        .bind(now)
+        .fetch_all(connection)
+        .await?;
+        let referenced = rows.iter().any(|(_, referenced)| *referenced);
+        let gone = rows.into_iter().find_map(|(org_id, _)| org_id);
+        return Ok(gone.map(|org_id| Unlinked { org_id, referenced }));
+    }
+    let Some(repository) = repositories::find(tx, repo).await? else { return Ok(None) };
+    let Some(org_id) = lock_for_unlink(tx, &repository.id, digest.as_str()).await? else { return Ok(None) };
     let gone = execute!(
         tx,
         "DELETE FROM blob_links WHERE repository_id = $1 AND digest = $2",
-        repository_id,
+        repository.id.as_str(),
         digest.as_str(),
     )?;
     doom_if_unlinked(tx, &org_id, digest.as_str(), now).await?;
-    Ok(gone > 0)
+    let referenced = is_referenced(tx, &repository.id, digest).await?;
+    Ok((gone > 0).then_some(Unlinked { org_id, referenced }))
 }
 
 /// Locks the blob behind a link, as every transaction does before it touches the link: blob, link, queue, in that order, so
@@ -398,10 +394,7 @@ pub async fn mark_damaged(tx: &mut Tx, org_id: &str, digest: &str, object_key: &
 }
 
 /// Whether a manifest of the repository refers to the blob.
-///
-/// # Errors
-/// Those of the database.
-pub async fn is_referenced(session: &mut Session, repository_id: &str, digest: &Digest) -> Result<bool> {
+async fn is_referenced(session: &mut Session, repository_id: &str, digest: &Digest) -> Result<bool> {
     let used: Option<(i64,)> = query_opt!(
         session,
         (i64,),

@@ -1,9 +1,11 @@
 //! One story over every content function, told on `SQLite` and, where `TEST_DATABASE_URL` is set, on `PostgreSQL`.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
-use crate::blobs::{self, Blob};
+use crate::blobs::{self, Blob, Unlinked};
 use crate::clock::Clock;
 use crate::db::{Db, Session, testing};
 use crate::deletion::{self, Choice};
@@ -21,6 +23,8 @@ use crate::verify::{Problem, Verifier};
 use crate::{execute, query_all, query_one, referrers, removal, tags};
 
 const GRACE: i64 = 100;
+/// A manifest is stored, and no tag pointed at another.
+const STORED: Put = Put::Stored { moved: BTreeMap::new() };
 
 struct World {
     dir: tempfile::TempDir,
@@ -123,7 +127,7 @@ impl World {
             tags,
         };
         let put = manifests::put(&mut tx, &repository, &new, now, now + GRACE).await.unwrap();
-        if put == Put::Stored {
+        if matches!(put, Put::Stored { .. }) {
             tx.commit().await.unwrap();
         }
         put
@@ -187,7 +191,7 @@ async fn an_image_is_pushed_listed_and_read() {
     let put = w.push_manifest(b"{}", vec![layer.clone(), missing.clone()], None, &names).await;
     assert_eq!(put, Put::MissingBlobs(vec![missing]));
     let subject = sha256(b"subject that never came");
-    assert_eq!(w.push_manifest(b"{}", vec![layer, config], Some(&subject), &names).await, Put::Stored);
+    assert_eq!(w.push_manifest(b"{}", vec![layer, config], Some(&subject), &names).await, STORED);
 
     let mut session = w.db.read().await.unwrap();
     let listed = tags::list(&mut session, &w.repo, "", 10).await.unwrap();
@@ -402,7 +406,7 @@ async fn garbage_goes(w: World) {
     let (used, unused) = (w.push_blob(b"used").await, w.push_blob(b"unused").await);
     let abandoned = w.begin_with(b"abandoned").await;
     let tag: Tag = "v1".parse().unwrap();
-    assert_eq!(w.push_manifest(b"{}", vec![used.clone()], None, &[tag]).await, Put::Stored);
+    assert_eq!(w.push_manifest(b"{}", vec![used.clone()], None, &[tag]).await, STORED);
     assert!(w.gc.run().await.unwrap().is_idle());
     assert_eq!(w.held().await, 3);
 
@@ -509,14 +513,44 @@ async fn a_blob_deleted_in_one_repository_stays_in_another() {
     w.repo = "acme/second".parse().unwrap();
     w.push_blob(b"shared").await;
     let mut tx = w.db.begin().await.unwrap();
-    let repository = repositories::find(&mut tx, &first).await.unwrap().unwrap();
-    assert!(!blobs::is_referenced(&mut tx, &repository.id, &digest).await.unwrap());
-    assert!(blobs::unlink(&mut tx, &repository.id, &digest, w.clock.now()).await.unwrap());
-    assert!(!blobs::unlink(&mut tx, &repository.id, &digest, w.clock.now()).await.unwrap());
+    let org_id = repositories::find(&mut tx, &first).await.unwrap().unwrap().org_id;
+    let now = w.clock.now();
+    let nobodys = "acme/nothing".parse().unwrap();
+    assert_eq!(blobs::unlink(&mut tx, &nobodys, &digest, now).await.unwrap(), None);
+    let gone = Some(Unlinked { org_id: org_id.clone(), referenced: false });
+    assert_eq!(blobs::unlink(&mut tx, &first, &digest, now).await.unwrap(), gone);
+    assert_eq!(blobs::unlink(&mut tx, &first, &digest, now).await.unwrap(), None);
     tx.commit().await.unwrap();
     assert!(w.has_blob(&digest).await);
-    w.repo = first;
+    assert_eq!(doomed_since(&w).await, None, "another links to it");
+    let second = std::mem::replace(&mut w.repo, first);
     assert!(!w.has_blob(&digest).await);
+
+    // The last link: the blob waits for its end from now on, and from no later time by being asked for again.
+    let mut tx = w.db.begin().await.unwrap();
+    assert_eq!(blobs::unlink(&mut tx, &second, &digest, now).await.unwrap(), gone);
+    assert_eq!(blobs::unlink(&mut tx, &second, &digest, now + 60).await.unwrap(), None);
+    tx.commit().await.unwrap();
+    assert_eq!(doomed_since(&w).await, Some(now));
+}
+
+/// Since when the only blob waits for its end.
+async fn doomed_since(w: &World) -> Option<i64> {
+    let mut session = w.db.read().await.unwrap();
+    let (since,): (Option<i64>,) = query_one!(session, (Option<i64>,), "SELECT doomed_at FROM blobs").unwrap();
+    since
+}
+
+#[tokio::test]
+async fn a_deleted_blob_that_a_manifest_names_is_told_of() {
+    let w = world().await;
+    let layer = w.push_blob(b"named").await;
+    w.push_manifest(br#"{"named":1}"#, vec![layer.clone()], None, &[]).await;
+    let mut tx = w.db.begin().await.unwrap();
+    let repo = w.repo.clone();
+    let gone = blobs::unlink(&mut tx, &repo, &layer, w.clock.now()).await.unwrap().unwrap();
+    assert!(gone.referenced);
+    assert_eq!(blobs::unlink(&mut tx, &repo, &layer, w.clock.now()).await.unwrap(), None, "named, but not there");
 }
 
 #[tokio::test]
@@ -948,7 +982,7 @@ async fn an_index_is_as_large_as_its_entries_and_breaks_without_them() {
         pushed_by: "ci",
         tags: std::slice::from_ref(&tag),
     };
-    assert_eq!(manifests::put(&mut tx, &repository, &new, w.clock.now(), 0).await.unwrap(), Put::Stored);
+    assert_eq!(manifests::put(&mut tx, &repository, &new, w.clock.now(), 0).await.unwrap(), STORED);
     tx.commit().await.unwrap();
     let mut session = w.db.read().await.unwrap();
     let wanted = tags::Wanted { search: "", without_schemes: false, order: Order::Name, after: "" };
@@ -1029,7 +1063,7 @@ async fn whoever_pushes_to_what_is_held_for_a_deletion_waits_for_its_end() {
         let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut push).await;
         assert!(early.is_err(), "{choice:?}");
         drop(tx);
-        assert_eq!(push.await, Put::Stored);
+        assert!(matches!(push.await, Put::Stored { .. }));
     }
 }
 

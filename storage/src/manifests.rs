@@ -1,13 +1,13 @@
 //! Manifests, stored byte for byte, with what they refer to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::db::{Session, Tx};
+use crate::db::{Raw, Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, query_opt_each, repositories, tags};
+use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, query_opt_each, repositories};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -66,7 +66,10 @@ pub struct NewManifest<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Put {
     /// Stored, and every tag set.
-    Stored,
+    Stored {
+        /// What each of the tags that pointed at another manifest pointed at before.
+        moved: BTreeMap<String, String>,
+    },
     /// Nothing was stored: these blobs are not in the repository.
     MissingBlobs(Vec<Digest>),
 }
@@ -85,34 +88,98 @@ pub async fn put(
     now: i64,
     lease_until: i64,
 ) -> Result<Put> {
-    let present = linked(tx, &repository.id, new).await?;
-    // In one order everywhere, so that no two transactions wait for each other.
-    let mut all: Vec<&Digest> =
-        new.blobs.iter().chain(new.children.iter().filter(|d| present.contains_key(d.as_str()))).collect();
-    all.sort_unstable();
-    all.dedup();
-    let there: Vec<&Digest> = all.iter().copied().filter(|digest| present.contains_key(digest.as_str())).collect();
-    let renewed = blobs::renew_leases(tx, &repository.id, &there, lease_until).await?;
-    let missing: Vec<Digest> = all
-        .into_iter()
-        .filter(|digest| !renewed.contains(digest.as_str()) && new.blobs.contains(digest))
-        .cloned()
-        .collect();
+    let Here { sizes, moved } = look(tx, &repository.id, new, lease_until).await?;
+    let mut missing: Vec<Digest> =
+        new.blobs.iter().filter(|digest| !sizes.contains_key(digest.as_str())).cloned().collect();
     if !missing.is_empty() {
+        missing.sort_unstable();
+        missing.dedup();
         return Ok(Put::MissingBlobs(missing));
     }
-    insert(tx, &repository.id, new, present.values().sum(), now).await?;
-    let mut tags: Vec<&Tag> = new.tags.iter().collect();
-    tags.sort_unstable();
-    tags.dedup();
-    for tag in tags {
-        let moved = tags::Moved { digest: new.digest, by: new.pushed_by, at: now };
-        tags::set(tx, &repository.id, tag, &moved).await?;
-    }
-    Ok(Put::Stored)
+    insert(tx, &repository.id, new, sizes.values().sum(), now).await?;
+    Ok(Put::Stored { moved })
 }
 
-/// The manifest, what it refers to, and when its repository was pushed to.
+/// What a repository has of a manifest that comes.
+#[derive(Debug, Default)]
+struct Here {
+    /// The lengths of those of its references that are blobs of the repository, and sound. Their leases are renewed.
+    sizes: HashMap<String, i64>,
+    /// Its tags that point at another manifest, and at which.
+    moved: BTreeMap<String, String>,
+}
+
+/// Renews the leases of the blobs that a manifest refers to, and sees what it replaces.
+async fn look(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, lease_until: i64) -> Result<Here> {
+    let (targets, tags) = (set_of(new.blobs.iter().chain(&new.children)), tags_of(new.tags));
+    if let Raw::Sqlite(connection) = tx.raw() {
+        // One message: everybody waits meanwhile. A row is of a blob, or of a tag.
+        let rows: Vec<(String, Option<i64>, Option<String>)> = sqlx::query_as::<sqlx::Sqlite, _>(
+            "UPDATE blob_links SET lease_until = MAX(lease_until, $3)
+             WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2)) AND EXISTS (
+                 SELECT 1 FROM blobs b
+                 WHERE b.org_id = blob_links.org_id AND b.digest = blob_links.digest AND b.damaged_at IS NULL)
+             RETURNING digest, (
+                 SELECT size FROM blobs b WHERE b.org_id = blob_links.org_id AND b.digest = blob_links.digest), NULL;
+             SELECT name, NULL, digest FROM tags
+             WHERE repository_id = $1 AND name IN (SELECT value FROM json_each($4)) AND digest <> $5",
+        )
+        .bind(repository_id)
+        .bind(targets)
+        .bind(lease_until)
+        .bind(tags)
+        .bind(new.digest.as_str())
+        .fetch_all(connection)
+        .await?;
+        let mut here = Here::default();
+        for (what, size, before) in rows {
+            match (size, before) {
+                (_, Some(before)) => here.moved.extend([(what, before)]),
+                (size, None) => here.sizes.extend(size.map(|size| (what, size))),
+            }
+        }
+        return Ok(here);
+    }
+    let linked: Vec<(String, i64)> = query_all!(
+        tx,
+        (String, i64),
+        "SELECT l.digest, b.size FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+         WHERE l.repository_id = $1 AND l.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        targets,
+    )?;
+    let mut sizes: HashMap<String, i64> = linked.into_iter().collect();
+    // In one order everywhere, so that no two transactions wait for each other.
+    let mut there: Vec<&Digest> =
+        new.blobs.iter().chain(&new.children).filter(|digest| sizes.contains_key(digest.as_str())).collect();
+    there.sort_unstable();
+    there.dedup();
+    for digest in there {
+        if !blobs::renew_lease(tx, repository_id, digest, lease_until).await? {
+            sizes.remove(digest.as_str());
+        }
+    }
+    let moved: Vec<(String, String)> = query_all!(
+        tx,
+        (String, String),
+        "SELECT name, digest FROM tags WHERE repository_id = $1 AND digest <> $3
+         AND name IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        repository_id,
+        tags,
+        new.digest.as_str(),
+    )?;
+    Ok(Here { sizes, moved: moved.into_iter().collect() })
+}
+
+/// Tags as a JSON array to be bound as one parameter, each once and in order: everywhere in the same, so that no two
+/// transactions wait for each other. Tags need no escaping.
+fn tags_of(tags: &[Tag]) -> String {
+    let names: BTreeSet<&str> = tags.iter().map(Tag::as_str).collect();
+    let quoted: Vec<String> = names.into_iter().map(|name| format!("\"{name}\"")).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+/// The manifest, what it refers to, its tags, and when its repository was pushed to.
 async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content_size: i64, now: i64) -> Result<()> {
     macro_rules! manifest {
         () => {
@@ -125,7 +192,17 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
                  content_size = excluded.content_size"
         };
     }
-    let targets = set_of(new.blobs.iter().chain(&new.children));
+    macro_rules! tagged {
+        ($names:literal) => {
+            concat!(
+                "INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by) SELECT $1, value, $2, $8, $9 FROM ",
+                $names,
+                " WHERE TRUE
+                 ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at,
+                     pushed_by = excluded.pushed_by"
+            )
+        };
+    }
     // One message where the engine takes several statements in it.
     execute_each!(
         tx,
@@ -134,12 +211,15 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
             ";
             INSERT INTO manifest_references (repository_id, manifest, target)
             SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
-            UPDATE repositories SET pushed_at = $8 WHERE id = $1"
+            UPDATE repositories SET pushed_at = $8 WHERE id = $1;",
+            tagged!("json_each($13)")
         ),
         concat!(
             "WITH manifest AS (",
             manifest!(),
-            "), pushed AS (UPDATE repositories SET pushed_at = $8 WHERE id = $1)
+            "), pushed AS (UPDATE repositories SET pushed_at = $8 WHERE id = $1), tagged AS (",
+            tagged!("jsonb_array_elements_text(CAST($13 AS JSONB))"),
+            ")
             INSERT INTO manifest_references (repository_id, manifest, target)
             SELECT $1, $2, jsonb_array_elements_text(CAST($12 AS JSONB)) ON CONFLICT DO NOTHING"
         ),
@@ -154,24 +234,10 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
         new.pushed_by,
         new.payload,
         content_size,
-        targets.as_str(),
+        set_of(new.blobs.iter().chain(&new.children)),
+        tags_of(new.tags),
     )?;
     Ok(())
-}
-
-/// Which of the manifest's references are blobs that the repository can read, and their lengths.
-async fn linked(session: &mut Session, repository_id: &str, new: &NewManifest<'_>) -> Result<HashMap<String, i64>> {
-    let rows: Vec<(String, i64)> = query_all_each!(
-        session,
-        (String, i64),
-        "SELECT l.digest, b.size FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
-         WHERE l.repository_id = $1 AND l.digest IN (SELECT value FROM json_each($2))",
-        "SELECT l.digest, b.size FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
-         WHERE l.repository_id = $1 AND l.digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
-        repository_id,
-        set_of(new.blobs.iter().chain(&new.children)),
-    )?;
-    Ok(rows.into_iter().collect())
 }
 
 /// Which of these digests are manifests of the repository.

@@ -19,36 +19,6 @@ pub struct TagRow {
     pub updated_at: i64,
 }
 
-/// Where a tag goes.
-#[derive(Debug)]
-pub struct Moved<'a> {
-    /// Digest of the manifest that it points at from now on.
-    pub digest: &'a Digest,
-    /// Name of who moves it.
-    pub by: &'a str,
-    /// When (unix seconds).
-    pub at: i64,
-}
-
-/// Points a tag at a manifest that is in the repository.
-///
-/// # Errors
-/// Those of the database.
-pub async fn set(tx: &mut Tx, repository_id: &str, tag: &Tag, moved: &Moved<'_>) -> Result<()> {
-    execute!(
-        tx,
-        "INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at,
-             pushed_by = excluded.pushed_by",
-        repository_id,
-        tag.as_str(),
-        moved.digest.as_str(),
-        moved.at,
-        moved.by,
-    )?;
-    Ok(())
-}
-
 /// Takes a tag away; its manifest and the manifest's other tags stay. Returns whether it was there.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// Transactions that share a commit, at most.
 const MOST: usize = 64;
 /// How old a group is when nobody joins it any more.
-const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 5 });
+const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 20 });
 
 /// Pages as they were before a savepoint stay in memory: for more than 64 KiB of them every commit would make a file.
 const KEEP: &str = "PRAGMA temp_store = MEMORY";

@@ -1,9 +1,15 @@
 //! How much garbage collection takes on at a time, and how long it rests, so that whoever else writes hardly notices.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The part of the time that the one writer's turn is taken for it, beside others who write: everybody waits meanwhile.
+/// The part of the time that the one writer's turn is taken for it at first, beside others who write: everybody waits
+/// meanwhile.
 const SHARE: f64 = 0.05;
+/// Whoever makes garbage faster than that share takes away would fill the disk: each time that a pass has lasted as long
+/// again, its share is doubled.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The share of a pass that goes on and on.
+const HALF: f64 = 0.5;
 /// Rows of a transaction in `SQLite`: at least, where nobody else writes, and at most.
 const FEW: usize = 16;
 const MANY: usize = 64;
@@ -37,12 +43,19 @@ pub(super) struct Pace {
     rows: usize,
     /// The number of the transaction before.
     last: u64,
+    begun: Instant,
+}
+
+/// The writer's share of a pass that has lasted so long.
+fn share(lasted: Duration) -> f64 {
+    let doubled = lasted.as_secs() / PATIENCE.as_secs();
+    (SHARE * 2_f64.powi(doubled.try_into().unwrap_or(i32::MAX))).min(HALF)
 }
 
 impl Pace {
     /// For a database with one writer at a time, or with many.
     pub(super) fn new(one_writer: bool) -> Self {
-        Self { one_writer, rows: if one_writer { FEW } else { AT_ONCE }, last: 0 }
+        Self { one_writer, rows: if one_writer { FEW } else { AT_ONCE }, last: 0, begun: Instant::now() }
     }
 
     /// The rows to go on with, and those for later.
@@ -72,7 +85,7 @@ impl Pace {
             self.rows = (self.rows * 2).min(MANY);
             return Duration::ZERO;
         }
-        let share = took.held.div_f64(SHARE);
+        let share = took.held.div_f64(share(self.begun.elapsed()));
         let fitting = rows as f64 * took.whole.as_secs_f64() / share.as_secs_f64().max(1e-6);
         self.rows = (fitting as usize).clamp(FEW, MOST);
         share.saturating_sub(took.whole).min(LONGEST)
@@ -105,6 +118,13 @@ mod tests {
         assert_eq!((rows(&pace), pace.next(&[0; 3]).0.len()), (MOST, 3));
         assert_eq!(pace.rest(16, &took(0, 1, 9)), MS(19), "somebody had the eighth turn");
         assert_eq!(pace.rest(16, &took(5, 30_000, 10)), MS(1000), "half a minute is not paid for with ten");
+    }
+
+    #[test]
+    fn a_pass_that_does_not_end_has_more_and_more_of_the_time_and_never_more_than_half() {
+        let minutes = |minutes: u64| share(Duration::from_secs(minutes * 60));
+        assert_eq!([0, 9, 10, 20, 30].map(minutes), [0.05, 0.05, 0.1, 0.2, 0.4]);
+        assert_eq!([40, 600, u64::MAX / 60].map(minutes), [HALF; 3]);
     }
 
     #[test]
