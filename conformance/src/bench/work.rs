@@ -126,7 +126,7 @@ pub(crate) fn all() -> Vec<Spec> {
         entries: 0,
         concurrency: 1,
         count: 0,
-        seconds: 10.0,
+        seconds: 5.0,
     };
     let push = |name, mode, bytes, count, concurrency, about| Spec {
         bytes,
@@ -140,7 +140,7 @@ pub(crate) fn all() -> Vec<Spec> {
         entries,
         count,
         concurrency,
-        seconds: if count == 0 { 10.0 } else { 0.0 },
+        seconds: if count == 0 { 5.0 } else { 0.0 },
         ..base(name, Pull, about)
     };
     let manifest = |name, method, by_tag, about| Spec {
@@ -148,7 +148,7 @@ pub(crate) fn all() -> Vec<Spec> {
         concurrency: 32,
         ..base(name, Manifest { method, by_tag }, about)
     };
-    let list = |name, kind, entries, about| Spec { entries, seconds: 5.0, ..base(name, kind, about) };
+    let list = |name, kind, entries, about| Spec { entries, seconds: 2.0, ..base(name, kind, about) };
     let token = |name, grant, about| Spec { concurrency: 16, ..base(name, Token(grant), about) };
     vec![
         push("push-1g-put", Mode::Put, GIB, 1, 1, "one blob of 1 GiB, POST and PUT"),
