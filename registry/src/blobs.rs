@@ -234,8 +234,9 @@ async fn renew_lease(state: &State, repo: &RepoName, digest: &Digest, lease_unti
 
 /// Takes a blob out of the repository; at once it can no longer be read here.
 pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, digest: &Digest) -> Result<Response> {
-    let mut tx = state.db().begin().await?;
-    let Some(gone) = storage::blobs::unlink(&mut tx, repo, digest, state.identity().now()).await? else {
+    let now = state.identity().now();
+    let (mut tx, gone) = storage::blobs::begin_unlinked(state.db(), repo, digest, now).await?;
+    let Some(gone) = gone else {
         let repository = storage::repositories::find(&mut tx, repo).await?;
         return Err(repository.map_or_else(|| Error::no_repository(repo), |_| unknown(digest)));
     };

@@ -97,8 +97,8 @@ pub(crate) async fn put(state: &State, headers: &HeaderMap, by: &Caller, put: Pu
     let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     limits::check_tags(state, by, Permission::RegistryPush, &here, &put.repo, &names).await?;
     let now = state.identity().now();
-    let mut tx = state.db().begin().await?;
-    let repository = storage::repositories::ensure(&mut tx, &place.org_id, &place.project_id, &put.repo, now).await?;
+    let (mut tx, repository) =
+        storage::repositories::begin_in(state.db(), &place.org_id, &place.project_id, &put.repo, now).await?;
     let new = NewManifest {
         digest: &digest,
         media_type: &parsed.media_type,

@@ -4,7 +4,7 @@
 //! learns from a push what another tenant has. It is readable in a repository only through a link. A link lives while a
 //! manifest of the repository refers to the blob, or while its lease lasts; [`crate::gc`] takes away the rest.
 
-use crate::db::{Raw, Session, Tx};
+use crate::db::{Db, Session, Tx};
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
 use crate::manifests::set_of;
@@ -198,47 +198,51 @@ pub async fn create(tx: &mut Tx, new: &NewBlob<'_>, now: i64, discard_after: i64
     Err(Error::Conflict("the blob is being taken away; push it again"))
 }
 
-/// As [`create`] and [`link_own`], in one message, for a repository that is there. False where it is not, and wherever that
-/// takes no fewer messages; then what the transaction did is half of it, and it must be dropped.
+/// Begins a transaction that does as [`create`] and [`link_own`] do, all in one message, for a repository that is there.
+/// `None` where it is not, and wherever that takes no fewer messages.
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn create_in(
-    tx: &mut Tx,
+pub(crate) async fn begin_created(
+    db: &Db,
     new: &NewBlob<'_>,
     (project_id, repository): (&str, &RepoName),
     now: i64,
     (lease_until, discard_after): (i64, i64),
-) -> Result<bool> {
-    let Raw::Sqlite(connection) = tx.raw() else { return Ok(false) };
-    let done = sqlx::query::<sqlx::Sqlite>(
-        "INSERT INTO gc_objects (object_key, delete_after)
-         SELECT object_key, $10 FROM blobs WHERE org_id = $1 AND digest = $2 ON CONFLICT (object_key) DO NOTHING;
-         INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (org_id, digest) DO UPDATE SET
-             object_key = excluded.object_key, damaged_at = NULL, doomed_at = NULL;
-         INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
-         SELECT id, $2, $1, $6 FROM repositories WHERE name = $7 AND project_id = $8
-         ON CONFLICT (repository_id, digest) DO UPDATE SET lease_until = MAX(lease_until, excluded.lease_until);
-         INSERT INTO gc_links (repository_id, digest, review_after)
-         SELECT id, $2, $6 + 1 FROM repositories WHERE name = $7 AND project_id = $8
-         ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after;
-         INSERT INTO small_objects (object_key, content) SELECT $4, $9 WHERE $9 IS NOT NULL",
-    )
-    .bind(new.org_id)
-    .bind(new.digest.as_str())
-    .bind(new.size)
-    .bind(new.object_key)
-    .bind(now)
-    .bind(lease_until)
-    .bind(repository.canonical())
-    .bind(project_id)
-    .bind(new.content)
-    .bind(discard_after)
-    .execute(connection)
-    .await?;
-    // Without the repository, at most the object that is replaced, the blob and its content.
-    Ok(done.rows_affected() >= 3 + u64::from(new.content.is_some()))
+) -> Result<Option<Tx>> {
+    if !db.is_sqlite() {
+        return Ok(None);
+    }
+    let create = || {
+        sqlx::query(
+            "INSERT INTO gc_objects (object_key, delete_after)
+             SELECT object_key, $10 FROM blobs WHERE org_id = $1 AND digest = $2 ON CONFLICT (object_key) DO NOTHING;
+             INSERT INTO blobs (org_id, digest, size, object_key, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (org_id, digest) DO UPDATE SET
+                 object_key = excluded.object_key, damaged_at = NULL, doomed_at = NULL;
+             INSERT INTO gc_links (repository_id, digest, review_after)
+             SELECT id, $2, $6 + 1 FROM repositories WHERE name = $7 AND project_id = $8
+             ON CONFLICT (repository_id, digest) DO UPDATE SET review_after = excluded.review_after;
+             INSERT INTO small_objects (object_key, content) SELECT $4, $9 WHERE $9 IS NOT NULL;
+             INSERT INTO blob_links (repository_id, digest, org_id, lease_until)
+             SELECT id, $2, $1, $6 FROM repositories WHERE name = $7 AND project_id = $8
+             ON CONFLICT (repository_id, digest) DO UPDATE SET lease_until = MAX(lease_until, excluded.lease_until)
+             RETURNING 1",
+        )
+        .bind(new.org_id)
+        .bind(new.digest.as_str())
+        .bind(new.size)
+        .bind(new.object_key)
+        .bind(now)
+        .bind(lease_until)
+        .bind(repository.canonical())
+        .bind(project_id)
+        .bind(new.content)
+        .bind(discard_after)
+    };
+    let (tx, linked) = db.begin_with(create).await?;
+    // Without the repository it is half done, and is dropped.
+    Ok(linked.is_some_and(|rows| !rows.is_empty()).then_some(tx))
 }
 
 /// Puts an object without a row up for removal.
@@ -321,14 +325,15 @@ pub struct Unlinked {
     pub referenced: bool,
 }
 
-/// Takes a link away at once: the repository can no longer read the blob. `None` where there was none.
+/// Begins a transaction that takes a link away at once: the repository can no longer read the blob. `None` where there was
+/// none.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn unlink(tx: &mut Tx, repo: &RepoName, digest: &Digest, now: i64) -> Result<Option<Unlinked>> {
-    if let Raw::Sqlite(connection) = tx.raw() {
-        // Whoever has the one writer's turn need not lock, and everybody waits for every message of his.
-        let rows: Vec<(Option<String>, bool)> = sqlx::query_as::<sqlx::Sqlite, _>(
+pub async fn begin_unlinked(db: &Db, repo: &RepoName, digest: &Digest, now: i64) -> Result<(Tx, Option<Unlinked>)> {
+    // Whoever has the one writer's turn need not lock.
+    let unlink = || {
+        sqlx::query(
             "DELETE FROM blob_links WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) AND digest = $2
              RETURNING org_id, FALSE;
              UPDATE blobs SET doomed_at = $3
@@ -341,12 +346,23 @@ pub async fn unlink(tx: &mut Tx, repo: &RepoName, digest: &Digest, now: i64) -> 
         .bind(repo.canonical())
         .bind(digest.as_str())
         .bind(now)
-        .fetch_all(connection)
-        .await?;
-        let referenced = rows.iter().any(|(_, referenced)| *referenced);
-        let gone = rows.into_iter().find_map(|(org_id, _)| org_id);
-        return Ok(gone.map(|org_id| Unlinked { org_id, referenced }));
+    };
+    let (mut tx, rows) = db.begin_with(unlink).await?;
+    let Some(rows) = rows else {
+        let gone = unlink_locked(&mut tx, repo, digest, now).await?;
+        return Ok((tx, gone));
+    };
+    let (mut org_id, mut referenced) = (None, false);
+    for row in rows {
+        let (org, used): (Option<String>, bool) = sqlx::FromRow::from_row(&row)?;
+        org_id = org_id.or(org);
+        referenced |= used;
     }
+    Ok((tx, org_id.map(|org_id| Unlinked { org_id, referenced })))
+}
+
+/// As [`begin_unlinked`], where several write.
+async fn unlink_locked(tx: &mut Tx, repo: &RepoName, digest: &Digest, now: i64) -> Result<Option<Unlinked>> {
     let Some(repository) = repositories::find(tx, repo).await? else { return Ok(None) };
     let Some(org_id) = lock_for_unlink(tx, &repository.id, digest.as_str()).await? else { return Ok(None) };
     let gone = execute!(

@@ -512,26 +512,31 @@ async fn a_blob_deleted_in_one_repository_stays_in_another() {
     let first = w.repo.clone();
     w.repo = "acme/second".parse().unwrap();
     w.push_blob(b"shared").await;
-    let mut tx = w.db.begin().await.unwrap();
-    let org_id = repositories::find(&mut tx, &first).await.unwrap().unwrap().org_id;
+    let mut session = w.db.read().await.unwrap();
+    let org_id = repositories::find(&mut session, &first).await.unwrap().unwrap().org_id;
+    drop(session);
     let now = w.clock.now();
     let nobodys = "acme/nothing".parse().unwrap();
-    assert_eq!(blobs::unlink(&mut tx, &nobodys, &digest, now).await.unwrap(), None);
-    let gone = Some(Unlinked { org_id: org_id.clone(), referenced: false });
-    assert_eq!(blobs::unlink(&mut tx, &first, &digest, now).await.unwrap(), gone);
-    assert_eq!(blobs::unlink(&mut tx, &first, &digest, now).await.unwrap(), None);
-    tx.commit().await.unwrap();
+    assert_eq!(unlink(&w, &nobodys, &digest, now).await, None);
+    let gone = Some(Unlinked { org_id, referenced: false });
+    drop(blobs::begin_unlinked(&w.db, &first, &digest, now).await.unwrap());
+    assert_eq!(unlink(&w, &first, &digest, now).await, gone, "what was not committed did not happen");
+    assert_eq!(unlink(&w, &first, &digest, now).await, None);
     assert!(w.has_blob(&digest).await);
     assert_eq!(doomed_since(&w).await, None, "another links to it");
     let second = std::mem::replace(&mut w.repo, first);
     assert!(!w.has_blob(&digest).await);
 
     // The last link: the blob waits for its end from now on, and from no later time by being asked for again.
-    let mut tx = w.db.begin().await.unwrap();
-    assert_eq!(blobs::unlink(&mut tx, &second, &digest, now).await.unwrap(), gone);
-    assert_eq!(blobs::unlink(&mut tx, &second, &digest, now + 60).await.unwrap(), None);
-    tx.commit().await.unwrap();
+    assert_eq!(unlink(&w, &second, &digest, now).await, gone);
+    assert_eq!(unlink(&w, &second, &digest, now + 60).await, None);
     assert_eq!(doomed_since(&w).await, Some(now));
+}
+
+async fn unlink(w: &World, repo: &RepoName, digest: &Digest, now: i64) -> Option<Unlinked> {
+    let (tx, gone) = blobs::begin_unlinked(&w.db, repo, digest, now).await.unwrap();
+    tx.commit().await.unwrap();
+    gone
 }
 
 /// Since when the only blob waits for its end.
@@ -546,11 +551,8 @@ async fn a_deleted_blob_that_a_manifest_names_is_told_of() {
     let w = world().await;
     let layer = w.push_blob(b"named").await;
     w.push_manifest(br#"{"named":1}"#, vec![layer.clone()], None, &[]).await;
-    let mut tx = w.db.begin().await.unwrap();
-    let repo = w.repo.clone();
-    let gone = blobs::unlink(&mut tx, &repo, &layer, w.clock.now()).await.unwrap().unwrap();
-    assert!(gone.referenced);
-    assert_eq!(blobs::unlink(&mut tx, &repo, &layer, w.clock.now()).await.unwrap(), None, "named, but not there");
+    assert!(unlink(&w, &w.repo, &layer, w.clock.now()).await.unwrap().referenced);
+    assert_eq!(unlink(&w, &w.repo, &layer, w.clock.now()).await, None, "named, but not there");
 }
 
 #[tokio::test]

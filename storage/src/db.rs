@@ -20,14 +20,16 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Sqlite, Transaction};
 
 use self::changes::Changes;
 use self::fold::Folder;
-use self::lane::{Lane, Turn};
+use self::lane::{First, Lane, Turn};
 use crate::audit::unbundled;
 use crate::error::{Error, Result};
 
@@ -185,6 +187,24 @@ impl Db {
             Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin().await?),
             Pools::Postgres(pool) => Inner::PostgresTx(pool.begin().await?),
         })))
+    }
+
+    /// As [`Db::begin`], on `SQLite` in one message with what the transaction does first; returns the rows that came of that.
+    /// The query's parameters have numbers. On `PostgreSQL` nothing of it is done, and there are no rows.
+    ///
+    /// # Errors
+    /// As [`Db::begin`], and what the database said.
+    pub(crate) async fn begin_with<'q>(
+        &self,
+        first: impl FnOnce() -> Query<'q, Sqlite, SqliteArguments>,
+    ) -> Result<(Tx, Option<Vec<SqliteRow>>)> {
+        match &*self.0 {
+            Pools::Sqlite { write, .. } => {
+                let (turn, rows) = write.begin_with(First::of(first())?).await?;
+                Ok((Tx(Session(Inner::SqliteTx(turn))), Some(rows)))
+            }
+            Pools::Postgres(_) => Ok((self.begin().await?, None)),
+        }
     }
 
     /// How many transactions this process has begun so far: whoever takes many turns can tell whether others take some. On

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::db::{Session, Tx};
+use sqlx::FromRow;
+
+use crate::db::{Db, Session, Tx};
 use crate::error::{Error, Result};
 use crate::lists::{Names, names_of};
 use crate::names::{RepoName, new_id};
@@ -45,6 +47,21 @@ pub struct RepositoryFilter<'a> {
 /// Those of the database.
 pub async fn find(session: &mut Session, name: &RepoName) -> Result<Option<Repository>> {
     query_opt!(session, Repository, "SELECT * FROM repositories WHERE name = $1", name.canonical())
+}
+
+/// Begins a transaction in a repository, as [`ensure`] returns it.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn begin_in(db: &Db, org_id: &str, project_id: &str, name: &RepoName, now: i64) -> Result<(Tx, Repository)> {
+    let find = || sqlx::query("SELECT * FROM repositories WHERE name = $1").bind(name.canonical());
+    let (mut tx, rows) = db.begin_with(find).await?;
+    let found = rows.iter().flatten().next().map(Repository::from_row).transpose()?;
+    let repository = match found {
+        Some(found) if found.project_id == project_id => found,
+        _ => ensure(&mut tx, org_id, project_id, name, now).await?,
+    };
+    Ok((tx, repository))
 }
 
 /// The repository of that name in that project, made if it was not there.

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, Executor, SqlStr, Sqlite};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot, watch};
 
@@ -26,6 +27,53 @@ use crate::error::{Error, Result};
 const MOST: usize = 64;
 /// How old a group is when nobody joins it any more.
 const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 20 });
+
+/// What is said of a transaction's savepoint. There are two names, which take turns: where a message failed that was to begin
+/// one, nobody knows whether it did, and what is said of the one must not touch the other.
+#[derive(Debug)]
+struct Savepoint {
+    /// In an outer transaction of its own.
+    begin: &'static str,
+    /// After the other, whose work stays.
+    follow: &'static str,
+    /// Takes its work back, and keeps it open.
+    undo: &'static str,
+    /// Takes its work back and ends the outer transaction.
+    undo_and_end: &'static str,
+}
+
+static SAVEPOINTS: [Savepoint; 2] = [
+    Savepoint {
+        begin: "BEGIN IMMEDIATE; SAVEPOINT one",
+        follow: "RELEASE two; SAVEPOINT one",
+        undo: "ROLLBACK TO one",
+        undo_and_end: "ROLLBACK TO one; COMMIT",
+    },
+    Savepoint {
+        begin: "BEGIN IMMEDIATE; SAVEPOINT two",
+        follow: "RELEASE one; SAVEPOINT two",
+        undo: "ROLLBACK TO two",
+        undo_and_end: "ROLLBACK TO two; COMMIT",
+    },
+];
+
+/// What a transaction does first, in the message that begins it: everybody waits for every message of whoever has the turn.
+#[derive(Debug)]
+pub(super) struct First {
+    sql: SqlStr,
+    arguments: SqliteArguments,
+}
+
+impl First {
+    /// A query's statements, whose parameters have numbers.
+    ///
+    /// # Errors
+    /// Where a parameter cannot be said in `SQLite`'s words.
+    pub(super) fn of(mut query: Query<'_, Sqlite, SqliteArguments>) -> Result<Self> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+        Ok(Self { sql: query.sql(), arguments })
+    }
+}
 
 /// Pages as they were before a savepoint stay in memory: for more than 64 KiB of them every commit would make a file.
 const KEEP: &str = "PRAGMA temp_store = MEMORY";
@@ -64,6 +112,8 @@ struct Group {
     began: Instant,
     /// Who waits for its commit.
     members: Vec<oneshot::Sender<Result<()>>>,
+    /// The last savepoint: which of [`SAVEPOINTS`], and what is to become of it.
+    savepoint: usize,
     last: Last,
     /// A task waits for its turn to end the group.
     closing: bool,
@@ -127,7 +177,20 @@ impl Lane {
         let turn = Turn { lane: self.clone(), writer: self.lock().await? };
         self.0.turns.fetch_add(1, Ordering::Relaxed);
         // In a task of its own: a caller that goes away must not leave a statement half done.
-        tokio::spawn(turn.enter()).await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
+        let entered = tokio::spawn(turn.enter(None)).await;
+        entered.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?.map(|(turn, _)| turn)
+    }
+
+    /// As [`Lane::begin`], with what the transaction does first. Returns the rows that came of that. Where it fails, the
+    /// transaction is over.
+    ///
+    /// # Errors
+    /// As [`Lane::begin`], and what the database said of the statements.
+    pub(super) async fn begin_with(&self, first: First) -> Result<(Turn, Vec<SqliteRow>)> {
+        let turn = Turn { lane: self.clone(), writer: self.lock().await? };
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        let entered = tokio::spawn(turn.enter(Some(first))).await;
+        entered.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }
 
     /// Runs something that begins and ends its own transactions, and may be large.
@@ -186,15 +249,31 @@ impl Lane {
 
     /// Runs statements that open and close savepoints and transactions.
     async fn control(&self, writer: &mut Writer, statements: &'static str) -> Result<()> {
-        match writer.connection.execute(sqlx::raw_sql(statements)).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                if matches!(error, sqlx::Error::WorkerCrashed) {
-                    writer.connection = connect(&self.0.options, &self.0.changes).await?;
-                }
-                Err(error.into())
-            }
+        let outcome = writer.connection.execute(sqlx::raw_sql(statements)).await;
+        self.reconnected(writer, outcome.map(drop)).await
+    }
+
+    /// As [`Lane::control`], with what comes after them, if anything does.
+    async fn control_and(
+        &self,
+        writer: &mut Writer,
+        statements: &'static str,
+        first: Option<First>,
+    ) -> Result<Vec<SqliteRow>> {
+        let Some(First { sql, arguments }) = first else {
+            return self.control(writer, statements).await.map(|()| Vec::new());
+        };
+        let all = AssertSqlSafe(format!("{statements}; {}", sql.as_str()));
+        let outcome = sqlx::query_with(all, arguments).fetch_all(&mut writer.connection).await;
+        self.reconnected(writer, outcome).await
+    }
+
+    /// Opens the connection anew where its thread is gone.
+    async fn reconnected<T>(&self, writer: &mut Writer, outcome: std::result::Result<T, sqlx::Error>) -> Result<T> {
+        if matches!(outcome, Err(sqlx::Error::WorkerCrashed)) {
+            writer.connection = connect(&self.0.options, &self.0.changes).await?;
         }
+        Ok(outcome?)
     }
 
     /// As [`Lane::control`], where it is as good if there is nothing to roll back.
@@ -214,7 +293,7 @@ impl Lane {
         }
         let outcome = match group.last {
             Last::Kept => self.control(writer, "COMMIT").await,
-            Last::Abandoned => self.control(writer, "ROLLBACK TO turn; COMMIT").await,
+            Last::Abandoned => self.control(writer, SAVEPOINTS[group.savepoint].undo_and_end).await,
         };
         self.settle(writer, group, outcome).await;
     }
@@ -267,37 +346,60 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Opens the savepoint: in the transaction that is open, or in one of its own.
-    async fn enter(mut self) -> Result<Self> {
+    async fn enter(mut self, first: Option<First>) -> Result<(Self, Vec<SqliteRow>)> {
         let lane = self.lane.clone();
         let writer = &mut *self.writer;
         // Whoever has the turn may read elsewhere as well, and must not wait there for a commit that waits for the turn.
         if writer.group.as_ref().is_some_and(Group::is_full) || *lane.0.seen.borrow() {
             lane.finish(writer).await;
         }
+        let alone = first.is_none();
         if let Some(mut group) = writer.group.take() {
             let statements = match group.last {
-                Last::Kept => "RELEASE turn; SAVEPOINT turn",
-                Last::Abandoned => "ROLLBACK TO turn",
+                Last::Kept => {
+                    group.savepoint = 1 - group.savepoint;
+                    SAVEPOINTS[group.savepoint].follow
+                }
+                Last::Abandoned => SAVEPOINTS[group.savepoint].undo,
             };
-            match lane.control(writer, statements).await {
-                Ok(()) => {
-                    group.last = Last::Abandoned;
+            group.last = Last::Abandoned;
+            match lane.control_and(writer, statements, first).await {
+                Ok(rows) => {
                     writer.group = Some(group);
-                    return Ok(self);
+                    return Ok((self, rows));
+                }
+                // What it did first failed by itself, where there is something to take back.
+                Err(error) if !alone && lane.control(writer, SAVEPOINTS[group.savepoint].undo).await.is_ok() => {
+                    writer.group = Some(group);
+                    return Err(error);
                 }
                 // The database has rolled all of it back.
+                Err(error) if !alone => {
+                    let told = again(&error);
+                    lane.settle(writer, group, Err(error)).await;
+                    return Err(told);
+                }
                 Err(error) => lane.settle(writer, group, Err(error)).await,
             }
+            return Box::pin(self.enter(None)).await;
         }
-        if let Err(error) = lane.control(writer, "BEGIN IMMEDIATE; SAVEPOINT turn").await {
-            // Where the first of the two worked.
-            lane.roll_back(writer).await;
-            return Err(error);
-        }
+        let rows = match lane.control_and(writer, SAVEPOINTS[0].begin, first).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                // Where some of it worked.
+                lane.roll_back(writer).await;
+                return Err(error);
+            }
+        };
         // Until it is committed, whoever drops it gives it up.
-        writer.group =
-            Some(Group { began: Instant::now(), members: Vec::new(), last: Last::Abandoned, closing: false });
-        Ok(self)
+        writer.group = Some(Group {
+            began: Instant::now(),
+            members: Vec::new(),
+            savepoint: 0,
+            last: Last::Abandoned,
+            closing: false,
+        });
+        Ok((self, rows))
     }
 
     /// Makes everything in the transaction durable and visible, at once.

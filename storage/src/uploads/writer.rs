@@ -510,17 +510,19 @@ impl Writer {
         let size = i64::try_from(size).map_err(|_| Error::Damaged("an upload's length".into()))?;
         let blob = NewBlob { org_id: &row.org_id, digest: target.digest, size, object_key: &row.object_key, content };
         let (lease, discard) = (now + shared.lifetimes.grace, now + shared.lifetimes.discard);
-        let mut tx = shared.db.begin().await?;
-        if !blobs::create_in(&mut tx, &blob, (&row.project_id, target.repository), now, (lease, discard)).await? {
-            // Whatever it did is not wanted.
-            drop(tx);
-            tx = shared.db.begin().await?;
-            let repository =
-                repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
-            // Both lock the row, and both have cleared whatever kept it from being linked.
-            blobs::create(&mut tx, &blob, now, discard).await?;
-            blobs::link_own(&mut tx, &repository.id, &row.org_id, target.digest, lease).await?;
-        }
+        let place = (row.project_id.as_str(), target.repository);
+        let mut tx = match blobs::begin_created(&shared.db, &blob, place, now, (lease, discard)).await? {
+            Some(tx) => tx,
+            None => {
+                let mut tx = shared.db.begin().await?;
+                let repository =
+                    repositories::ensure(&mut tx, &row.org_id, &row.project_id, target.repository, now).await?;
+                // Both lock the row, and both have cleared whatever kept it from being linked.
+                blobs::create(&mut tx, &blob, now, discard).await?;
+                blobs::link_own(&mut tx, &repository.id, &row.org_id, target.digest, lease).await?;
+                tx
+            }
+        };
         if !row.unstored {
             let ours = execute!(
                 tx,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sqlx::Executor;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{ConnectOptions, query_scalar, raw_sql};
+use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use super::{Lane, Turn};
+use super::{First, Lane, Turn};
 use crate::db::changes::{Changes, Mark};
 use crate::error::Error;
 
@@ -46,6 +46,12 @@ impl World {
 
 async fn insert(turn: &mut Turn, id: i64) {
     sqlx::query("INSERT INTO tags (id) VALUES ($1)").bind(id).execute(&mut **turn).await.unwrap();
+}
+
+/// Two rows, in two statements of the message that begins the turn.
+fn two_rows(id: i64) -> First {
+    let sql = "INSERT INTO tags (id) VALUES ($1); INSERT INTO tags (id) VALUES ($1 + 1000) RETURNING id";
+    First::of(sqlx::query(sql).bind(id)).unwrap()
 }
 
 /// Lets what was spawned go on, on this one thread, until it waits for its turn.
@@ -237,4 +243,103 @@ async fn changed_rows_are_known_before_the_commit_is_acknowledged() {
     turn.commit().await.unwrap();
     assert!(world.changes.since(before, &[Mark::of("tags", 7)]));
     assert!(!world.changes.since(before, &[Mark::of("tags", 8)]));
+}
+
+#[tokio::test]
+async fn what_comes_with_the_beginning_is_committed_or_given_up_like_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    join_all((0..100).map(async |id| {
+        let (mut turn, rows) = world.lane.begin_with(two_rows(id)).await.unwrap();
+        let returned: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(returned, [id + 1000]);
+        if id % 2 == 0 {
+            insert(&mut turn, id + 2000).await;
+        }
+        match id % 3 {
+            0 => drop(turn),
+            _ => turn.commit().await.unwrap(),
+        }
+    }))
+    .await;
+    let kept = || (0..100).filter(|id| id % 3 != 0);
+    let wanted: Vec<i64> =
+        kept().chain(kept().map(|id| id + 1000)).chain(kept().filter(|id| id % 2 == 0).map(|id| id + 2000)).collect();
+    assert_eq!(world.rows().await, wanted);
+}
+
+#[tokio::test]
+async fn a_beginning_that_fails_takes_nobody_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    // Alone.
+    let mut turn = world.lane.begin().await.unwrap();
+    insert(&mut turn, 1001).await;
+    turn.commit().await.unwrap();
+    assert!(world.lane.begin_with(two_rows(1)).await.is_err(), "the second row is there");
+    assert_eq!(world.rows().await, [1001], "and so the first is not");
+    world.other().await.execute(raw_sql("BEGIN IMMEDIATE; ROLLBACK")).await.unwrap();
+    // In a group, after one that is done and after one that failed as well, with others to come.
+    let (first, second) = done_and_next(&world, 5).await;
+    let begin = |id| {
+        let lane = world.lane.clone();
+        tokio::spawn(async move {
+            let (mut turn, _) = lane.begin_with(two_rows(id)).await?;
+            insert(&mut turn, id + 2000).await;
+            turn.commit().await
+        })
+    };
+    let others = [1, 1, 6, 1, 7].map(begin);
+    in_the_queue().await;
+    second.commit().await.unwrap();
+    first.await.unwrap().unwrap();
+    let [a, b, c, d, e] = others.map(async |other| other.await.unwrap().is_ok());
+    assert_eq!([a.await, b.await, c.await, d.await, e.await], [false, false, true, false, true]);
+    assert_eq!(world.rows().await, [5, 6, 7, 1001, 1006, 1007, 2006, 2007]);
+}
+
+#[tokio::test]
+async fn a_beginning_in_a_group_that_the_database_rolled_back_fails_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    for keep in [true, false] {
+        let mut first = world.lane.begin().await.unwrap();
+        insert(&mut first, 1).await;
+        let (lane, other) = (world.lane.clone(), world.lane.clone());
+        let second = tokio::spawn(async move { lane.begin().await });
+        let third = tokio::spawn(async move { other.begin_with(two_rows(3)).await.map(drop) });
+        // Both are in the group of the first: its end waits behind them.
+        in_the_queue().await;
+        let first = tokio::spawn(first.commit());
+        let mut second = second.await.unwrap().unwrap();
+        second.execute(raw_sql("ROLLBACK")).await.unwrap();
+        if keep {
+            assert!(second.commit().await.is_err());
+        } else {
+            drop(second);
+        }
+        assert!(first.await.unwrap().is_err());
+        // After one that gave up, the group is ended before the next begins.
+        assert_eq!(third.await.unwrap().is_err(), keep);
+        assert!(world.rows().await.is_empty());
+    }
+    let (turn, _) = world.lane.begin_with(two_rows(4)).await.unwrap();
+    turn.commit().await.unwrap();
+    assert_eq!(world.rows().await, [4, 1004]);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_it_begins_with_something_leaves_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path()).await;
+    for id in 0..200 {
+        let (turn, _) = world.lane.begin_with(two_rows(id)).await.unwrap();
+        let patience = Duration::from_micros(10 * (id as u64 % 20));
+        let impatient = async { drop(timeout(patience, world.lane.begin_with(two_rows(id + 500))).await) };
+        let (done, ()) = tokio::join!(turn.commit(), impatient);
+        done.unwrap();
+    }
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(world.rows().await.len(), 400);
+    world.other().await.execute(raw_sql("BEGIN IMMEDIATE; ROLLBACK")).await.unwrap();
 }
