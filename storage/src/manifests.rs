@@ -1,6 +1,7 @@
 //! Manifests, stored byte for byte, with what they refer to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Display;
 
 use bytes::Bytes;
 
@@ -171,12 +172,9 @@ async fn look(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, lease_unt
     Ok(Here { sizes, moved: moved.into_iter().collect() })
 }
 
-/// Tags as a JSON array to be bound as one parameter, each once and in order: everywhere in the same, so that no two
-/// transactions wait for each other. Tags need no escaping.
+/// Tags as [`set_of`], each once and in order: everywhere in the same, so that no two transactions wait for each other.
 fn tags_of(tags: &[Tag]) -> String {
-    let names: BTreeSet<&str> = tags.iter().map(Tag::as_str).collect();
-    let quoted: Vec<String> = names.into_iter().map(|name| format!("\"{name}\"")).collect();
-    format!("[{}]", quoted.join(","))
+    set_of(tags.iter().map(Tag::as_str).collect::<BTreeSet<_>>().into_iter())
 }
 
 /// The manifest, what it refers to, its tags, and when its repository was pushed to.
@@ -262,9 +260,9 @@ pub async fn existing<'a>(
     Ok(rows.into_iter().map(|(digest,)| digest).collect())
 }
 
-/// A JSON array of digests, to be bound as one parameter. Digests need no escaping.
-pub(crate) fn set_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> String {
-    let quoted: Vec<String> = digests.map(|digest| format!("\"{digest}\"")).collect();
+/// A JSON array of digests or tags, to be bound as one parameter. Neither needs escaping.
+pub(crate) fn set_of(names: impl Iterator<Item = impl Display>) -> String {
+    let quoted: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
     format!("[{}]", quoted.join(","))
 }
 

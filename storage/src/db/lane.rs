@@ -32,8 +32,6 @@ const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 
 /// one, nobody knows whether it did, and what is said of the one must not touch the other.
 #[derive(Debug)]
 struct Savepoint {
-    /// In an outer transaction of its own.
-    begin: &'static str,
     /// After the other, whose work stays.
     follow: &'static str,
     /// Takes its work back, and keeps it open.
@@ -44,18 +42,19 @@ struct Savepoint {
 
 static SAVEPOINTS: [Savepoint; 2] = [
     Savepoint {
-        begin: "BEGIN IMMEDIATE; SAVEPOINT one",
         follow: "RELEASE two; SAVEPOINT one",
         undo: "ROLLBACK TO one",
         undo_and_end: "ROLLBACK TO one; COMMIT",
     },
     Savepoint {
-        begin: "BEGIN IMMEDIATE; SAVEPOINT two",
         follow: "RELEASE one; SAVEPOINT two",
         undo: "ROLLBACK TO two",
         undo_and_end: "ROLLBACK TO two; COMMIT",
     },
 ];
+
+/// Begins an outer transaction, and in it the first of [`SAVEPOINTS`].
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
 
 /// What a transaction does first, in the message that begins it: everybody waits for every message of whoever has the turn.
 #[derive(Debug)]
@@ -174,11 +173,7 @@ impl Lane {
     /// # Errors
     /// [`Error::Unavailable`] where it did not come in time.
     pub(super) async fn begin(&self) -> Result<Turn> {
-        let turn = Turn { lane: self.clone(), writer: self.lock().await? };
-        self.0.turns.fetch_add(1, Ordering::Relaxed);
-        // In a task of its own: a caller that goes away must not leave a statement half done.
-        let entered = tokio::spawn(turn.enter(None)).await;
-        entered.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?.map(|(turn, _)| turn)
+        self.enter(None).await.map(|(turn, _)| turn)
     }
 
     /// As [`Lane::begin`], with what the transaction does first. Returns the rows that came of that. Where it fails, the
@@ -187,9 +182,14 @@ impl Lane {
     /// # Errors
     /// As [`Lane::begin`], and what the database said of the statements.
     pub(super) async fn begin_with(&self, first: First) -> Result<(Turn, Vec<SqliteRow>)> {
+        self.enter(Some(first)).await
+    }
+
+    async fn enter(&self, first: Option<First>) -> Result<(Turn, Vec<SqliteRow>)> {
         let turn = Turn { lane: self.clone(), writer: self.lock().await? };
         self.0.turns.fetch_add(1, Ordering::Relaxed);
-        let entered = tokio::spawn(turn.enter(Some(first))).await;
+        // In a task of its own: a caller that goes away must not leave a statement half done.
+        let entered = tokio::spawn(turn.enter(first)).await;
         entered.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }
 
@@ -383,7 +383,7 @@ impl Turn {
             }
             return Box::pin(self.enter(None)).await;
         }
-        let rows = match lane.control_and(writer, SAVEPOINTS[0].begin, first).await {
+        let rows = match lane.control_and(writer, BEGIN, first).await {
             Ok(rows) => rows,
             Err(error) => {
                 // Where some of it worked.
