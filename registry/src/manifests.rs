@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use identity::audit::Caller;
 use identity::rbac::Permission;
+use storage::deletion::Choice;
 use storage::digest::digest_of;
 use storage::manifests::{NewManifest, Put as Stored};
 use storage::names::{Algorithm, Digest, Reference, RepoName, Tag};
@@ -68,7 +69,7 @@ pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Ge
         return Ok(response);
     }
     if !head {
-        audit::pulled(state, by, &repo, &reference, &found).await;
+        audit::pulled(state, by, &repo, &reference, &found).await?;
         *response.body_mut() = Body::from(found.payload.clone());
     }
     Ok(response)
@@ -239,6 +240,12 @@ pub(crate) async fn delete(state: &State, by: &Caller, repo: &RepoName, referenc
     }
     let mut tx = state.db().begin().await?;
     let repository = storage::repositories::find(&mut tx, repo).await?.ok_or_else(|| Error::no_repository(repo))?;
+    let choice = match reference {
+        Reference::Tag(tag) => Choice::Tags(vec![tag.clone()]),
+        Reference::Digest(digest) => Choice::Manifests(vec![digest.clone()]),
+    };
+    // What was looked at is what goes: no tag comes to a manifest meanwhile.
+    storage::deletion::hold(&mut tx, &repository, &choice).await?;
     let (action, detail) = match reference {
         Reference::Tag(tag) => {
             let digest = storage::tags::target(&mut tx, &repository.id, tag).await?;

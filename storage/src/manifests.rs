@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::db::{Raw, Session, Tx};
 use crate::error::Result;
 use crate::names::{Digest, Reference, RepoName, Tag};
-use crate::{blobs, execute, execute_each, query_all, query_all_each, query_opt, query_opt_each, repositories};
+use crate::{blobs, execute, query_all, query_all_each, query_opt, query_opt_each, repositories};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -191,9 +191,13 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
         };
     }
     macro_rules! tagged {
-        ($names:literal) => {
+        ($now:literal, $by:literal, $names:literal) => {
             concat!(
-                "INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by) SELECT $1, value, $2, $8, $9 FROM ",
+                "INSERT INTO tags (repository_id, name, digest, updated_at, pushed_by) SELECT $1, value, $2, ",
+                $now,
+                ", ",
+                $by,
+                " FROM ",
                 $names,
                 " WHERE TRUE
                  ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at,
@@ -201,30 +205,45 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
             )
         };
     }
-    // One message where the engine takes several statements in it.
-    execute_each!(
+    let size = i64::try_from(new.payload.len()).unwrap_or(i64::MAX);
+    let (targets, tags) = (set_of(new.blobs.iter().chain(&new.children)), tags_of(new.tags));
+    if matches!(tx.raw(), Raw::Sqlite(_)) {
+        // One message: everybody waits meanwhile.
+        execute!(
+            tx,
+            concat!(
+                manifest!(),
+                ";
+                INSERT INTO manifest_references (repository_id, manifest, target)
+                SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
+                UPDATE repositories SET pushed_at = $8 WHERE id = $1;",
+                tagged!("$8", "$9", "json_each($13)")
+            ),
+            repository_id,
+            new.digest.as_str(),
+            new.media_type,
+            size,
+            new.subject.map(Digest::as_str),
+            new.artifact_type,
+            new.annotations.as_deref(),
+            now,
+            new.pushed_by,
+            new.payload,
+            content_size,
+            targets,
+            tags,
+        )?;
+        return Ok(());
+    }
+    // The manifest's row in a statement of its own: the parts of one statement run in no order, and whoever deletes the
+    // manifest meanwhile would take along references that were found to be there already.
+    execute!(
         tx,
-        concat!(
-            manifest!(),
-            ";
-            INSERT INTO manifest_references (repository_id, manifest, target)
-            SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
-            UPDATE repositories SET pushed_at = $8 WHERE id = $1;",
-            tagged!("json_each($13)")
-        ),
-        concat!(
-            "WITH manifest AS (",
-            manifest!(),
-            "), pushed AS (UPDATE repositories SET pushed_at = $8 WHERE id = $1), tagged AS (",
-            tagged!("jsonb_array_elements_text(CAST($13 AS JSONB))"),
-            ")
-            INSERT INTO manifest_references (repository_id, manifest, target)
-            SELECT $1, $2, jsonb_array_elements_text(CAST($12 AS JSONB)) ON CONFLICT DO NOTHING"
-        ),
+        manifest!(),
         repository_id,
         new.digest.as_str(),
         new.media_type,
-        i64::try_from(new.payload.len()).unwrap_or(i64::MAX),
+        size,
         new.subject.map(Digest::as_str),
         new.artifact_type,
         new.annotations.as_deref(),
@@ -232,8 +251,22 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
         new.pushed_by,
         new.payload,
         content_size,
-        set_of(new.blobs.iter().chain(&new.children)),
-        tags_of(new.tags),
+    )?;
+    execute!(
+        tx,
+        concat!(
+            "WITH pushed AS (UPDATE repositories SET pushed_at = $5 WHERE id = $1), tagged AS (",
+            tagged!("CAST($5 AS BIGINT)", "CAST($6 AS TEXT)", "jsonb_array_elements_text(CAST($4 AS JSONB))"),
+            ")
+            INSERT INTO manifest_references (repository_id, manifest, target)
+            SELECT $1, $2, jsonb_array_elements_text(CAST($3 AS JSONB)) ON CONFLICT DO NOTHING"
+        ),
+        repository_id,
+        new.digest.as_str(),
+        targets,
+        tags,
+        now,
+        new.pushed_by,
     )?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::lists::{Names, names_of};
 use crate::names::{RepoName, new_id};
 use crate::removal::FIRST;
-use crate::{execute, query_all, query_all_each, query_one, query_opt};
+use crate::{execute, query_all, query_all_each, query_one, query_opt, query_opt_each};
 
 mod list;
 
@@ -64,13 +64,21 @@ pub async fn begin_in(db: &Db, org_id: &str, project_id: &str, name: &RepoName, 
     Ok((tx, repository))
 }
 
-/// The repository of that name in that project, made if it was not there.
+/// The repository of that name in that project, made if it was not there. Until the transaction ends nobody buries it.
 ///
 /// # Errors
 /// [`Error::NotFound`] where the project is gone, also where another took its name; else those of the database.
 pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName, now: i64) -> Result<Repository> {
     let gone = || Error::NotFound("project");
-    if let Some(found) = find(tx, name).await? {
+    // Where several write, whoever buries it gives it another name, which waits for this lock and other pushes do not.
+    let found = query_opt_each!(
+        tx,
+        Repository,
+        "SELECT * FROM repositories WHERE name = $1",
+        "SELECT * FROM repositories WHERE name = $1 FOR KEY SHARE",
+        name.canonical(),
+    )?;
+    if let Some(found) = found {
         return if found.project_id == project_id { Ok(found) } else { Err(gone()) };
     }
     execute!(
@@ -84,15 +92,17 @@ pub async fn ensure(tx: &mut Tx, org_id: &str, project_id: &str, name: &RepoName
         now,
     )?;
     // Where several write, the row above waited for whoever buried the project meanwhile, and must not stay.
-    let made = query_opt!(
-        tx,
-        Repository,
-        "SELECT r.* FROM repositories r JOIN projects p ON p.id = r.project_id
-         WHERE r.name = $1 AND r.project_id = $2 AND p.slug > $3",
-        name.canonical(),
-        project_id,
-        FIRST,
-    )?;
+    macro_rules! made {
+        ($lock:literal) => {
+            concat!(
+                "SELECT r.* FROM repositories r JOIN projects p ON p.id = r.project_id
+                 WHERE r.name = $1 AND r.project_id = $2 AND p.slug > $3",
+                $lock
+            )
+        };
+    }
+    let made =
+        query_opt_each!(tx, Repository, made!(""), made!(" FOR KEY SHARE OF r"), name.canonical(), project_id, FIRST,)?;
     made.ok_or_else(gone)
 }
 

@@ -186,3 +186,33 @@ async fn a_sparse_project_takes_images_without_their_layers_and_keeps_those_that
     assert_eq!(w.get(&format!("/v2/acme/web/app/blobs/{here}")).send().await.status, 200);
     assert_eq!(w.get(&format!("/v2/acme/web/app/blobs/{absent}")).send().await.status, 404);
 }
+
+#[tokio::test]
+async fn a_tag_that_comes_while_its_manifest_is_deleted_stays() {
+    let w = World::new().await;
+    let manifest = w.image("acme/app", &[]).await;
+    let digest = sha256(manifest.as_bytes());
+    assert_eq!(w.put("/v2/acme/app/manifests/dev").manifest(&manifest).send().await.status, 201);
+    assert_eq!(w.get("/v2/acme/app/manifests/dev").send().await.status, 200);
+    w.identity.settle().await;
+    // Somebody holds what a deletion takes first, after it has looked which tags there are.
+    let mut tx = w.db.begin().await.unwrap();
+    let at = w.clock.now() + 1;
+    let pull = storage::pulls::Pull { repository: "acme/app", digest: digest.as_str().into(), at, by: "dev", count: 1 };
+    storage::pulls::note(&mut tx, &[pull]).await.unwrap();
+    let path = format!("/v2/acme/app/manifests/{digest}");
+    let delete = w.delete(&path).send();
+    let push = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let push = w.put("/v2/acme/app/manifests/prod").manifest(&manifest).send();
+        tokio::pin!(push);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(500), &mut push).await;
+        assert!(early.is_err(), "it comes to what is being looked at");
+        drop(tx);
+        push.await
+    };
+    let (deleted, pushed) = tokio::join!(delete, push);
+    assert_eq!((deleted.status, pushed.status), (202, 201), "{} {}", deleted.text(), pushed.text());
+    assert_eq!(w.get("/v2/acme/app/manifests/prod").send().await.status, 200);
+    assert_eq!(w.get("/v2/acme/app/manifests/dev").send().await.status, 404);
+}
