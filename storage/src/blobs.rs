@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::manifests::set_of;
 use crate::names::{Digest, RepoName};
 use crate::objects::Objects;
+use crate::removal::FIRST;
 use crate::repositories;
 use crate::{execute, query_all_each, query_opt, query_opt_each};
 
@@ -461,10 +462,12 @@ pub async fn is_linked_in(
         session,
         (i64,),
         "SELECT CAST(1 AS BIGINT) FROM blob_links l JOIN repositories r ON r.id = l.repository_id
-         WHERE l.org_id = $1 AND l.digest = $2 AND ($3 = '' OR r.project_id = $3) LIMIT 1",
+         WHERE l.org_id = $1 AND l.digest = $2 AND ($3 = '' OR r.project_id = $3) AND r.name > $4 LIMIT 1",
         org_id,
         digest.as_str(),
         project_id.unwrap_or(""),
+        // A buried repository has nothing any more.
+        FIRST,
     )?;
     Ok(found.is_some())
 }

@@ -133,6 +133,17 @@ impl World {
         put
     }
 
+    /// Makes every object look as if it had not been touched for long.
+    fn age_objects(&self) {
+        for folder in Objects::folders() {
+            for (key, _) in self.objects.list(&folder).unwrap() {
+                let path = self.dir.path().join("blobs/objects").join(&folder).join(key);
+                let old = std::time::SystemTime::UNIX_EPOCH;
+                std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+            }
+        }
+    }
+
     async fn has_blob(&self, digest: &Digest) -> bool {
         let mut session = self.db.read().await.unwrap();
         let found = blobs::find(&mut session, &self.repo, digest).await.unwrap();
@@ -390,6 +401,50 @@ async fn a_writer_that_lost_its_claim_acknowledges_nothing() {
     assert!(w.uploads.cancel(&upload.id).await.unwrap());
     assert!(!w.uploads.cancel(&upload.id).await.unwrap());
     assert!(w.uploads.find(&upload.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_writer_whose_claim_ran_out_cuts_nothing_of_the_next() {
+    let w = world().await;
+    let upload = w.begin("acme");
+    let mut first = w.uploads.claim(&upload).await.unwrap();
+    first.write(Bytes::from(vec![7; 2 << 20])).await.unwrap();
+    first.fail_and_wait().await;
+    if w.db.is_sqlite() {
+        // One process serves, and knows who writes: what failed is cut at once.
+        first.release().await.unwrap();
+        assert_eq!(w.files(), 0);
+        return;
+    }
+    w.uploads.forget_claims().await.unwrap();
+    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let mut second = other.claim(&upload).await.unwrap();
+    let content = vec![8; 2 << 20];
+    second.write(Bytes::from(content.clone())).await.unwrap();
+    let digest = sha256(&content);
+    let target = Target { repository: &w.repo, digest: &digest };
+    assert_eq!(second.commit(&target).await.unwrap(), Committed::Done { size: 2 << 20 });
+    first.release().await.unwrap();
+    assert!(w.read_blob(&digest).await == content, "what was acknowledged is whole");
+}
+
+#[tokio::test]
+async fn what_is_being_written_is_no_orphan() {
+    let w = world().await;
+    let content = vec![7; 2 << 20];
+    let mut writer = w.uploads.claim(&w.begin("acme")).await.unwrap();
+    writer.write(Bytes::from(content.clone())).await.unwrap();
+    while w.files() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    w.age_objects();
+    let verifier = Verifier::new(w.db.clone(), w.objects.clone(), w.clock.clone(), true);
+    assert_eq!(verifier.run(|_| {}).await.unwrap().findings, []);
+    w.gc.run().await.unwrap();
+    let digest = sha256(&content);
+    writer.commit(&Target { repository: &w.repo, digest: &digest }).await.unwrap();
+    assert!(w.read_blob(&digest).await == content);
 }
 
 #[tokio::test]
@@ -729,7 +784,7 @@ async fn a_blob_that_another_project_of_the_name_has_is_not_linked_there() {
 /// Buries the project of `acme` and makes another of its name.
 async fn replace_project(w: &World) {
     let mut tx = w.db.begin().await.unwrap();
-    assert!(removal::bury_project(&mut tx, "acme-default").await.unwrap());
+    assert!(removal::bury_project(&mut tx, "acme-default").await.unwrap().is_some());
     execute!(
         tx,
         "INSERT INTO projects (id, org_id, slug, public, sparse, created_at)
@@ -842,13 +897,7 @@ async fn bytes_newer_than_the_database_become_a_blob_again() {
         execute!(tx, table).unwrap();
     }
     tx.commit().await.unwrap();
-    for folder in Objects::folders() {
-        for (key, _) in w.objects.list(&folder).unwrap() {
-            let path = w.dir.path().join("blobs/objects").join(&folder).join(key);
-            let old = std::time::SystemTime::UNIX_EPOCH;
-            std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
-        }
-    }
+    w.age_objects();
     let verifier = Verifier::new(w.db.clone(), w.objects.clone(), w.clock.clone(), true);
     let report = verifier.run(|_| {}).await.unwrap();
     assert_eq!(report.findings[0].problem, Problem::Orphan);
@@ -1067,6 +1116,55 @@ async fn whoever_pushes_to_what_is_held_for_a_deletion_waits_for_its_end() {
         drop(tx);
         assert!(matches!(push.await, Put::Stored { .. }));
     }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_pushed_while_it_is_deleted_keeps_what_it_refers_to() {
+    let w = world().await;
+    let layer = w.push_blob(b"layer").await;
+    let [v1, new]: [Tag; 2] = ["v1", "new"].map(|tag| tag.parse().unwrap());
+    let (payload, digest) = (b"{}", sha256(b"{}"));
+    w.push_manifest(payload, vec![layer.clone()], None, std::slice::from_ref(&v1)).await;
+    let repository = repositories::find(&mut w.db.read().await.unwrap(), &w.repo).await.unwrap().unwrap();
+    let mut tx = w.db.begin().await.unwrap();
+    deletion::hold(&mut tx, &repository, &Choice::Manifests(vec![digest.clone()])).await.unwrap();
+    let push = w.push_manifest(payload, vec![layer.clone()], None, std::slice::from_ref(&new));
+    tokio::pin!(push);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut push).await.is_err());
+    assert!(manifests::delete(&mut tx, &repository.id, &digest, w.clock.now() + GRACE).await.unwrap());
+    let (deleted, pushed) = tokio::join!(tx.commit(), push);
+    deleted.unwrap();
+    assert!(matches!(pushed, Put::Stored { .. }));
+    for _ in 0..3 {
+        w.clock.advance(2 * GRACE);
+        w.gc.run().await.unwrap();
+    }
+    assert!(w.manifest(&Reference::Tag(new.clone())).await.is_some());
+    assert!(w.has_blob(&layer).await);
+}
+
+#[tokio::test]
+async fn a_push_to_a_repository_that_is_being_deleted_makes_it_anew() {
+    let w = world().await;
+    let layer = w.push_blob(b"layer").await;
+    let v1: Tag = "v1".parse().unwrap();
+    w.push_manifest(b"{\"n\":1}", vec![layer.clone()], None, std::slice::from_ref(&v1)).await;
+    let repository = repositories::find(&mut w.db.read().await.unwrap(), &w.repo).await.unwrap().unwrap();
+    let mut tx = w.db.begin().await.unwrap();
+    assert!(removal::bury_repository(&mut tx, &repository.id).await.unwrap());
+    let push = w.push_manifest(b"{\"n\":2}", vec![], None, std::slice::from_ref(&v1));
+    tokio::pin!(push);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut push).await.is_err());
+    let (buried, pushed) = tokio::join!(tx.commit(), push);
+    buried.unwrap();
+    assert!(matches!(pushed, Put::Stored { .. }));
+    assert_eq!(
+        w.manifest(&Reference::Tag(v1.clone())).await.map(|found| found.payload),
+        Some(Bytes::from_static(b"{\"n\":2}"))
+    );
+    // What went is nowhere to be mounted from.
+    let mut session = w.db.read().await.unwrap();
+    assert!(!blobs::is_linked_in(&mut session, "acme", None, &layer).await.unwrap());
 }
 
 #[tokio::test]

@@ -136,6 +136,20 @@ pub async fn hold(tx: &mut Tx, repository: &Repository, choice: &Choice) -> Resu
     Ok(())
 }
 
+/// How many references the manifests have together: as many rows go with them, in one transaction.
+///
+/// # Errors
+/// Those of the database.
+pub async fn references(session: &mut Session, repository: &Repository, digests: &[Digest]) -> Result<i64> {
+    let set = set_of(digests.iter());
+    let counts: Vec<(i64,)> = with_set!(
+        session, (i64,),
+        "SELECT COUNT(*) FROM manifest_references WHERE repository_id = $1 AND manifest IN ", "";
+        repository.id.as_str(), set.as_str()
+    )?;
+    Ok(counts.first().map_or(0, |(count,)| *count))
+}
+
 /// What a deletion takes away. Tags and manifests that are not there are passed over.
 ///
 /// # Errors

@@ -84,6 +84,14 @@ impl Objects {
         Ok(Self { root: Arc::new(root) })
     }
 
+    /// Whether the store is there and answers: a mount point whose file system is gone holds no layout. Blocks.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn probe(&self) -> Result<()> {
+        fs::metadata(self.root.join("LAYOUT")).map(|_| ()).map_err(Error::io("looking at the blob folder"))
+    }
+
     /// Makes every folder beforehand, so that a new object needs only its own folder synced.
     fn lay_out(root: &Path) -> io::Result<()> {
         let objects = root.join("objects");
@@ -165,6 +173,20 @@ impl Objects {
             file.set_len(received).map_err(Error::io("cutting an object"))?;
         }
         Ok(ObjectWriter { file, folder: self.folder(key), written: received, named: received > 0 })
+    }
+
+    /// Whether somebody on this machine (or on the same lock service) has an object open for writing. Whoever begins to write
+    /// just then is told that another does: for objects that nobody should come back to. Blocks.
+    ///
+    /// # Errors
+    /// As [`Objects::open_object`].
+    pub fn is_being_written(&self, key: &str) -> Result<bool> {
+        let file = File::open(self.path(key)).map_err(|error| missing_or(error, "opening an object"))?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(Error::io("looking at an object's lock")(error)),
+        }
     }
 
     /// Opens an object for reading. Blocks.

@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::db::{Db, Session, Tx};
 use crate::error::Result;
-use crate::{blobs, execute, execute_each, orgs, query_all, query_opt};
+use crate::manifests::set_of;
+use crate::{blobs, execute, execute_each, orgs, query_all, query_all_each, query_opt};
 
 /// First character of a buried name: none that can be asked for begins with it.
 pub const BURIED: &str = "!";
@@ -23,6 +24,10 @@ pub(crate) const FIRST: &str = "/";
 
 /// Rows that one transaction takes on.
 const BATCH: i64 = 200;
+/// References of manifests that one transaction takes away: they are small, and an index may have thousands.
+const REFERENCES: i64 = 2000;
+/// Manifests, whose bytes are in their rows.
+const MANIFESTS: i64 = 20;
 
 /// What a pass took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -58,11 +63,12 @@ pub async fn bury_repository(tx: &mut Tx, id: &str) -> Result<bool> {
 }
 
 /// Buries a project with its repositories; its bindings end, and access tokens that were had with them are judged again.
-/// Uploads to it are given up. True where it was there. The caller makes the process forget everybody's rights.
+/// Uploads to it are given up. Returns how many repositories went with it; `None` where it was not there. The caller makes the
+/// process forget everybody's rights.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<Option<u64>> {
     judge_holders_again(tx, id).await?;
     tx.changes_everything();
     let buried = execute!(
@@ -72,12 +78,13 @@ pub async fn bury_project(tx: &mut Tx, id: &str) -> Result<bool> {
         FIRST,
     )?;
     if buried == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     execute!(tx, "DELETE FROM bindings WHERE project_id = $1", id)?;
-    execute!(tx, "UPDATE repositories SET name = '!' || id WHERE project_id = $1 AND name > $2", id, FIRST)?;
+    let repositories =
+        execute!(tx, "UPDATE repositories SET name = '!' || id WHERE project_id = $1 AND name > $2", id, FIRST)?;
     execute!(tx, "UPDATE uploads SET expires_at = 0 WHERE project_id = $1", id)?;
-    Ok(true)
+    Ok(Some(repositories))
 }
 
 /// Lets every access token of those who hold a role on a project be judged again. Comes before anything else in a
@@ -339,30 +346,29 @@ const SMALL_TABLES: [&str; 6] = [
 
 /// Some of what a buried repository holds; at the end, itself. True where it is gone.
 async fn empty_repository(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
-    // Tags and references go with their manifests: ON DELETE CASCADE.
+    // By themselves, as one transaction would otherwise take the references of many indexes at once.
+    let references = execute!(
+        tx,
+        "DELETE FROM manifest_references WHERE repository_id = $1 AND (manifest, target) IN
+             (SELECT manifest, target FROM manifest_references WHERE repository_id = $1 ORDER BY manifest, target LIMIT $2)",
+        id,
+        REFERENCES,
+    )?;
+    if references > 0 {
+        return Ok(false);
+    }
+    // Tags go with their manifests: ON DELETE CASCADE.
     let manifests = execute!(
         tx,
         "DELETE FROM manifests WHERE repository_id = $1
          AND digest IN (SELECT digest FROM manifests WHERE repository_id = $1 ORDER BY digest LIMIT $2)",
         id,
-        BATCH,
+        MANIFESTS,
     )?;
     if manifests > 0 {
         return Ok(false);
     }
-    let links = query_all!(
-        tx,
-        (String, String),
-        "DELETE FROM blob_links WHERE repository_id = $1
-         AND digest IN (SELECT digest FROM blob_links WHERE repository_id = $1 ORDER BY digest LIMIT $2)
-         RETURNING org_id, digest",
-        id,
-        BATCH,
-    )?;
-    for (org_id, digest) in &links {
-        blobs::doom_if_unlinked(tx, org_id, digest, now).await?;
-    }
-    if !links.is_empty() {
+    if unlink_some(tx, id, now).await? {
         return Ok(false);
     }
     let pulls = execute!(
@@ -377,7 +383,44 @@ async fn empty_repository(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
     }
     execute!(tx, "DELETE FROM repository_days WHERE repository_id = $1", id)?;
     execute!(tx, "DELETE FROM gc_links WHERE repository_id = $1", id)?;
-    Ok(execute!(tx, "DELETE FROM repositories WHERE id = $1", id)? > 0)
+    // Another process may be at it too, and have taken just what was looked for here: then there is more to come.
+    let gone = execute!(
+        tx,
+        "DELETE FROM repositories WHERE id = $1
+         AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = $1)
+         AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.repository_id = $1)
+         AND NOT EXISTS (SELECT 1 FROM last_pulls p WHERE p.repository_id = $1)",
+        id,
+    )?;
+    Ok(gone > 0)
+}
+
+/// Takes some of a buried repository's links away, and dooms the blobs that were linked nowhere else. False where there are none.
+async fn unlink_some(tx: &mut Tx, id: &str, now: i64) -> Result<bool> {
+    // The blobs first, in order, as whoever touches a link does ([`blobs::lock_for_unlink`]): of two that take a blob's last
+    // links away the second must see what the first did.
+    macro_rules! linked {
+        ($lock:literal) => {
+            concat!(
+                "SELECT b.org_id, b.digest FROM blob_links l JOIN blobs b ON b.org_id = l.org_id AND b.digest = l.digest
+                 WHERE l.repository_id = $1 ORDER BY l.digest LIMIT $2",
+                $lock
+            )
+        };
+    }
+    let linked = query_all_each!(tx, (String, String), linked!(""), linked!(" FOR UPDATE OF b"), id, BATCH)?;
+    execute_each!(
+        tx,
+        "DELETE FROM blob_links WHERE repository_id = $1 AND digest IN (SELECT value FROM json_each($2))",
+        "DELETE FROM blob_links WHERE repository_id = $1
+         AND digest IN (SELECT jsonb_array_elements_text(CAST($2 AS JSONB)))",
+        id,
+        set_of(linked.iter().map(|(_, digest)| digest)),
+    )?;
+    for (org_id, digest) in &linked {
+        blobs::doom_if_unlinked(tx, org_id, digest, now).await?;
+    }
+    Ok(!linked.is_empty())
 }
 
 /// Takes a user away who belongs to no organization any more and does not run the platform. True where they were.

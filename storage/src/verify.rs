@@ -276,11 +276,16 @@ impl Verifier {
 
     async fn orphan(&self, report: &mut Report, key: String) -> Result<()> {
         let (objects, name) = (self.objects.clone(), key.clone());
-        let looked = tokio::task::spawn_blocking(move || sealed(&objects, &name))
-            .await
-            .map_err(|e| Error::Io { context: "verifying an orphan", source: std::io::Error::other(e) })?;
+        let looked = tokio::task::spawn_blocking(move || match objects.is_being_written(&name)? {
+            true => Ok(None),
+            false => sealed(&objects, &name).map(Some),
+        })
+        .await
+        .map_err(|e| Error::Io { context: "verifying an orphan", source: std::io::Error::other(e) })?;
         let trailer = match looked {
-            Ok(trailer) => trailer,
+            Ok(Some(trailer)) => trailer,
+            // An upload that comes slowly has its row only later.
+            Ok(None) => return Ok(()),
             // It went away meanwhile.
             Err(Error::Damaged(_)) => return Ok(()),
             Err(error) => {

@@ -15,6 +15,8 @@ use crate::rbac::Denial;
 
 /// Most tags of a manifest or a repository that are compared with a role's patterns when it is deleted.
 pub const TAGS_CHECKED: i64 = 10_000;
+/// Most references of several manifests that go in one transaction: on SQLite everybody who writes waits for it.
+const REFERENCES: i64 = 20_000;
 /// Most tags that the audit log names of a manifest that was deleted.
 const TAGS_RECORDED: i64 = 50;
 
@@ -68,6 +70,10 @@ impl Identity {
                 }
             }
             Choice::Manifests(digests) => {
+                if digests.len() > 1 && deletion::references(&mut tx, repository, digests).await? > REFERENCES {
+                    let why = "these images refer to too much to go at once: delete fewer at a time";
+                    return Err(storage::Error::Conflict(why).into());
+                }
                 for digest in digests {
                     gone.push(take_manifest(&mut tx, deletion, digest, self.now() + deletion.grace).await?);
                 }

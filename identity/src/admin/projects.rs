@@ -25,7 +25,7 @@ impl Identity {
         let entry = Entry { org_id, action: "project.create", target, project: target, detail, ..Entry::default() };
         self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
-        self.forget_public();
+        self.forget_places();
         Ok(project)
     }
 
@@ -51,7 +51,7 @@ impl Identity {
         };
         self.record(&mut tx, by, &entry).await?;
         tx.commit().await?;
-        self.forget_public();
+        self.forget_places();
         Ok(project)
     }
 
@@ -72,20 +72,26 @@ impl Identity {
         removal::judge_holders_again(&mut tx, id).await?;
         // Locks the row, and makes sure of its version.
         let project = projects::update(&mut tx, id, &UpdateProject { expected, ..UpdateProject::default() }).await?;
-        let filter = RepositoryFilter { org_id: None, project_id: Some(id) };
-        let empty = repositories::list(&mut tx, &filter, "", 1).await?.is_empty();
-        if !empty && !with_images {
-            return Err(storage::Error::Conflict(
+        let holds = || {
+            storage::Error::Conflict(
                 "the project holds repositories: to delete it with every image, confirm with its slug",
-            ));
+            )
+        };
+        let filter = RepositoryFilter { org_id: None, project_id: Some(id) };
+        if !with_images && !repositories::list(&mut tx, &filter, "", 1).await?.is_empty() {
+            return Err(holds());
         }
-        removal::bury_project(&mut tx, id).await?;
+        // Asked again of what was buried: a push that was under way may have made one until then.
+        let repositories = removal::bury_project(&mut tx, id).await?.unwrap_or_default();
+        if repositories > 0 && !with_images {
+            return Err(holds());
+        }
         let entry = Entry {
             org_id: &project.org_id,
             action: "project.delete",
             target: &project.slug,
             project: &project.slug,
-            detail: json!({"before": state(&project), "with_images": !empty}),
+            detail: json!({"before": state(&project), "with_images": repositories > 0}),
             ..Entry::default()
         };
         self.record(&mut tx, by, &entry).await?;

@@ -227,3 +227,40 @@ async fn two_organizations_that_shut_somebody_out_at_once_end_everything() {
         assert!(t.identity.epochs(&bob).await.unwrap().unwrap().user > before.user);
     }
 }
+
+#[tokio::test]
+async fn what_would_hold_everybody_up_for_long_is_deleted_in_parts() {
+    use storage::deletion::Choice;
+    use storage::names::{Algorithm, Digest};
+    let digest_of = |n: i64| storage::digest::digest_of(Algorithm::Sha256, &n.to_le_bytes());
+    let t = testing::identity().await;
+    let (org, project) = (t.org("main").await, t.project("main", "defaultproject").await);
+    let name = "main/app".parse().unwrap();
+    let mut tx = t.db.begin().await.unwrap();
+    let repository = storage::repositories::ensure(&mut tx, &org, &project, &name, 1).await.unwrap();
+    let digests: Vec<Digest> = (1..=5).map(|n| digest_of(-n)).collect();
+    for digest in &digests {
+        let index = storage::manifests::NewManifest {
+            digest,
+            media_type: "a/b",
+            payload: b"an index",
+            blobs: vec![],
+            children: (0..4_500).map(digest_of).collect(),
+            subject: None,
+            artifact_type: None,
+            annotations: None,
+            pushed_by: "",
+            tags: &[],
+        };
+        storage::manifests::put(&mut tx, &repository, &index, 1, 5).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let delete = async |digests: &[Digest]| {
+        let choice = Choice::Manifests(digests.to_vec());
+        let deletion = images::Deletion { repository: &repository, choice: &choice, seen: None, grace: 1, may: None };
+        t.identity.delete_content(&Caller::server(), &deletion).await
+    };
+    assert!(matches!(delete(&digests).await, Err(AdminError::Storage(e)) if e.is_conflict()));
+    delete(&digests[..4]).await.unwrap();
+    delete(&digests[4..]).await.unwrap();
+}

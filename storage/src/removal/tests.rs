@@ -141,8 +141,8 @@ async fn a_buried_project_goes_with_its_repositories_and_its_roles() {
     )
     .unwrap();
     let before = users::find(&mut tx, &user).await.unwrap().unwrap().grants_epoch;
-    assert!(bury_project(&mut tx, &project.id).await.unwrap());
-    assert!(!bury_project(&mut tx, &project.id).await.unwrap());
+    assert!(bury_project(&mut tx, &project.id).await.unwrap().is_some());
+    assert_eq!(bury_project(&mut tx, &project.id).await.unwrap(), None);
     assert!(users::find(&mut tx, &user).await.unwrap().unwrap().grants_epoch > before);
     assert!(projects::find_by_slug(&mut tx, &org.id, "web").await.unwrap().is_none());
     assert!(projects::find(&mut tx, &project.id).await.unwrap().is_none());
@@ -287,4 +287,95 @@ async fn an_organization_goes_down_to_its_slug_and_takes_nobody_elses() {
     ] {
         assert_eq!(w.count(sql).await, left, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn a_repository_that_is_made_while_its_project_is_deleted_goes_with_it_and_is_counted() {
+    let w = world().await;
+    let (org, project) = w.org("acme").await;
+    let mut push = w.db.begin().await.unwrap();
+    let name = "acme/web/late".parse().unwrap();
+    repositories::ensure(&mut push, &org.id, &project.id, &name, 2).await.unwrap();
+    let db = w.db.clone();
+    let burial = tokio::spawn(async move {
+        let mut tx = db.begin().await.unwrap();
+        let buried = bury_project(&mut tx, &project.id).await.unwrap();
+        tx.commit().await.unwrap();
+        buried
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    push.commit().await.unwrap();
+    assert_eq!(burial.await.unwrap(), Some(1));
+}
+
+/// The id of a repository that is buried, and of whose manifests nothing is left.
+async fn with_links_alone(w: &World, name: &str) -> String {
+    let mut tx = w.db.begin().await.unwrap();
+    let id = repositories::find(&mut tx, &name.parse().unwrap()).await.unwrap().unwrap().id;
+    bury_repository(&mut tx, &id).await.unwrap();
+    // Its references, then its manifests.
+    for _ in 0..2 {
+        assert!(!empty_repository(&mut tx, &id, 9).await.unwrap());
+    }
+    tx.commit().await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn of_two_who_take_a_blobs_last_links_away_one_dooms_it() {
+    let w = world().await;
+    let (org, project) = w.org("acme").await;
+    let shared = w.push(&project, "acme/web/one").await;
+    w.push(&project, "acme/web/two").await;
+    let mut tx = w.db.begin().await.unwrap();
+    let two = repositories::find(&mut tx, &"acme/web/two".parse().unwrap()).await.unwrap().unwrap().id;
+    blobs::link(&mut tx, &two, &org.id, &shared, 5).await.unwrap();
+    tx.commit().await.unwrap();
+    let one = with_links_alone(&w, "acme/web/one").await;
+    assert_eq!(with_links_alone(&w, "acme/web/two").await, two);
+    let mut first = w.db.begin().await.unwrap();
+    assert!(!empty_repository(&mut first, &one, 9).await.unwrap());
+    let db = w.db.clone();
+    let second = tokio::spawn(async move {
+        let mut tx = db.begin().await.unwrap();
+        assert!(!empty_repository(&mut tx, &two, 9).await.unwrap());
+        tx.commit().await.unwrap();
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    first.commit().await.unwrap();
+    second.await.unwrap();
+    assert_eq!(w.count("SELECT COUNT(*) FROM blob_links").await, 0);
+    assert_eq!(w.count("SELECT COUNT(*) FROM blobs WHERE doomed_at IS NOT NULL").await, 2);
+}
+
+#[tokio::test]
+async fn one_transaction_takes_so_many_references_and_no_more() {
+    let w = world().await;
+    let (_, project) = w.org("acme").await;
+    w.push(&project, "acme/web/app").await;
+    let mut tx = w.db.begin().await.unwrap();
+    let id = repositories::find(&mut tx, &"acme/web/app".parse().unwrap()).await.unwrap().unwrap().id;
+    let children = (0..REFERENCES + 500).map(|n| digest_of(Algorithm::Sha256, &n.to_le_bytes())).collect();
+    let digest = digest_of(Algorithm::Sha256, b"an index");
+    let index = NewManifest {
+        digest: &digest,
+        media_type: "a/b",
+        payload: b"an index",
+        blobs: vec![],
+        children,
+        subject: None,
+        artifact_type: None,
+        annotations: None,
+        pushed_by: "",
+        tags: &[],
+    };
+    let repository = repositories::find_by_id(&mut tx, &id).await.unwrap().unwrap();
+    manifests::put(&mut tx, &repository, &index, 1, 5).await.unwrap();
+    bury_repository(&mut tx, &id).await.unwrap();
+    assert!(!empty_repository(&mut tx, &id, 9).await.unwrap());
+    tx.commit().await.unwrap();
+    // With the one of the other manifest there were so many and 501 more.
+    assert_eq!(w.count("SELECT COUNT(*) FROM manifest_references").await, 501);
+    assert_eq!(w.count("SELECT COUNT(*) FROM manifests").await, 2);
+    assert_eq!(w.remover.run().await.unwrap().repositories, 1);
 }

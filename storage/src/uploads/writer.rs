@@ -264,8 +264,7 @@ impl Writer {
 
     /// Renews the claim where it is about to run out.
     async fn keep_claim(&mut self) -> Result<()> {
-        let lasts = Duration::from_secs(CLAIM.unsigned_abs());
-        if self.claimed_at.elapsed() + MARGIN < lasts {
+        if lasts(self.claimed_at) {
             return Ok(());
         }
         if self.row.unstored {
@@ -420,7 +419,7 @@ impl Writer {
     }
 
     /// Takes back the room of bytes that were not acknowledged, before anything is written to the database, which may be
-    /// waiting for just that room. The object's lock makes sure that they are ours.
+    /// waiting for just that room. The object's lock makes sure that they are ours; where it is lost, the claim does.
     async fn cut(&mut self) {
         let received = self.in_object();
         // A blocking thread may still be writing: the next claim must not begin before it ends.
@@ -435,6 +434,7 @@ impl Writer {
         }
         let opening = self.opening();
         let unstored = self.row.unstored;
+        let (claimed, claimed_at) = (self.claim.is_some(), self.claimed_at);
         let cut = tokio::task::spawn_blocking(move || match open {
             // No row names it: whoever writes next takes another object.
             _ if unstored => opening.objects.remove(&opening.key),
@@ -445,6 +445,8 @@ impl Writer {
                 }
                 if open.object.written() > received { open.object.truncate(received) } else { Ok(()) }
             }
+            // Somebody else may be writing, or have made a blob of it: the next claim cuts.
+            None if claimed && !lasts(claimed_at) => Ok(()),
             None => opening.objects.append(&opening.key, received).map(drop),
         });
         if let Err(error) = joined(cut.await) {
@@ -555,6 +557,14 @@ impl Writer {
     pub(crate) fn doubt(&mut self) {
         let _ = self.certain(Err(Error::Conflict("the connection was lost")));
     }
+
+    /// As after a write that failed, and so long ago that the claim has run out.
+    #[cfg(test)]
+    pub(crate) async fn fail_and_wait(&mut self) {
+        drop(self.settle().await);
+        self.sink = Sink::Busy(tokio::spawn(async { Err(Error::NoSpace("a test")) }));
+        self.claimed_at = Instant::now() - Duration::from_secs(CLAIM.unsigned_abs());
+    }
 }
 
 /// What it takes to open a session's object on a blocking thread.
@@ -624,6 +634,11 @@ fn computed(open: &Open, algorithm: Algorithm) -> Result<Digest> {
         offset += length as u64;
     }
     Ok(hasher.finish())
+}
+
+/// Whether a claim lasts for long enough that a write may begin.
+fn lasts(claimed_at: Instant) -> bool {
+    claimed_at.elapsed() + MARGIN < Duration::from_secs(CLAIM.unsigned_abs())
 }
 
 fn joined<T>(outcome: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
