@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::{Stream, TryStreamExt};
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Execute, Executor, SqlStr, Sqlite};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Either, Execute, Executor, SqlStr, Sqlite};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot, watch};
 
@@ -249,8 +250,9 @@ impl Lane {
 
     /// Runs statements that open and close savepoints and transactions.
     async fn control(&self, writer: &mut Writer, statements: &'static str) -> Result<()> {
-        let outcome = writer.connection.execute(sqlx::raw_sql(statements)).await;
-        self.reconnected(writer, outcome.map(drop)).await
+        let outcome =
+            ended(writer.connection.fetch_many(sqlx::raw_sql(statements)), statements.split(';').count()).await;
+        self.reconnected(writer, outcome).await
     }
 
     /// As [`Lane::control`], with what comes after them, if anything does.
@@ -327,6 +329,19 @@ async fn connect(options: &SqliteConnectOptions, changes: &Arc<Changes>) -> Resu
     let changes = Arc::clone(changes);
     connection.lock_handle().await?.set_update_hook(move |change| changes.note(change.table, change.rowid));
     Ok(connection)
+}
+
+/// Whether so many statements came to their ends. Where the connection's thread dies meanwhile, what it says just stops: that
+/// is no success.
+async fn ended(
+    mut said: impl Stream<Item = std::result::Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>> + Unpin,
+    statements: usize,
+) -> std::result::Result<(), sqlx::Error> {
+    let mut done = 0;
+    while let Some(step) = said.try_next().await? {
+        done += usize::from(step.is_left());
+    }
+    if done == statements { Ok(()) } else { Err(sqlx::Error::WorkerCrashed) }
 }
 
 /// The same failure, for another who waited for the same commit.

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, query_scalar, raw_sql};
 use sqlx::{Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use super::{First, Lane, Turn};
+use super::{First, Lane, Turn, ended};
 use crate::db::changes::{Changes, Mark};
 use crate::error::Error;
 
@@ -342,4 +342,15 @@ async fn a_caller_that_goes_away_while_it_begins_with_something_leaves_nothing_o
     sleep(Duration::from_millis(20)).await;
     assert_eq!(world.rows().await.len(), 400);
     world.other().await.execute(raw_sql("BEGIN IMMEDIATE; ROLLBACK")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_thread_that_says_nothing_has_committed_nothing() {
+    use futures_util::stream::{empty, iter};
+    use sqlx::{Either, sqlite::SqliteQueryResult};
+    let end = || Ok(Either::Left(SqliteQueryResult::default()));
+    assert!(matches!(ended(empty(), 1).await, Err(sqlx::Error::WorkerCrashed)));
+    assert!(matches!(ended(iter([end()]), 2).await, Err(sqlx::Error::WorkerCrashed)));
+    assert!(ended(iter([end(), end()]), 2).await.is_ok());
+    assert!(matches!(ended(iter([Err(sqlx::Error::PoolClosed)]), 1).await, Err(sqlx::Error::PoolClosed)));
 }
