@@ -1,13 +1,14 @@
 //! Access tokens: what was asked, cut to what may be granted, signed. Asking too much is never an error.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use storage::memberships;
 use storage::names::{RepoName, new_id};
-use storage::{memberships, orgs, projects};
 
 use crate::audit::Client;
 use crate::core::Identity;
 use crate::login::Login;
+use crate::places::Place;
 use crate::rbac::{Permission, Principal, Resource, authorize};
 use crate::scope::Scope;
 use crate::token::{Access, Claims, SignError};
@@ -44,6 +45,7 @@ pub enum IssueError {
 }
 
 /// What may be granted on one repository.
+#[derive(Default)]
 struct Granted {
     actions: Vec<String>,
     /// `pull` is granted only because the project is public.
@@ -101,21 +103,18 @@ impl Identity {
     /// Notes that somebody came to the organizations whose repositories they got a token for by password. They accept those
     /// that gave them a right to it, but not by pulling what anybody may.
     async fn note_pull_or_push(&self, login: &Login, claims: &Claims) -> storage::Result<()> {
-        let org_of = |access: &&Access| access.name.split_once('/').map(|(org, _)| org.to_owned());
-        let granted = || claims.access.iter().filter(|access| !access.actions.is_empty());
-        let slugs: BTreeSet<String> = granted().filter_map(|access| org_of(&access)).collect();
-        let by_right: BTreeSet<String> = granted()
-            .filter(|access| !claims.open.contains(&access.name))
-            .filter_map(|access| org_of(&access))
-            .collect();
-        for slug in slugs {
-            let org = orgs::find_by_slug(&mut self.db().read().await?, &slug).await?;
-            if let Some(org) = org {
-                if by_right.contains(&slug) {
-                    self.accept(&org.id, &login.principal.user_id).await?;
-                }
-                self.note_visit(&org.id, &login.principal.user_id, Client::Docker).await;
+        let mut came = BTreeMap::<String, bool>::new();
+        for access in claims.access.iter().filter(|access| !access.actions.is_empty()) {
+            let Ok(name) = access.name.parse::<RepoName>() else { continue };
+            if let Some(place) = self.place(&name).await? {
+                *came.entry(place.org_id.clone()).or_default() |= !claims.open.contains(&access.name);
             }
+        }
+        for (org_id, by_right) in came {
+            if by_right {
+                self.accept(&org_id, &login.principal.user_id).await?;
+            }
+            self.note_visit(&org_id, &login.principal.user_id, Client::Docker).await;
         }
         Ok(())
     }
@@ -160,35 +159,42 @@ impl Identity {
     }
 
     async fn grant_repository(&self, who: Option<&Principal>, scope: &Scope) -> Result<Granted, storage::Error> {
-        let nothing = Granted { actions: Vec::new(), open: false };
-        let Ok(name) = scope.name.parse::<RepoName>() else { return Ok(nothing) };
-        let mut session = self.db().read().await?;
-        // Both are read whatever the first says: what is not there takes as long as what may not be seen.
-        let org = orgs::find_by_slug(&mut session, name.org()).await?;
-        let project = projects::find_by_path(&mut session, name.org(), name.project()).await?;
-        let Some(org) = org else { return Ok(nothing) };
-        let resource = Resource::Repository {
-            org_id: &org.id,
-            project_id: project.as_ref().map(|project| project.id.as_str()),
-            path: name.path(),
-            tag: None,
-        };
-        let may = |permission| who.is_some_and(|who| authorize(who, permission, &resource).is_allowed());
-        let public = project.as_ref().is_some_and(|project| project.public && org.public_allowed && org.is_active());
-        let mut granted = nothing;
-        // In the order that they were asked for, `*` being all of them.
-        let asked =
-            scope.actions.iter().flat_map(|asked| ACTIONS.iter().filter(move |(a, _)| asked == a || asked == "*"));
-        for (action, permission) in asked {
-            let by_right = may(*permission);
-            let by_openness = *action == "pull" && public;
-            if (by_right || by_openness) && !granted.actions.iter().any(|known| known == action) {
-                granted.actions.push((*action).to_owned());
-                granted.open |= !by_right;
+        let Ok(name) = scope.name.parse::<RepoName>() else { return Ok(Granted::default()) };
+        // What is remembered grants, and never refuses: a refusal takes as long where there is nothing as where nothing may be
+        // seen, and does not outlive its cause.
+        if let Some(known) = self.known_place(&name) {
+            let granted = cut(who, scope, &name, &known);
+            let whole = |asked: &String| granted.actions.contains(asked) || granted.actions.len() == ACTIONS.len();
+            if !scope.actions.is_empty() && scope.actions.iter().all(whole) {
+                return Ok(granted);
             }
         }
-        Ok(granted)
+        let place = self.read_place(&name).await?;
+        Ok(place.map_or_else(Granted::default, |place| cut(who, scope, &name, &place)))
     }
+}
+
+/// A repository's scope, cut to what may be granted.
+fn cut(who: Option<&Principal>, scope: &Scope, name: &RepoName, place: &Place) -> Granted {
+    let resource = Resource::Repository {
+        org_id: &place.org_id,
+        project_id: place.project_id.as_deref(),
+        path: name.path(),
+        tag: None,
+    };
+    let may = |permission| who.is_some_and(|who| authorize(who, permission, &resource).is_allowed());
+    let mut granted = Granted::default();
+    // In the order that they were asked for, `*` being all of them.
+    let asked = scope.actions.iter().flat_map(|asked| ACTIONS.iter().filter(move |(a, _)| asked == a || asked == "*"));
+    for (action, permission) in asked {
+        let by_right = may(*permission);
+        let by_openness = *action == "pull" && place.public;
+        if (by_right || by_openness) && !granted.actions.iter().any(|known| known == action) {
+            granted.actions.push((*action).to_owned());
+            granted.open |= !by_right;
+        }
+    }
+    granted
 }
 
 #[cfg(test)]

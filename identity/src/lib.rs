@@ -25,6 +25,7 @@ pub mod master;
 pub mod mfa;
 pub mod name;
 pub mod password;
+mod places;
 pub mod policy;
 pub mod principal;
 pub mod rbac;

@@ -9,13 +9,15 @@ use std::time::Duration;
 use moka::sync::Cache;
 use storage::api_keys::{self, ApiKey};
 use storage::bindings::{Binding, Held};
+use storage::names::RepoName;
 use storage::users::User;
-use storage::{bindings, custom_roles, memberships, orgs, passkeys, projects, totp, users};
+use storage::{bindings, custom_roles, memberships, orgs, passkeys, totp, users};
 
 use crate::core::Identity;
 use crate::keys::KeysError;
 use crate::master::{MacKey, MasterKey};
 use crate::mfa::Factors;
+use crate::places::Place;
 use crate::policy::Policy;
 use crate::rbac::{CustomRole, Given, Grant, Narrowing, Permission, Principal, Role};
 use crate::scope::Scope;
@@ -91,8 +93,8 @@ fn narrowing(key: &ApiKey) -> Narrowing {
 pub(crate) struct Caches {
     subjects: Cache<String, Option<Arc<Subject>>>,
     keys: Cache<String, Option<Arc<ApiKey>>>,
-    /// Whether a project, `org/project`, is public.
-    public: Cache<String, bool>,
+    /// By `org/project`.
+    pub(crate) places: Cache<String, Arc<Place>>,
     macs: RwLock<HashMap<&'static str, MacKey>>,
 }
 
@@ -101,7 +103,7 @@ impl Caches {
         Self {
             subjects: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
             keys: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
-            public: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
+            places: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
             macs: RwLock::default(),
         }
     }
@@ -185,8 +187,10 @@ impl Identity {
         if let Some(user) = &claims.uid {
             let now = self.epochs(user).await.map_err(BearerError::Unavailable)?;
             let (Some(now), Some(then)) = (now, claims.ep) else { return Err(BearerError::Revoked) };
-            // Rights that moved need not be these, and another organization's admin may move them at will: look again.
-            if now.user != then.user || (now != then && !self.still_granted(user, &claims).await?) {
+            // Rights that moved need not be these, and another organization's admin may move them at will: look again. What a
+            // key is narrowed to may be gone, and another project go by its name, without any epoch moving.
+            let look = now != then || self.is_narrowed(claims.key.as_deref()).await?;
+            if now.user != then.user || (look && !self.still_granted(user, &claims).await?) {
                 return Err(BearerError::Revoked);
             }
             // A key's maker has epochs of their own.
@@ -202,6 +206,13 @@ impl Identity {
             }
         }
         Ok(Arc::new(Bearer::from(&*claims)))
+    }
+
+    /// Whether a key opens some projects only.
+    async fn is_narrowed(&self, key: Option<&str>) -> Result<bool, BearerError> {
+        let Some(key) = key else { return Ok(false) };
+        let row = self.live_key(key).await.map_err(BearerError::Unavailable)?;
+        Ok(row.is_some_and(|row| row.projects.is_some()))
     }
 
     /// Whether a token's holder would be granted now what the token grants.
@@ -360,21 +371,8 @@ impl Identity {
 
     /// Whether a repository lies in a public project, at most half a second old.
     async fn is_public(&self, repository: &str) -> storage::Result<bool> {
-        let Ok(name) = repository.parse::<storage::names::RepoName>() else { return Ok(false) };
-        let path = format!("{}/{}", name.org(), name.project());
-        if let Some(known) = self.0.caches.public.get(&path) {
-            return Ok(known);
-        }
-        let generation = self.0.generation.load(Ordering::SeqCst);
-        let mut session = self.db().read().await?;
-        let org = orgs::find_by_slug(&mut session, name.org()).await?;
-        let found = projects::find_by_path(&mut session, name.org(), name.project()).await?;
-        let allowed = org.is_some_and(|org| org.public_allowed && org.is_active());
-        let public = allowed && found.is_some_and(|project| project.public);
-        if self.0.generation.load(Ordering::SeqCst) == generation {
-            self.0.caches.public.insert(path, public);
-        }
-        Ok(public)
+        let Ok(name) = repository.parse::<RepoName>() else { return Ok(false) };
+        Ok(self.place(&name).await?.is_some_and(|place| place.public))
     }
 
     /// Drops what this process remembers of a user. To be called after every committed change of their rights.
@@ -394,12 +392,6 @@ impl Identity {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
         self.0.caches.subjects.invalidate_all();
         self.0.caches.keys.invalidate_all();
-        self.0.caches.public.invalidate_all();
-    }
-
-    /// Drops what this process remembers of which projects are public.
-    pub(crate) fn forget_public(&self) {
-        self.0.generation.fetch_add(1, Ordering::SeqCst);
-        self.0.caches.public.invalidate_all();
+        self.0.caches.places.invalidate_all();
     }
 }

@@ -176,12 +176,76 @@ async fn another_process_feels_it_within_half_a_second() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_grants_and_never_refuses() {
+    let t = testing::identity().await;
+    let scopes = ["repository:main/app:pull", "repository:main/later/app:pull"];
+    let ann = with_reader(&t).await;
+    // Another process: this one is not told what it does.
+    let other = t.another_process().await;
+    let mut remembered = false;
+    // More than once, as half a second goes by quickly on a machine that does much else.
+    for _ in 0..20 {
+        assert_eq!(granted(&t, Some(&ann), &scopes).await, ["main/app=pull", "main/later/app="]);
+        remembered |= t.identity.known_place(&"main/app".parse().unwrap()).is_some();
+    }
+    assert!(remembered);
+
+    // Refused a moment ago, and seen at once.
+    let slug = "later".parse().unwrap();
+    let settings = storage::projects::ProjectSettings { public: true, sparse: false };
+    let org = t.org("main").await;
+    let new = storage::projects::NewProject { org_id: &org, slug: &slug, settings, description: "" };
+    other.create_project(&Caller::server(), &new).await.unwrap();
+    let project = t.project("main", "defaultproject").await;
+    let opened = UpdateProject { public: Some(true), ..UpdateProject::default() };
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "main/later/app=pull"]);
+    other.update_project(&Caller::server(), &project, &opened).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=pull", "main/later/app=pull"]);
+
+    // Closed elsewhere: felt here within half a second; closed here, at once.
+    let shut = UpdateProject { public: Some(false), ..UpdateProject::default() };
+    other.update_project(&Caller::server(), &project, &shut).await.unwrap();
+    tokio::time::sleep(t.options.rights_for + std::time::Duration::from_millis(50)).await;
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "main/later/app=pull"]);
+    let later = t.project("main", "later").await;
+    t.identity.update_project(&Caller::server(), &later, &shut).await.unwrap();
+    assert_eq!(granted(&t, None, &scopes).await, ["main/app=", "main/later/app="]);
+}
+
+#[tokio::test]
 async fn a_token_does_not_outlive_its_key() {
     let t = testing::identity().await;
     let (_, key) = t.key_of("admin@localhost").await;
     t.advance(86_400 - 100);
     let login = t.identity.login_with_key(&Origin::default(), &key).await.unwrap();
     assert_eq!(t.identity.issue(Some(&login), &[]).await.unwrap().expires_in, 100);
+}
+
+#[tokio::test]
+async fn a_key_of_one_project_opens_no_other_that_takes_its_name() {
+    let t = testing::identity().await;
+    let (org, admin) = (t.org("main").await, t.user("admin@localhost").await);
+    let slug = "web".parse().unwrap();
+    let new =
+        storage::projects::NewProject { org_id: &org, slug: &slug, settings: Default::default(), description: "" };
+    let web = t.identity.create_project(&Caller::server(), &new).await.unwrap();
+    let key = crate::admin::NewApiKey {
+        org_id: &org,
+        user_id: &admin,
+        name: "web",
+        valid_days: Some(1),
+        projects: Some(std::slice::from_ref(&web.id)),
+        permissions: None,
+    };
+    let key = t.identity.create_api_key(&Caller::server(), &key).await.unwrap().key;
+    let login = t.identity.login_with_key(&Origin::default(), &key).await.unwrap();
+    let scopes = Scope::parse_all(["repository:main/web/x:pull,push"]).unwrap();
+    let token = t.identity.issue(Some(&login), &scopes).await.unwrap().token;
+    assert!(t.identity.verify_bearer(&token).await.is_ok());
+    t.identity.delete_project(&Caller::server(), &web.id, false, None).await.unwrap();
+    assert!(matches!(t.identity.verify_bearer(&token).await, Err(BearerError::Revoked)));
+    t.identity.create_project(&Caller::server(), &new).await.unwrap();
+    assert!(matches!(t.identity.verify_bearer(&token).await, Err(BearerError::Revoked)));
 }
 
 #[tokio::test]
