@@ -105,7 +105,7 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
         _ => None,
     };
     let issued = identity.issue_until(login.as_ref(), &wanted.scopes, until.unwrap_or(i64::MAX)).await?;
-    note(state, login.as_ref(), credential, from, &wanted.scopes, &issued.access).await;
+    note(state, login.as_ref(), credential, from, &wanted.scopes, &issued.access).await?;
     tracing::debug!(
         user.name = login.as_ref().map_or("", |login| login.principal.name.as_str()),
         api_key.id = login.as_ref().and_then(|login| login.key.as_ref()).map(|key| key.id.as_str()),
@@ -125,7 +125,10 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
     Ok((answer, issued.access))
 }
 
-/// Notes for the audit log who got in, and what they got of what they asked for.
+/// Notes for the audit log who gets in, and what they get of what they asked for.
+///
+/// # Errors
+/// [`storage::Error::Busy`]: then they get nothing.
 async fn note(
     state: &State,
     login: Option<&Login>,
@@ -133,7 +136,7 @@ async fn note(
     from: &Origin,
     asked: &[Scope],
     granted: &[Access],
-) {
+) -> storage::Result<()> {
     let principal = login.map_or_else(|| Principal::nobody("").into(), |login| login.principal.clone());
     let logged_in = match credential {
         Credential::Password => true,
@@ -143,9 +146,9 @@ async fn note(
     };
     let by = audit::Caller { principal, credential, origin: from.clone() };
     if logged_in {
-        state.identity.note_login(&by).await;
+        state.identity.note_login(&by).await?;
     }
-    state.identity.note_grants(&by, asked, granted).await;
+    state.identity.note_grants(&by, asked, granted).await
 }
 
 /// Lets the caller in.

@@ -257,6 +257,7 @@ impl From<storage::Error> for Error {
                 tracing::error!(error = chain(&error), "the database did not answer in time");
                 Self::Unavailable("the database did not answer in time: try again")
             }
+            storage::Error::Busy(_) => Self::Unavailable("the audit log is behind: try again"),
             other => Self::internal(other),
         }
     }

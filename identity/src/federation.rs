@@ -142,7 +142,7 @@ impl Identity {
                     origin: from.clone(),
                 };
                 self.give_back(Limit::Login, from, None);
-                self.note_exchange(&by, account, &trail, None).await;
+                self.note_exchange(&by, account, &trail, None).await?;
                 self.note_trust_used(&trust).await;
                 Ok(exchanged)
             }
@@ -154,7 +154,7 @@ impl Identity {
                 };
                 self.count_against(Limit::Login, from, None);
                 tracing::info!(account, issuer = trail.issuer, reason = %refusal, "token exchange refused");
-                self.note_exchange(&by, account, &trail, Some(&refusal)).await;
+                self.note_exchange(&by, account, &trail, Some(&refusal)).await?;
                 tokio::time::sleep_until(begun + PACE).await;
                 Err(ExchangeError::Refused)
             }
@@ -258,7 +258,13 @@ impl Identity {
         Ok(until)
     }
 
-    async fn note_exchange(&self, by: &Caller, account: &str, trail: &Trail, refusal: Option<&Refusal>) {
+    async fn note_exchange(
+        &self,
+        by: &Caller,
+        account: &str,
+        trail: &Trail,
+        refusal: Option<&Refusal>,
+    ) -> storage::Result<()> {
         let origin = Origin { client: Client::Docker, ..by.origin.clone() };
         let by = Caller { origin, ..by.clone() };
         let cut = |text: &str| text.chars().take(256).collect::<String>();
@@ -277,11 +283,12 @@ impl Identity {
             ..Entry::default()
         };
         // Who names what does not exist is a stranger, and writes into no organization's log.
-        if refusal.is_some() && !trail.machine {
-            self.note_stranger(&by, &entry).await;
-        } else {
-            self.note(&by, &entry).await;
+        match refusal {
+            None => self.note(&by, &entry).await?,
+            Some(_) if trail.machine => self.note_refused(&by, &entry).await,
+            Some(_) => self.note_stranger(&by, &entry).await,
         }
+        Ok(())
     }
 
     /// Notes, to the minute, that a trust was used. A convenience: failing at it keeps nobody out.

@@ -51,19 +51,22 @@ pub(crate) async fn record(
     state.identity().record(tx, by, &entry).await
 }
 
-/// Notes that a manifest went out.
+/// Notes that a manifest is about to go out.
+///
+/// # Errors
+/// [`storage::Error::Busy`]: then it must not.
 pub(crate) async fn pulled(
     state: &State,
     by: &Caller,
     repo: &RepoName,
     reference: &Reference,
     found: &storage::manifests::Manifest,
-) {
+) -> storage::Result<()> {
     let (target, project) = (target(repo, reference), repo.project());
     let detail = serde_json::json!({ "digest": found.digest });
     let entry =
         Entry { org_id: &found.org_id, action: "image.pull", target: &target, project, detail, ..Entry::default() };
-    state.identity().note(by, &entry).await;
+    state.identity().note(by, &entry).await
 }
 
 /// Notes that somebody's token did not cover an action. Whoever shows none, or anybody's, is only told to log in.

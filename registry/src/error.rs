@@ -152,6 +152,11 @@ impl From<storage::Error> for Error {
             E::Unavailable(_) => {
                 Self::retry(StatusCode::SERVICE_UNAVAILABLE, "the registry's database does not answer; try again", 2)
             }
+            E::Busy(_) => Self::retry(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the registry cannot record what it gives out at this moment; try again",
+                5,
+            ),
             E::Damaged(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Code::Unknown,

@@ -83,7 +83,7 @@ pub(crate) async fn refuse(state: &State, by: &Caller, place: &Place<'_>, repo: 
         reason: &reason,
         ..Entry::default()
     };
-    state.identity().note(by, &entry).await;
+    state.identity().note_refused(by, &entry).await;
     Error::new(StatusCode::FORBIDDEN, Code::Denied, reason)
 }
 

@@ -20,10 +20,13 @@ pub enum Error {
     /// Stored bytes are missing or are not what their row says. Never served as content.
     #[error("damaged data: {0}")]
     Damaged(String),
-    /// The database did not answer in time, chose this statement to break a deadlock, or lost the connection: trying
-    /// again helps.
+    /// The database did not answer in time, lost the connection, or cannot do now what it could at another time (a deadlock, a
+    /// standby, no memory): trying again may help.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// So much waits to be written that no more is taken on: trying again helps.
+    #[error("{0} is behind")]
+    Busy(&'static str),
     /// Any other database error.
     #[error("database error")]
     Database(#[source] sqlx::Error),
@@ -67,17 +70,21 @@ impl Error {
 
 /// Error code of `SQLite` for a full disk (`SQLITE_FULL`), and of `PostgreSQL` (`disk_full`).
 const FULL: [&str; 2] = ["13", "53100"];
-/// Codes of statements that work when they are tried again: `PostgreSQL`'s deadlock, serialization failure, lock time-out,
-/// shutdowns and crashes, a server that is only read from as long as another takes over, and one that lacks memory, connections
-/// or its disk; `SQLite`'s busy and locked.
-const TRANSIENT: [&str; 14] =
-    ["40P01", "40001", "55P03", "57P01", "57P02", "57P03", "25006", "53200", "53300", "58030", "5", "6", "261", "517"];
+/// Classes of `PostgreSQL`'s codes for statements and rows that are wrong in themselves: what is not supported, cardinality,
+/// data, constraints, syntax and names, `WITH CHECK OPTION`, limits, what a trigger refuses; and damage on its disk.
+/// Everything else is about the server, the connection or somebody else's transaction, and may be otherwise the next time.
+const WRONG: [&str; 10] = ["0A", "21", "22", "23", "42", "44", "54", "P0", "XX001", "XX002"];
+/// Kinds of `SQLite`'s codes, which have them in their lowest byte, that may be otherwise the next time: busy, locked, and what
+/// the disk says.
+const TRANSIENT: [u32; 3] = [5, 6, 10];
 
-/// Whether a statement works when it is tried again.
+/// Whether a statement may work when it is tried again.
 fn is_transient(code: &str) -> bool {
-    // `SQLITE_IOERR` and its kinds, which have it in their lowest byte; `PostgreSQL`'s codes are longer.
-    let disk = code.len() < 5 && code.parse::<u32>().is_ok_and(|code| code & 0xff == 10);
-    disk || TRANSIENT.contains(&code)
+    match code.len() {
+        // `PostgreSQL`'s codes have five characters, `SQLite`'s are shorter numbers.
+        5 => !WRONG.iter().any(|class| code.starts_with(class)),
+        _ => code.parse::<u32>().is_ok_and(|code| TRANSIENT.contains(&(code & 0xff))),
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -89,9 +96,12 @@ impl From<sqlx::Error> for Error {
                 Self::NoSpace("the database")
             }
             sqlx::Error::Database(db) if db.code().is_some_and(|c| is_transient(&c)) => Self::Unavailable(error),
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
-                Self::Unavailable(error)
-            }
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
             _ => Self::Database(error),
         }
     }
@@ -103,12 +113,18 @@ mod tests {
 
     #[test]
     fn what_a_disk_or_a_failover_refuses_may_be_tried_again_and_what_is_wrong_with_the_rows_may_not() {
-        // SQLite: reading, writing, syncing; PostgreSQL: a standby, a crash, no memory.
-        for again in ["10", "266", "778", "1034", "5", "517", "25006", "57P02", "53200", "40001"] {
+        // SQLite: reading, writing, syncing, waiting; PostgreSQL: a standby, a crash, no memory; a time-out of statements, a
+        // proxy without its server, a password that is being changed.
+        for again in [
+            "10", "266", "778", "1034", "5", "6", "261", "517", "25006", "57P02", "53200", "40001", "57014", "08006",
+            "08P01", "28P01", "3D000", "XX000",
+        ] {
             assert!(is_transient(again), "{again}");
         }
         // A text with a NUL, a row too large for an index, a constraint, a file that is no database.
-        for never in ["22021", "54000", "23502", "42P01", "1", "11", "18", "19", "26", "787", ""] {
+        for never in
+            ["22021", "54000", "23502", "42P01", "0A000", "P0001", "XX001", "1", "11", "18", "19", "26", "787", ""]
+        {
             assert!(!is_transient(never), "{never}");
         }
     }

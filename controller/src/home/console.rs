@@ -207,7 +207,7 @@ mod tests {
             let org = orgs::find_by_slug(&mut self.db.read().await.unwrap(), "main").await.unwrap().unwrap();
             let detail = json!({"digest": format!("sha256:{}", "a".repeat(64))});
             let entry = Entry { org_id: &org.id, action, target, project, detail, ..Entry::default() };
-            self.identity.note(&By::server(), &entry).await;
+            self.identity.note(&By::server(), &entry).await.unwrap();
             self.settle().await;
         }
 
@@ -378,7 +378,7 @@ mod tests {
             let target = "main/secret/app:v1";
             let entry =
                 Entry { org_id: &org.id, action: "image.push", target, project: "secret", detail, ..Entry::default() };
-            controller.identity.note(&By::server(), &entry).await;
+            controller.identity.note(&By::server(), &entry).await.unwrap();
             if n % 100 == 99 {
                 controller.settle().await;
             }

@@ -714,7 +714,7 @@ mod tests {
             detail,
             ..identity::audit::Entry::default()
         };
-        controller.identity.note(&caller, &entry).await;
+        controller.identity.note(&caller, &entry).await.unwrap();
         controller.settle().await;
         let tags = controller.get(&admin, "/orgs/main/tags?repository=main/app").await.expect(200);
         let tag = &tags.body["items"][0];

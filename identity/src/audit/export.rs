@@ -313,7 +313,7 @@ mod tests {
         for n in 0..count {
             let action = if n % 2 == 0 { "image.pull" } else { "image.push" };
             let entry = Entry { org_id: &org.id, action, target: "=cmd|' /C calc'!A0", ..Entry::default() };
-            t.identity.note(&Caller::server(), &entry).await;
+            t.identity.note(&Caller::server(), &entry).await.unwrap();
         }
         t.identity.settle().await;
     }

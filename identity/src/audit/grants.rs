@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use storage::names::RepoName;
-use storage::orgs;
 
 use super::{Caller, Entry, Outcome};
 use crate::core::Identity;
@@ -23,6 +22,8 @@ struct Asked {
     refused: Vec<String>,
     /// The projects, by their slugs.
     projects: Vec<String>,
+    /// A repository that something was granted on.
+    opened: Option<RepoName>,
 }
 
 impl Asked {
@@ -30,6 +31,7 @@ impl Asked {
         let text = |actions: &[&str]| format!("{}:{}", name.canonical(), actions.join(","));
         if !given.is_empty() {
             self.granted.push(text(&given.iter().map(String::as_str).collect::<Vec<_>>()));
+            self.opened.get_or_insert_with(|| name.clone());
         }
         // `*` asks for whatever there is: it is refused where nothing came of it.
         let is_given = |action: &str| if action == "*" { !given.is_empty() } else { given.iter().any(|g| g == action) };
@@ -48,7 +50,10 @@ impl Identity {
     /// Notes what a token grants of what was asked for: one event, `token.grant`, for each organization of the asked
     /// repositories, denied where anything was refused. Where nothing was granted at all, it goes where denials go
     /// ([`Identity::note_denial`]): strangers are no business of the organization.
-    pub async fn note_grants(&self, by: &Caller, asked: &[Scope], granted: &[Access]) {
+    ///
+    /// # Errors
+    /// As [`Identity::note`].
+    pub async fn note_grants(&self, by: &Caller, asked: &[Scope], granted: &[Access]) -> storage::Result<()> {
         let mut orgs: BTreeMap<String, Asked> = BTreeMap::new();
         for scope in asked.iter().filter(|scope| scope.kind == "repository" && !scope.actions.is_empty()) {
             // What is no name belongs to nobody.
@@ -57,10 +62,9 @@ impl Identity {
             let given = found.map_or(&[][..], |access| &access.actions);
             orgs.entry(name.org().to_owned()).or_default().add(&name, scope, given);
         }
-        for (slug, Asked { granted, refused, projects }) in orgs {
+        for (slug, Asked { granted, refused, projects, opened }) in orgs {
             let denied = !refused.is_empty();
             let target = if granted.is_empty() { refused.join(" ") } else { granted.join(" ") };
-            let nothing = granted.is_empty();
             let entry = Entry {
                 action: "token.grant",
                 target: &target,
@@ -70,21 +74,18 @@ impl Identity {
                 detail: json!({ "granted": granted, "refused": refused }),
                 ..Entry::default()
             };
-            match self.org_of_grant(&slug, nothing).await {
-                Some(org_id) => self.note(by, &Entry { org_id: &org_id, ..entry }).await,
+            match self.org_of_grant(opened).await {
+                Some(org_id) => self.note(by, &Entry { org_id: &org_id, ..entry }).await?,
                 None => self.note_denial(by, &slug, &Entry { outcome: Outcome::Denied, ..entry }).await,
             }
         }
+        Ok(())
     }
 
-    /// Id of the organization that something was granted in.
-    async fn org_of_grant(&self, slug: &str, nothing: bool) -> Option<String> {
-        if nothing {
-            return None;
-        }
-        let found = async { orgs::find_by_slug(&mut self.db().read().await?, slug).await };
-        match found.await {
-            Ok(org) => org.map(|org| org.id),
+    /// Id of the organization of a repository that something was granted on.
+    async fn org_of_grant(&self, opened: Option<RepoName>) -> Option<String> {
+        match self.place(&opened?).await {
+            Ok(place) => place.map(|place| place.org_id.clone()),
             Err(error) => {
                 tracing::warn!(%error, "cannot look up whose audit log a grant belongs to; it goes where denials go");
                 None
@@ -94,7 +95,10 @@ impl Identity {
 
     /// Notes that somebody got in at the token service: in every organization that they came to, for an operator of none in
     /// the platform's.
-    pub async fn note_login(&self, by: &Caller) {
+    ///
+    /// # Errors
+    /// As [`Identity::note`].
+    pub async fn note_login(&self, by: &Caller) -> storage::Result<()> {
         let orgs = match (&by.principal.key_org, self.subject(&by.principal.user_id).await) {
             (Some(org_id), _) => vec![org_id.clone()],
             (None, Ok(subject)) => subject.map(|subject| subject.orgs.clone()).unwrap_or_default(),
@@ -105,10 +109,11 @@ impl Identity {
         };
         let entry = Entry { action: "login", target: &by.principal.name, ..Entry::default() };
         if orgs.is_empty() {
-            self.note(by, &entry).await;
+            self.note(by, &entry).await?;
         }
         for org_id in &orgs {
-            self.note(by, &Entry { org_id, ..entry.clone() }).await;
+            self.note(by, &Entry { org_id, ..entry.clone() }).await?;
         }
+        Ok(())
     }
 }

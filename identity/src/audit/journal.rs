@@ -1,8 +1,9 @@
 //! Events without a change: pulls, token grants, denials. A bounded queue takes them, and a task writes them in batches,
 //! each within a fifth of a second, so that reading costs no commit of its own.
 //!
-//! Nothing is dropped: where the queue is full, requests wait, and where the database does not answer, the task tries again.
-//! What a process has not written when it is killed is lost; an orderly end writes it ([`Identity::close_journal`]).
+//! Nothing is dropped: where the queue is full, requests wait, and are refused rather than answered without a note; where the
+//! database does not answer, the task tries again. What a process has not written when it is killed is lost; an orderly end
+//! writes it ([`Identity::close_journal`]), or tells the log of the process what the database would not take.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -12,8 +13,9 @@ use std::time::Duration;
 use storage::audit::{NewEvent, append_all};
 use storage::pulls::Pull;
 use storage::{Db, activity, orgs, pulls};
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::folding::{Folding, PullEvents, pull_of};
 use super::{Caller, Entry, Outcome};
@@ -27,6 +29,10 @@ const BATCH: usize = if cfg!(test) { 8 } else { 2048 };
 const GATHER: Duration = Duration::from_millis(100);
 /// How often it is looked, meanwhile, whether there are enough: to be woken by each would cost more than to write it.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long a request waits for room in the queue.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
+/// How long the log of the process has, at the end, for what the database did not take.
+const LAST: Duration = Duration::from_secs(2);
 /// How long the task waits after a failure, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Denials of strangers that a process records one by one in a minute; the rest is counted.
@@ -46,6 +52,10 @@ pub(crate) struct Journal {
     queue: OnceLock<mpsc::Sender<Note>>,
     /// Somebody waits for what is in the queue.
     hurry: Arc<Notify>,
+    /// True once the database is not waited for any more.
+    over: watch::Sender<bool>,
+    /// When it was last said that requests are refused (unix seconds): once a second is enough.
+    behind: AtomicI64,
     strangers: Strangers,
 }
 
@@ -69,9 +79,37 @@ impl Strangers {
 }
 
 impl Identity {
-    /// Notes what changed nothing. Waits only where the queue is full.
-    pub async fn note(&self, by: &Caller, entry: &Entry<'_>) {
-        self.send(Note::Event(Box::new(by.event(entry, self.now_ms())))).await;
+    /// Notes what changed nothing, before it is given out. Waits only where the queue is full.
+    ///
+    /// # Errors
+    /// [`storage::Error::Busy`] where that goes on for long: then it must not be given out.
+    pub async fn note(&self, by: &Caller, entry: &Entry<'_>) -> storage::Result<()> {
+        match self.queue().send_timeout(Note::Event(Box::new(by.event(entry, self.now_ms()))), PATIENCE).await {
+            Ok(()) => Ok(()),
+            // The runtime ends: what is in the log is all that is left.
+            Err(SendTimeoutError::Closed(note)) => {
+                log_lost(&note);
+                Ok(())
+            }
+            Err(SendTimeoutError::Timeout(_)) => {
+                let now = self.now();
+                if self.0.journal.behind.swap(now, Ordering::Relaxed) != now {
+                    tracing::error!("the audit log is so far behind that requests are refused");
+                }
+                Err(storage::Error::Busy("the audit log"))
+            }
+        }
+    }
+
+    /// Notes what was refused, as [`Identity::note`] does. It stays refused where there is no room for it; then the log of the
+    /// process tells of it.
+    pub async fn note_refused(&self, by: &Caller, entry: &Entry<'_>) {
+        let event = Note::Event(Box::new(by.event(entry, self.now_ms())));
+        if let Err(SendTimeoutError::Closed(note) | SendTimeoutError::Timeout(note)) =
+            self.queue().send_timeout(event, PATIENCE).await
+        {
+            log_lost(&note);
+        }
     }
 
     /// Notes that something was denied, in the chain of the organization of that slug where the caller belongs to it, else
@@ -85,7 +123,10 @@ impl Identity {
             }
         };
         match theirs {
-            Some(org_id) => self.note(by, &Entry { org_id: &org_id, outcome: Outcome::Denied, ..entry.clone() }).await,
+            Some(org_id) => {
+                let entry = Entry { org_id: &org_id, outcome: Outcome::Denied, ..entry.clone() };
+                self.note_refused(by, &entry).await;
+            }
             None => self.note_stranger(by, entry).await,
         }
     }
@@ -94,7 +135,7 @@ impl Identity {
     /// any number of them.
     pub async fn note_stranger(&self, by: &Caller, entry: &Entry<'_>) {
         if self.admit_stranger() {
-            self.note(by, &Entry { org_id: "", outcome: Outcome::Denied, ..entry.clone() }).await;
+            self.note_refused(by, &Entry { org_id: "", outcome: Outcome::Denied, ..entry.clone() }).await;
         }
     }
 
@@ -109,7 +150,11 @@ impl Identity {
             let entry = Entry { action: "access.denied", outcome: Outcome::Denied, reason, detail, ..Entry::default() };
             let event = Caller::server().event(&entry, self.now_ms());
             let this = self.clone();
-            tokio::spawn(async move { this.send(Note::Event(Box::new(event))).await });
+            tokio::spawn(async move {
+                if let Err(refused) = this.queue().send(Note::Event(Box::new(event))).await {
+                    log_lost(&refused.0);
+                }
+            });
         }
         recorded
     }
@@ -131,17 +176,24 @@ impl Identity {
     /// Waits until everything that was noted before is written.
     pub async fn settle(&self) {
         let (done, written) = oneshot::channel();
-        if self.0.journal.queue.get().is_some() && self.send(Note::Settle(done)).await {
+        let Some(queue) = self.0.journal.queue.get() else { return };
+        if queue.send(Note::Settle(done)).await.is_ok() {
             self.0.journal.hurry.notify_one();
             // An error means that the runtime ends: nothing waits any more.
             let _ = written.await;
         }
     }
 
-    /// Writes what is still to be written, for no longer than `patience`; returns whether that was enough. To be called at
-    /// the end, when no request runs any more and the database is still open.
+    /// Writes what is still to be written, for no longer than `patience`; returns whether that was enough. What is left goes
+    /// to the log of the process. To be called at the end, when no request runs any more and the database is still open.
     pub async fn close_journal(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.settle()).await.is_ok()
+        if timeout(patience, self.settle()).await.is_ok() {
+            return true;
+        }
+        self.0.journal.over.send_replace(true);
+        // An error means that even the log takes too long.
+        let _ = timeout(LAST, self.settle()).await;
+        false
     }
 
     /// How many noted events wait to be written.
@@ -150,32 +202,30 @@ impl Identity {
         self.0.journal.queue.get().map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
-    async fn send(&self, note: Note) -> bool {
-        let queue = self.0.journal.queue.get_or_init(|| {
+    fn queue(&self) -> &mpsc::Sender<Note> {
+        let journal = &self.0.journal;
+        journal.queue.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let writer = Journalist {
                 db: self.db().clone(),
                 queue: receiver,
-                hurry: Arc::clone(&self.0.journal.hurry),
+                hurry: Arc::clone(&journal.hurry),
+                over: journal.over.subscribe(),
                 folding: (self.0.options.pull_events == PullEvents::Minute).then(Folding::default),
             };
             tokio::spawn(writer.run());
             sender
-        });
-        match queue.send(note).await {
-            Ok(()) => true,
-            Err(refused) => {
-                // The runtime ends: what is in the log is all that is left.
-                if let Note::Event(event) = refused.0 {
-                    log_lost(&event);
-                }
-                false
-            }
-        }
+        })
     }
 }
 
-fn log_lost(event: &NewEvent) {
+/// Tells the log of the process what is in no chain.
+fn log_lost(note: &Note) {
+    let Note::Event(event) = note else { return };
+    log_lost_event(event);
+}
+
+fn log_lost_event(event: &NewEvent) {
     let text = serde_json::to_string(event).unwrap_or_default();
     tracing::error!(audit.event = text, "an audit event could not be written");
 }
@@ -185,6 +235,7 @@ struct Journalist {
     db: Db,
     queue: mpsc::Receiver<Note>,
     hurry: Arc<Notify>,
+    over: watch::Receiver<bool>,
     /// Pulls that are told together, where they are.
     folding: Option<Folding>,
 }
@@ -211,14 +262,14 @@ impl Journalist {
                 events.extend(folding.drain());
             }
             if !events.is_empty() {
-                write(&self.db, by_org(events)).await;
+                write(&self.db, by_org(events), &mut self.over).await;
             }
             for done in waiting {
                 let _ = done.send(());
             }
         }
         if let Some(mut folding) = self.folding {
-            write(&self.db, by_org(folding.drain())).await;
+            write(&self.db, by_org(folding.drain()), &mut self.over).await;
         }
     }
 
@@ -265,39 +316,60 @@ fn by_org(events: Vec<NewEvent>) -> BTreeMap<String, Vec<NewEvent>> {
     batches
 }
 
-/// Writes a batch in one transaction, again and again until that worked. Where it is not known whether a commit took place
-/// the batch is written again: better twice than never.
-async fn write(db: &Db, batch: BTreeMap<String, Vec<NewEvent>>) {
+/// Writes a batch in one transaction, or event by event where the database refuses one of them; what is not written once
+/// it is over goes to the log of the process.
+async fn write(db: &Db, batch: BTreeMap<String, Vec<NewEvent>>, over: &mut watch::Receiver<bool>) {
+    match until(over, write_batch(db, &batch)).await {
+        Some(Written::All) => return,
+        Some(Written::Refused(error)) => {
+            tracing::error!(%error, "a batch of audit events cannot be written; trying them one by one");
+        }
+        None => {}
+    }
+    for event in batch.into_values().flatten() {
+        let one = by_org(vec![event.clone()]);
+        match until(over, write_batch(db, &one)).await {
+            Some(Written::All) => {}
+            // The database will never take this one: it must not keep the others out.
+            Some(Written::Refused(_)) | None => log_lost_event(&event),
+        }
+    }
+}
+
+/// What came of a batch.
+enum Written {
+    All,
+    /// It is wrong in itself.
+    Refused(storage::Error),
+}
+
+/// Writes a batch in one transaction, again and again until that worked or cannot work. Where it is not known whether a commit
+/// took place the batch is written again: better twice than never.
+async fn write_batch(db: &Db, batch: &BTreeMap<String, Vec<NewEvent>>) -> Written {
     let mut pause = RETRY.0;
     loop {
-        match try_write(db, &batch).await {
-            Ok(()) => return,
-            Err(error @ storage::Error::Database(_)) => {
-                tracing::error!(%error, "a batch of audit events cannot be written; trying them one by one");
-                break;
-            }
+        match try_write(db, batch).await {
+            Ok(()) => return Written::All,
+            Err(error @ storage::Error::Database(_)) => return Written::Refused(error),
             Err(error) => tracing::error!(%error, "audit events cannot be written at this moment; trying again"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
     }
-    for event in batch.into_values().flatten() {
-        write_one(db, event).await;
-    }
 }
 
-async fn write_one(db: &Db, event: NewEvent) {
-    let one = by_org(vec![event.clone()]);
-    let mut pause = RETRY.0;
-    loop {
-        match try_write(db, &one).await {
-            Ok(()) => return,
-            // The database will never take this one: it must not keep the others out.
-            Err(storage::Error::Database(_)) => return log_lost(&event),
-            Err(error) => tracing::error!(%error, "an audit event cannot be written at this moment; trying again"),
+/// What comes of something, unless it is over before.
+async fn until<T>(over: &mut watch::Receiver<bool>, done: impl Future<Output = T>) -> Option<T> {
+    let over = async {
+        // Whoever could say so is gone: then nothing ends what is left but itself.
+        if over.wait_for(|over| *over).await.is_err() {
+            std::future::pending::<()>().await;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(RETRY.1);
+    };
+    tokio::select! {
+        biased;
+        () = over => None,
+        done = done => Some(done),
     }
 }
 
@@ -336,7 +408,7 @@ mod tests {
         let t = testing::identity().await;
         let org = t.org("main").await;
         let entry = Entry { org_id: &org, action: "image.pull", target: "main/app:v1", ..Entry::default() };
-        t.identity.note(&Caller::server(), &entry).await;
+        t.identity.note(&Caller::server(), &entry).await.unwrap();
         let begun = std::time::Instant::now();
         while events(&t, &org, "image.pull").await.is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(5));
@@ -359,7 +431,7 @@ mod tests {
         {
             let detail = serde_json::json!({ "digest": digest });
             let entry = Entry { org_id: &org, action: "image.pull", target, detail, ..Entry::default() };
-            t.identity.note(&Caller::server(), &entry).await;
+            t.identity.note(&Caller::server(), &entry).await.unwrap();
         }
         let refused = Entry {
             org_id: &org,
@@ -369,7 +441,7 @@ mod tests {
             detail: serde_json::json!({"digest": "sha256:c"}),
             ..Entry::default()
         };
-        t.identity.note(&Caller::server(), &refused).await;
+        t.identity.note(&Caller::server(), &refused).await.unwrap();
         t.identity.settle().await;
         let mut session = t.db.read().await.unwrap();
         let of = [repository.id.as_str()];
@@ -390,7 +462,7 @@ mod tests {
             for n in 0..all {
                 let target = n.to_string();
                 let entry = Entry { org_id: &id, action: "image.pull", target: &target, ..Entry::default() };
-                identity.note(&Caller::server(), &entry).await;
+                identity.note(&Caller::server(), &entry).await.unwrap();
             }
         });
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -403,6 +475,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_there_is_no_room_for_long_nothing_is_given_out() {
+        let t = testing::identity().await;
+        let org = t.org("main").await;
+        let mut tx = t.db.begin().await.unwrap();
+        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        let entry = Entry { org_id: &org, action: "image.pull", target: "main/app:v1", ..Entry::default() };
+        let mut noted = 0;
+        let refused = loop {
+            match t.identity.note(&Caller::server(), &entry).await {
+                Ok(()) => noted += 1,
+                Err(error) => break error,
+            }
+            assert!(noted < 1000, "nothing bounds what waits");
+        };
+        assert!(matches!(refused, storage::Error::Busy(_)), "{refused}");
+        // What is denied stays denied, and does not wait for ever either.
+        t.identity.note_refused(&Caller::server(), &entry).await;
+        drop(tx);
+        t.identity.settle().await;
+        assert!(noted >= QUEUE);
+        assert_eq!(events(&t, &org, "image.pull").await.len(), noted);
+    }
+
+    #[tokio::test]
     async fn an_end_is_not_put_off_for_ever() {
         let t = testing::identity().await;
         let org = t.org("main").await;
@@ -410,8 +506,12 @@ mod tests {
         let tx = t.db.begin().await.unwrap();
         let mut tx = tx;
         audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
-        t.identity.note(&Caller::server(), &Entry { org_id: &org, action: "image.pull", ..Entry::default() }).await;
+        for _ in 0..QUEUE {
+            let entry = Entry { org_id: &org, action: "image.pull", ..Entry::default() };
+            t.identity.note(&Caller::server(), &entry).await.unwrap();
+        }
         assert!(!t.identity.close_journal(Duration::from_millis(200)).await);
+        assert_eq!(t.identity.events_waiting(), 0, "what the database did not take went to the log");
         drop(tx);
         assert!(t.identity.close_journal(Duration::from_secs(30)).await);
     }
@@ -423,7 +523,10 @@ mod tests {
         for target in ["a", "b"] {
             // `PostgreSQL` takes no NUL; where a database does, it is just another event.
             let action = if target == "a" { "image.\0" } else { "image.pull" };
-            t.identity.note(&Caller::server(), &Entry { org_id: &org, action, target, ..Entry::default() }).await;
+            t.identity
+                .note(&Caller::server(), &Entry { org_id: &org, action, target, ..Entry::default() })
+                .await
+                .unwrap();
         }
         t.identity.settle().await;
         assert_eq!(events(&t, &org, "image.pull").await.len(), 1);
@@ -443,12 +546,12 @@ mod tests {
             ..Entry::default()
         };
         for _ in 0..5 {
-            identity.note(&Caller::server(), &pull("main/app:v1", "sha256:a")).await;
+            identity.note(&Caller::server(), &pull("main/app:v1", "sha256:a")).await.unwrap();
         }
-        identity.note(&Caller::server(), &pull("main/app:v2", "sha256:a")).await;
+        identity.note(&Caller::server(), &pull("main/app:v2", "sha256:a")).await.unwrap();
         let other = Entry { org_id: &org, action: "token.grant", ..Entry::default() };
-        identity.note(&Caller::server(), &other).await;
-        identity.note(&Caller::server(), &other).await;
+        identity.note(&Caller::server(), &other).await.unwrap();
+        identity.note(&Caller::server(), &other).await.unwrap();
         identity.settle().await;
         assert_eq!(events(&t, &org, "token.grant").await.len(), 2);
         let told = events(&t, &org, "image.pull").await;
@@ -460,7 +563,7 @@ mod tests {
         );
         assert_eq!(told.len(), 2);
         // Without anybody asking, they are written when their time is over.
-        identity.note(&Caller::server(), &pull("main/app:v3", "sha256:b")).await;
+        identity.note(&Caller::server(), &pull("main/app:v3", "sha256:b")).await.unwrap();
         let begun = std::time::Instant::now();
         while events(&t, &org, "image.pull").await.len() < 3 {
             assert!(begun.elapsed() < Duration::from_secs(20));

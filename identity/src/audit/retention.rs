@@ -57,14 +57,20 @@ mod tests {
     async fn an_organization_keeps_its_events_as_long_as_it_says() {
         let t = testing::identity().await;
         let org = t.org("main").await;
-        t.identity.note(&Caller::server(), &Entry { org_id: &org, action: "image.push", ..Entry::default() }).await;
+        t.identity
+            .note(&Caller::server(), &Entry { org_id: &org, action: "image.push", ..Entry::default() })
+            .await
+            .unwrap();
         t.identity.settle().await;
         let before = head(&mut t.db.read().await.unwrap(), &org).await.unwrap();
         t.advance(90 * 86_400);
         t.identity.cut_audit().await.unwrap();
         assert_eq!(head(&mut t.db.read().await.unwrap(), &org).await.unwrap(), before, "kept for ever");
         t.keep_audit_for(&org, 30).await;
-        t.identity.note(&Caller::server(), &Entry { org_id: &org, action: "image.pull", ..Entry::default() }).await;
+        t.identity
+            .note(&Caller::server(), &Entry { org_id: &org, action: "image.pull", ..Entry::default() })
+            .await
+            .unwrap();
         t.identity.settle().await;
         t.identity.cut_audit().await.unwrap();
         t.identity.cut_audit().await.unwrap();
