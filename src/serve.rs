@@ -63,7 +63,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     if exclusive.is_some() {
         uploads.forget_claims().await.context("taking over the uploads of the last run")?;
     }
-    let process = Process::new(config, &stores);
+    let process = Process::new(config, &stores, &services);
     let parts = Parts { config, stores: &stores, uploads };
     for ((service, socket), tls) in sockets.services.into_iter().zip(acceptors) {
         process.listen(socket, service.name(), router(&parts, service), tls, config.max_connections);
@@ -78,7 +78,7 @@ pub(crate) async fn run(config: &Config, named: &[Service]) -> Result<ExitCode> 
     monitor.gently.cancel();
     // No request runs any more: what they noted is written while the database is still open.
     if !stores.identity.close_journal(AUDIT).await {
-        tracing::error!("the database did not take the last audit events");
+        tracing::error!("the database did not take the last audit events: they are in this log");
     }
     // What is cut off may hold a connection for ever; the database is as safe as after a crash.
     if tokio::time::timeout(LAST, db.close()).await.is_err() {
@@ -228,9 +228,11 @@ struct Process {
 }
 
 impl Process {
-    fn new(config: &Config, stores: &Stores) -> Self {
+    fn new(config: &Config, stores: &Stores, services: &[Service]) -> Self {
+        // The others read no bytes.
+        let objects = services.contains(&Service::Registry).then(|| stores.content.objects.clone());
         Self {
-            health: Health::new(stores.content.db.clone()),
+            health: Health::new(stores.content.db.clone(), objects),
             metrics: Metrics::new(stores.content.clock.now()),
             stop: Stop::new(),
             connections: TaskTracker::new(),

@@ -14,7 +14,7 @@ async fn surface() -> (tempfile::TempDir, Surface, Metrics) {
         .route("/read", post(|body: String| async move { body.len().to_string() }))
         .route("/panic", get(|| async { panic!("on purpose") as () }));
     let metrics = Metrics::new(0);
-    let surface = Surface::new("test", router, Health::new(db), metrics.clone());
+    let surface = Surface::new("test", router, Health::new(db, None), metrics.clone());
     (dir, surface, metrics)
 }
 
@@ -106,7 +106,7 @@ async fn the_address_is_the_clients_and_a_strangers_word_is_dropped() {
     let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
     for (proxies, answer) in [("127.0.0.0/8", "198.51.100.1 https"), ("10.0.0.0/8", "127.0.0.1 -")] {
         let router = Router::new().route("/", get(seen));
-        let (health, metrics) = (Health::new(db.clone()), Metrics::new(0));
+        let (health, metrics) = (Health::new(db.clone(), None), Metrics::new(0));
         let surface = Surface::behind(proxies.parse().unwrap(), "test", router, health, metrics);
         let mut request = get_request("/");
         request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("8.8.8.8, 198.51.100.1"));

@@ -23,7 +23,7 @@ pub(super) struct Running {
 pub(super) async fn start(router: Router, tls: bool) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
-    let surface = Surface::new("test", router, Health::new(db), Metrics::new(0));
+    let surface = Surface::new("test", router, Health::new(db, None), Metrics::new(0));
     let tls = tls.then(|| {
         let pki = Pki::in_dir(&dir.path().join("pki"));
         pki.ensure(&["localhost".to_owned()], storage::Clock::System.now()).unwrap();
@@ -155,7 +155,7 @@ async fn who_sends_no_request_is_cut_off_and_who_sent_one_may_wait() {
 async fn an_idle_connection_holds_little() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::connect(&format!("sqlite://{}", dir.path().join("t.db").display())).await.unwrap();
-    let surface = Surface::new("test", Router::new(), Health::new(db), Metrics::new(0));
+    let surface = Surface::new("test", Router::new(), Health::new(db, None), Metrics::new(0));
     // hyper keeps room for an answer in every connection.
     let request = http::Request::new(axum::body::Body::empty());
     let answer = size_of_val(&surface.clone().answer(SocketAddr::from(([127, 0, 0, 1], 1)), request));
