@@ -3,7 +3,7 @@
 //!
 //! A line that starts with `$ ` is a command, `> ` continues it, and other lines show output.
 //! Before them the server is started as the README says, on its own ports, in a network and a mount
-//! namespace of the tour's own; `PASSWORD` is what it printed, and the directory holds `./data`.
+//! namespace of the tour's own; `PASSWORD` is what it printed, `CONTROLLER` where the README says, and the directory holds `./data`.
 
 use std::fs;
 use std::path::Path;
@@ -54,6 +54,7 @@ done
 curl -fsS http://127.0.0.1:6001/readyz >/dev/null
 PASSWORD=$(sed -n 's/^ *Admin .* password \([^ ]*\) .*/\1/p' "$TOUR/server.log")
 [ -n "$PASSWORD" ]
+CONTROLLER=https://localhost
 "#;
 
 #[test]

@@ -320,7 +320,7 @@ spec:
       args:
         - |
           skopeo login {host} -u {login} --password-stdin < /var/run/registry/token
-          skopeo copy oci:/work/image docker://{image}:v1
+          skopeo copy oci:/src/image docker://{image}:v1
       volumeMounts: [{{name: registry, mountPath: /var/run/registry, readOnly: true}}]
   volumes:
     - name: registry
