@@ -6,15 +6,15 @@ use http::request::Parts;
 use identity::audit::{Caller, Client, Credential, Entry, Origin, Outcome};
 use identity::rbac::Principal;
 use identity::token::Bearer;
-use storage::Tx;
 use storage::names::{Reference, RepoName};
+use storage::{Tx, users};
 
 use crate::State;
 use crate::action::Action;
+use crate::error::Owner;
 
 /// Whoever sent a request, as far as a token says.
 pub(crate) fn caller(parts: &Parts, bearer: &Bearer) -> Caller {
-    let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
     let credential = match (&bearer.key, &bearer.user) {
         (Some(key), _) => Credential::ApiKey(key.clone()),
         (None, Some(_)) => Credential::Token,
@@ -22,7 +22,11 @@ pub(crate) fn caller(parts: &Parts, bearer: &Bearer) -> Caller {
     };
     let user_id = bearer.user.clone().unwrap_or_default();
     // The rights are in the token: what is recorded needs none.
-    let principal = Principal { user_id, ..Principal::nobody(bearer.name.clone()) };
+    by(parts, Principal { user_id, ..Principal::nobody(bearer.name.clone()) }, credential)
+}
+
+fn by(parts: &Parts, principal: Principal, credential: Credential) -> Caller {
+    let origin = parts.extensions.get::<Origin>().cloned().unwrap_or_default();
     Caller { principal: Arc::new(principal), credential, origin: Origin { client: Client::Docker, ..origin } }
 }
 
@@ -82,4 +86,27 @@ pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, missing:
         ..Entry::default()
     };
     state.identity().note_denial(by, repo.org(), &entry).await;
+}
+
+/// Notes that somebody's upload was refused because their right to it was taken away.
+pub(crate) async fn shut_out(state: &State, parts: &Parts, owner: &Owner, label: &str) {
+    let Ok(repo) = owner.repository.parse::<RepoName>() else { return };
+    let found = async { users::find(&mut state.db().read().await?, &owner.user_id).await };
+    let user = found.await.unwrap_or_else(|error: storage::Error| {
+        tracing::warn!(%error, "cannot look up whose upload was refused; the audit log has their id alone");
+        None
+    });
+    let name = user.map(|user| user.shown_name().to_owned()).unwrap_or_default();
+    let principal = Principal { user_id: owner.user_id.clone(), ..Principal::nobody(name) };
+    let credential = owner.api_key_id.clone().map_or(Credential::Token, Credential::ApiKey);
+    let entry = Entry {
+        action: "access.denied",
+        target: repo.canonical(),
+        project: repo.project(),
+        outcome: Outcome::Denied,
+        reason: "the right to push was taken away while the upload ran",
+        detail: serde_json::json!({ "request": label }),
+        ..Entry::default()
+    };
+    state.identity().note_denial(&by(parts, principal, credential), repo.org(), &entry).await;
 }

@@ -329,7 +329,7 @@ pub(crate) mod session {
     pub(crate) async fn open(state: &State, headers: &HeaderMap, repo: &RepoName, name: &str) -> Result<Upload> {
         let what = genuine(state, repo, name).ok_or_else(unknown)?;
         let upload = find(state, repo, what).await?.filter(|u| u.repository == repo.canonical()).ok_or_else(unknown)?;
-        if still_allowed(state, &upload).await? { Ok(upload) } else { Err(revoked(state, headers, repo)) }
+        if still_allowed(state, &upload).await? { Ok(upload) } else { Err(revoked(state, headers, repo).of(&upload)) }
     }
 
     async fn find(state: &State, repo: &RepoName, what: &str) -> Result<Option<Upload>> {

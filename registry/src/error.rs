@@ -8,6 +8,7 @@ use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use storage::names::NameError;
+use storage::uploads::Upload;
 
 /// Error codes of the specification, and the few statuses that have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,6 +47,19 @@ struct Answer {
     headers: HeaderMap,
     /// What the operator's log says; never sent.
     cause: Option<storage::Error>,
+    /// What the audit log says; never sent.
+    owner: Option<Owner>,
+}
+
+/// Whose upload it was that they may no longer go on with.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// Id of the user.
+    pub(crate) user_id: String,
+    /// The API key that it was begun with.
+    pub(crate) api_key_id: Option<String>,
+    /// Canonical name of the repository.
+    pub(crate) repository: String,
 }
 
 /// A handler's result.
@@ -61,7 +75,21 @@ impl Error {
             detail: serde_json::Value::Null,
             headers: HeaderMap::new(),
             cause: None,
+            owner: None,
         }))
+    }
+
+    /// For an upload that its owner may no longer go on with.
+    #[must_use]
+    pub(crate) fn of(mut self, upload: &Upload) -> Self {
+        let Upload { user_id, api_key_id, repository, .. } = upload.clone();
+        self.0.owner = Some(Owner { user_id, api_key_id, repository });
+        self
+    }
+
+    /// Whose upload it was, where they may no longer go on with it.
+    pub(crate) fn owner(&self) -> Option<&Owner> {
+        self.0.owner.as_ref()
     }
 
     /// 400.

@@ -38,7 +38,7 @@ use storage::uploads::Uploads;
 
 use crate::action::Action;
 use crate::auth::Realm;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -136,6 +136,9 @@ async fn serve(axum::extract::State(state): axum::extract::State<State>, request
         Ok(action) => dispatch(&state, &parts, action, body).await,
         Err(error) => Err(error),
     };
+    if let Some(owner) = outcome.as_ref().err().and_then(Error::owner) {
+        audit::shut_out(&state, &parts, owner, label).await;
+    }
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(&API_VERSION, HeaderValue::from_static("registry/2.0"));
     response.extensions_mut().insert(ActionLabel(label));
@@ -186,6 +189,6 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
         Action::UploadStatus { .. }
         | Action::AppendUpload { .. }
         | Action::FinishUpload { .. }
-        | Action::CancelUpload { .. } => Err(error::Error::method_not_allowed("GET, PATCH, PUT, DELETE")),
+        | Action::CancelUpload { .. } => Err(Error::method_not_allowed("GET, PATCH, PUT, DELETE")),
     }
 }

@@ -164,6 +164,12 @@ async fn a_push_outlives_its_token_but_not_its_owners_rights() {
         let reply = w.anonymous(method, &path).send().await;
         assert_eq!((reply.status, reply.code()), (401, "UNAUTHORIZED".into()), "{method}");
     }
+    // Who belongs to the organization no more is no business of its log.
+    assert!(w.audit("acme", "access.denied").await.is_empty());
+    let denied = w.audit("", "access.denied").await;
+    let requests: Vec<_> = denied.iter().map(|event| (event.actor.as_str(), event.target.as_str())).collect();
+    assert_eq!(requests, [("web@acme.example", "acme/web/app"); 3]);
+    assert_eq!((&*denied[1].outcome, &*denied[1].credential), ("denied", "token"));
 }
 
 /// A body whose last part, or without one whose end, is held back until it is let go.

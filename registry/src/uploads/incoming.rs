@@ -190,7 +190,7 @@ async fn check_rights(state: &State, request: &Incoming<'_>) -> std::result::Res
     if auth::session::still_allowed(state, request.upload).await.map_err(TakeInError::Refused)? {
         return Ok(());
     }
-    Err(TakeInError::Refused(auth::session::revoked(state, request.headers, request.repo)))
+    Err(TakeInError::Refused(auth::session::revoked(state, request.headers, request.repo).of(request.upload)))
 }
 
 fn too_slow(idle: Duration) -> TakeInError {
