@@ -187,17 +187,19 @@ impl Identity {
         if let Some(user) = &claims.uid {
             let now = self.epochs(user).await.map_err(BearerError::Unavailable)?;
             let (Some(now), Some(then)) = (now, claims.ep) else { return Err(BearerError::Revoked) };
-            // Rights that moved need not be these, and another organization's admin may move them at will: look again. What a
-            // key is narrowed to may be gone, and another project go by its name, without any epoch moving.
-            let look = now != then || self.is_narrowed(claims.key.as_deref()).await?;
-            if now.user != then.user || (look && !self.still_granted(user, &claims).await?) {
+            if now.user != then.user {
                 return Err(BearerError::Revoked);
             }
-            // A key's maker has epochs of their own.
-            if let Some(key) = &claims.key
-                && self.principal(user, Some(key)).await.map_err(BearerError::Unavailable)?.is_none()
-            {
-                return Err(BearerError::Revoked);
+            // Rights that moved need not be these, and another organization's admin may move them at will: look again. A key's
+            // maker has epochs of their own; and what a key is narrowed to may be gone, and another project go by its name,
+            // without any epoch moving.
+            let moved = now != then;
+            if moved || claims.key.is_some() {
+                let who = self.principal(user, claims.key.as_deref()).await.map_err(BearerError::Unavailable)?;
+                let who = who.ok_or(BearerError::Revoked)?;
+                if (moved || who.narrowing.projects.is_some()) && !self.still_granted(&who, &claims).await? {
+                    return Err(BearerError::Revoked);
+                }
             }
         }
         for name in &claims.open {
@@ -208,24 +210,15 @@ impl Identity {
         Ok(Arc::new(Bearer::from(&*claims)))
     }
 
-    /// Whether a key opens some projects only.
-    async fn is_narrowed(&self, key: Option<&str>) -> Result<bool, BearerError> {
-        let Some(key) = key else { return Ok(false) };
-        let row = self.live_key(key).await.map_err(BearerError::Unavailable)?;
-        Ok(row.is_some_and(|row| row.projects.is_some()))
-    }
-
     /// Whether a token's holder would be granted now what the token grants.
-    async fn still_granted(&self, user: &str, claims: &Claims) -> Result<bool, BearerError> {
-        let who = self.principal(user, claims.key.as_deref()).await.map_err(BearerError::Unavailable)?;
-        let Some(who) = who else { return Ok(false) };
+    async fn still_granted(&self, who: &Principal, claims: &Claims) -> Result<bool, BearerError> {
         let scopes: Vec<Scope> = claims
             .access
             .iter()
             .filter(|access| !access.actions.is_empty())
             .map(|a| Scope { kind: a.kind.clone(), name: a.name.clone(), actions: a.actions.clone() })
             .collect();
-        let (now, _) = self.grant(Some(&who), &scopes).await.map_err(BearerError::Unavailable)?;
+        let (now, _) = self.grant(Some(who), &scopes).await.map_err(BearerError::Unavailable)?;
         Ok(now.len() == scopes.len() && scopes.iter().zip(&now).all(|(then, now)| then.actions == now.actions))
     }
 

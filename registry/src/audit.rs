@@ -76,16 +76,7 @@ pub(crate) async fn pulled(
 /// Notes that somebody's token did not cover an action. Whoever shows none, or anybody's, is only told to log in.
 pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, missing: &str) {
     let Some(repo) = action.repo().filter(|_| !by.principal.user_id.is_empty()) else { return };
-    let entry = Entry {
-        action: "access.denied",
-        target: repo.canonical(),
-        project: repo.project(),
-        outcome: Outcome::Denied,
-        reason: missing,
-        detail: serde_json::json!({ "request": action.label() }),
-        ..Entry::default()
-    };
-    state.identity().note_denial(by, repo.org(), &entry).await;
+    note_denial(state, by, repo, action.label(), missing).await;
 }
 
 /// Notes that somebody's upload was refused because their right to it was taken away.
@@ -99,14 +90,19 @@ pub(crate) async fn shut_out(state: &State, parts: &Parts, owner: &Owner, label:
     let name = user.map(|user| user.shown_name().to_owned()).unwrap_or_default();
     let principal = Principal { user_id: owner.user_id.clone(), ..Principal::nobody(name) };
     let credential = owner.api_key_id.clone().map_or(Credential::Token, Credential::ApiKey);
+    let reason = "the right to push was taken away while the upload ran";
+    note_denial(state, &by(parts, principal, credential), &repo, label, reason).await;
+}
+
+async fn note_denial(state: &State, by: &Caller, repo: &RepoName, label: &str, reason: &str) {
     let entry = Entry {
         action: "access.denied",
         target: repo.canonical(),
         project: repo.project(),
         outcome: Outcome::Denied,
-        reason: "the right to push was taken away while the upload ran",
+        reason,
         detail: serde_json::json!({ "request": label }),
         ..Entry::default()
     };
-    state.identity().note_denial(&by(parts, principal, credential), repo.org(), &entry).await;
+    state.identity().note_denial(by, repo.org(), &entry).await;
 }

@@ -133,6 +133,11 @@ impl World {
         put
     }
 
+    /// Those of another process.
+    fn other_uploads(&self) -> Uploads {
+        Uploads::new(self.db.clone(), self.objects.clone(), self.clock.clone(), self.uploads.lifetimes())
+    }
+
     /// Makes every object look as if it had not been touched for long.
     fn age_objects(&self) {
         for folder in Objects::folders() {
@@ -334,7 +339,7 @@ async fn resumes(w: World) {
     assert_eq!(w.uploads.find(&upload.id).await.unwrap().unwrap().received, 6);
 
     // As if another process took it up: nothing but the row and the object are left.
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     let mut writer = other.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"wor")).await.unwrap();
     assert_eq!(writer.close().await.unwrap(), 9);
@@ -393,7 +398,7 @@ async fn a_writer_that_lost_its_claim_acknowledges_nothing() {
         return;
     }
     w.uploads.forget_claims().await.unwrap();
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     let second = other.claim(&upload).await.unwrap();
     assert!(matches!(first.checkpoint().await, Err(Error::Conflict(_))));
     second.release().await.unwrap();
@@ -417,7 +422,7 @@ async fn a_writer_whose_claim_ran_out_cuts_nothing_of_the_next() {
         return;
     }
     w.uploads.forget_claims().await.unwrap();
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     let mut second = other.claim(&upload).await.unwrap();
     let content = vec![8; 2 << 20];
     second.write(Bytes::from(content.clone())).await.unwrap();
@@ -703,7 +708,7 @@ async fn a_session_outlives_the_process_that_began_it_without_a_row() {
     let w = world().await;
     let begun = w.begin("acme");
     assert!(w.uploads.find(&begun.id).await.unwrap().is_none());
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     assert_eq!(other.resume(begun.clone()).await.unwrap().as_ref(), Some(&begun));
     // Bytes that came to nothing leave nothing behind.
     let mut writer = other.claim(&begun).await.unwrap();
@@ -837,7 +842,7 @@ async fn a_row_that_a_lost_commit_made_is_found() {
     let mut writer = w.uploads.claim(&upload).await.unwrap();
     writer.write(Bytes::from_static(b"half")).await.unwrap();
     // Another's row of the session stands for the one that was committed after all.
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     if w.db.is_sqlite() {
         let mut twin = other.claim(&upload).await.unwrap();
         twin.write(Bytes::from_static(b"half")).await.unwrap();
@@ -858,7 +863,7 @@ async fn an_object_has_one_writer_whatever_the_rows_say() {
     first.write(Bytes::from_static(b"one")).await.unwrap();
     first.checkpoint().await.unwrap();
     w.uploads.forget_claims().await.unwrap();
-    let other = Uploads::new(w.db.clone(), w.objects.clone(), w.clock.clone(), w.uploads.lifetimes());
+    let other = w.other_uploads();
     let mut second = other.claim(&upload).await.unwrap();
     second.write(Bytes::from_static(b"two")).await.unwrap();
     assert!(matches!(second.checkpoint().await, Err(Error::Conflict(_))));

@@ -205,53 +205,44 @@ async fn insert(tx: &mut Tx, repository_id: &str, new: &NewManifest<'_>, content
             )
         };
     }
-    let size = i64::try_from(new.payload.len()).unwrap_or(i64::MAX);
     let (targets, tags) = (set_of(new.blobs.iter().chain(&new.children)), tags_of(new.tags));
+    /// Runs a statement that begins with [`manifest!`].
+    macro_rules! insert_manifest {
+        ($sql:expr $(, $more:expr)*) => {
+            execute!(
+                tx,
+                $sql,
+                repository_id,
+                new.digest.as_str(),
+                new.media_type,
+                i64::try_from(new.payload.len()).unwrap_or(i64::MAX),
+                new.subject.map(Digest::as_str),
+                new.artifact_type,
+                new.annotations.as_deref(),
+                now,
+                new.pushed_by,
+                new.payload,
+                content_size
+                $(, $more)*
+            )
+        };
+    }
     if matches!(tx.raw(), Raw::Sqlite(_)) {
         // One message: everybody waits meanwhile.
-        execute!(
-            tx,
-            concat!(
-                manifest!(),
-                ";
-                INSERT INTO manifest_references (repository_id, manifest, target)
-                SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
-                UPDATE repositories SET pushed_at = $8 WHERE id = $1;",
-                tagged!("$8", "$9", "json_each($13)")
-            ),
-            repository_id,
-            new.digest.as_str(),
-            new.media_type,
-            size,
-            new.subject.map(Digest::as_str),
-            new.artifact_type,
-            new.annotations.as_deref(),
-            now,
-            new.pushed_by,
-            new.payload,
-            content_size,
-            targets,
-            tags,
-        )?;
+        let all = concat!(
+            manifest!(),
+            ";
+            INSERT INTO manifest_references (repository_id, manifest, target)
+            SELECT $1, $2, value FROM json_each($12) WHERE TRUE ON CONFLICT DO NOTHING;
+            UPDATE repositories SET pushed_at = $8 WHERE id = $1;",
+            tagged!("$8", "$9", "json_each($13)")
+        );
+        insert_manifest!(all, targets, tags)?;
         return Ok(());
     }
     // The manifest's row in a statement of its own: the parts of one statement run in no order, and whoever deletes the
     // manifest meanwhile would take along references that were found to be there already.
-    execute!(
-        tx,
-        manifest!(),
-        repository_id,
-        new.digest.as_str(),
-        new.media_type,
-        size,
-        new.subject.map(Digest::as_str),
-        new.artifact_type,
-        new.annotations.as_deref(),
-        now,
-        new.pushed_by,
-        new.payload,
-        content_size,
-    )?;
+    insert_manifest!(manifest!())?;
     execute!(
         tx,
         concat!(

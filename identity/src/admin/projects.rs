@@ -77,11 +77,12 @@ impl Identity {
                 "the project holds repositories: to delete it with every image, confirm with its slug",
             )
         };
+        // Asked first, so that nothing is buried only to be taken back.
         let filter = RepositoryFilter { org_id: None, project_id: Some(id) };
         if !with_images && !repositories::list(&mut tx, &filter, "", 1).await?.is_empty() {
             return Err(holds());
         }
-        // Asked again of what was buried: a push that was under way may have made one until then.
+        // And of what was buried: a push that was under way may have made one until then.
         let repositories = removal::bury_project(&mut tx, id).await?.unwrap_or_default();
         if repositories > 0 && !with_images {
             return Err(holds());

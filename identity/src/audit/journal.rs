@@ -84,7 +84,7 @@ impl Identity {
     /// # Errors
     /// [`storage::Error::Busy`] where that goes on for long: then it must not be given out.
     pub async fn note(&self, by: &Caller, entry: &Entry<'_>) -> storage::Result<()> {
-        match self.queue().send_timeout(Note::Event(Box::new(by.event(entry, self.now_ms()))), PATIENCE).await {
+        match self.offer(by, entry).await {
             Ok(()) => Ok(()),
             // The runtime ends: what is in the log is all that is left.
             Err(SendTimeoutError::Closed(note)) => {
@@ -104,12 +104,13 @@ impl Identity {
     /// Notes what was refused, as [`Identity::note`] does. It stays refused where there is no room for it; then the log of the
     /// process tells of it.
     pub async fn note_refused(&self, by: &Caller, entry: &Entry<'_>) {
-        let event = Note::Event(Box::new(by.event(entry, self.now_ms())));
-        if let Err(SendTimeoutError::Closed(note) | SendTimeoutError::Timeout(note)) =
-            self.queue().send_timeout(event, PATIENCE).await
-        {
+        if let Err(SendTimeoutError::Closed(note) | SendTimeoutError::Timeout(note)) = self.offer(by, entry).await {
             log_lost(&note);
         }
+    }
+
+    async fn offer(&self, by: &Caller, entry: &Entry<'_>) -> Result<(), SendTimeoutError<Note>> {
+        self.queue().send_timeout(Note::Event(Box::new(by.event(entry, self.now_ms()))), PATIENCE).await
     }
 
     /// Notes that something was denied, in the chain of the organization of that slug where the caller belongs to it, else
@@ -403,6 +404,13 @@ mod tests {
         audit::list(&mut session, org_id, &filter, Direction::Oldest, None, 500).await.unwrap().events
     }
 
+    /// Somebody holds an organization's chain: as long as this lasts nothing can be written.
+    async fn held(t: &Testing, org_id: &str) -> storage::Tx {
+        let mut tx = t.db.begin().await.unwrap();
+        audit::append(&mut tx, NewEvent { org_id: org_id.to_owned(), ..Default::default() }).await.unwrap();
+        tx
+    }
+
     #[tokio::test]
     async fn what_is_noted_is_in_the_chain_within_a_fifth_of_a_second() {
         let t = testing::identity().await;
@@ -453,9 +461,7 @@ mod tests {
     async fn a_full_queue_makes_callers_wait_and_nothing_is_lost() {
         let t = testing::identity().await;
         let org = t.org("main").await;
-        // Somebody holds the chain: nothing can be written.
-        let mut tx = t.db.begin().await.unwrap();
-        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        let tx = held(&t, &org).await;
         let all = QUEUE + BATCH + 10;
         let (identity, id) = (t.identity.clone(), org.clone());
         let noting = tokio::spawn(async move {
@@ -478,8 +484,7 @@ mod tests {
     async fn where_there_is_no_room_for_long_nothing_is_given_out() {
         let t = testing::identity().await;
         let org = t.org("main").await;
-        let mut tx = t.db.begin().await.unwrap();
-        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        let tx = held(&t, &org).await;
         let entry = Entry { org_id: &org, action: "image.pull", target: "main/app:v1", ..Entry::default() };
         let mut noted = 0;
         let refused = loop {
@@ -503,9 +508,7 @@ mod tests {
         let t = testing::identity().await;
         let org = t.org("main").await;
         assert!(t.identity.close_journal(Duration::from_millis(1)).await, "there was nothing to write");
-        let tx = t.db.begin().await.unwrap();
-        let mut tx = tx;
-        audit::append(&mut tx, audit::NewEvent { org_id: org.clone(), ..Default::default() }).await.unwrap();
+        let tx = held(&t, &org).await;
         for _ in 0..QUEUE {
             let entry = Entry { org_id: &org, action: "image.pull", ..Entry::default() };
             t.identity.note(&Caller::server(), &entry).await.unwrap();
