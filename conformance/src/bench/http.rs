@@ -151,12 +151,18 @@ enum Wire {
     Tls(Box<ClientConnection>, Gathered),
 }
 
-/// A socket that is read in large pieces: the TLS library asks for 4 KiB at a time.
-struct Gathered {
+/// A socket that is read and written in large pieces: the TLS library asks for 4 KiB at a time, and hands out records.
+pub(crate) struct Gathered {
     tcp: TcpStream,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl Gathered {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, buffer: vec![0; PIECE], start: 0, end: 0 }
+    }
 }
 
 impl Read for Gathered {
@@ -177,6 +183,10 @@ impl Write for Gathered {
         self.tcp.write(bytes)
     }
 
+    fn write_vectored(&mut self, records: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.tcp.write_vectored(records)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.tcp.flush()
     }
@@ -191,7 +201,7 @@ impl Wire {
         let Some((config, name)) = &origin.tls else { return Ok(Self::Plain(tcp)) };
         let mut session = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(PIECE + (16 << 10)));
-        let mut gathered = Gathered { tcp, buffer: vec![0; PIECE], start: 0, end: 0 };
+        let mut gathered = Gathered::new(tcp);
         while session.is_handshaking() {
             session.complete_io(&mut gathered)?;
         }

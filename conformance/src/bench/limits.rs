@@ -2,15 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
+
+use super::http::Gathered;
+use super::servers::Pki;
+
+/// Bytes that are sent at a time.
+const PIECE: usize = 256 << 10;
 
 /// Facts about the machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,8 +77,8 @@ fn filesystem(path: &Path) -> String {
 pub(crate) struct Limits(pub(crate) BTreeMap<String, f64>);
 
 impl Limits {
-    /// Measures all of it; takes about half a minute.
-    pub(crate) fn measure(data: &Path) -> Self {
+    /// Measures all of it; takes about a minute.
+    pub(crate) fn measure(data: &Path, pki: &Pki) -> Self {
         let mut found = BTreeMap::new();
         let mut note = |name: &str, value: Result<f64>| match value {
             Ok(value) => {
@@ -80,13 +88,19 @@ impl Limits {
         };
         note("SHA-256, OpenSSL, one core, MiB/s", openssl("sha256"));
         note("AES-128-GCM, OpenSSL, one core, MiB/s", openssl("aes-128-gcm"));
-        note("loopback TCP, one stream, MiB/s", loopback());
+        note("loopback TCP, one stream, MiB/s", sent(None, 1));
+        note("loopback TCP, eight streams, MiB/s", sent(None, 8));
+        note("sent from memory over TLS, one stream, MiB/s", sent(Some(pki), 1));
+        note("sent from memory over TLS, eight streams, MiB/s", sent(Some(pki), 8));
         note(
             "1 MiB writes with a sync at the end, MiB/s",
             fio(data, &["--bs=1m", "--size=1g", "--end_fsync=1"]).map(|(_, mib)| mib),
         );
-        note("received, hashed, written and synced, bare TCP, one stream, MiB/s", taken_in(data, 1));
-        note("received, hashed, written and synced, bare TCP, four streams, MiB/s", taken_in(data, 4));
+        for (streams, named) in [(1, "one stream"), (4, "four streams"), (16, "16 streams")] {
+            let name = |over| format!("received, hashed, written and synced, {over}, {named}, MiB/s");
+            note(&name("bare TCP"), taken_in(data, None, streams));
+            note(&name("TLS"), taken_in(data, Some(pki), streams));
+        }
         let synced = ["--bs=4k", "--size=64m", "--fdatasync=1", "--time_based", "--runtime=3"];
         note("4 KiB writes with a sync each, alone, a second", fio(data, &synced).map(|(each, _)| each));
         let many = [&synced[..], &["--numjobs=16", "--group_reporting"]].concat();
@@ -127,85 +141,105 @@ fn fio(data: &Path, arguments: &[&str]) -> Result<(f64, f64)> {
     Ok((iops, total / runtime / f64::from(1 << 20)))
 }
 
-/// MiB in a second through the loopback interface.
-fn loopback() -> Result<f64> {
-    const TOTAL: usize = 2 << 30;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let sender = std::thread::spawn(move || -> std::io::Result<()> {
-        let (mut tcp, _) = listener.accept()?;
-        let piece = vec![0x5a; 256 << 10];
-        for _ in 0..TOTAL / piece.len() {
-            tcp.write_all(&piece)?;
-        }
-        Ok(())
-    });
-    let mut tcp = TcpStream::connect(address)?;
-    let (start, mut piece, mut all) = (Instant::now(), vec![0; 256 << 10], 0);
-    loop {
-        let count = tcp.read(&mut piece)?;
-        if count == 0 {
-            break;
-        }
-        all += count;
+/// Connections through the loopback interface, of which one end sends and the other receives.
+struct Wires {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<(Arc<ServerConfig>, Arc<ClientConfig>)>,
+}
+
+impl Wires {
+    /// With the certificate and the cipher that the servers have, or without TLS.
+    fn new(pki: Option<&Pki>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let tls = pki.map(|pki| -> Result<_> {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&pki.certificate)?.collect();
+            let key = PrivateKeyDer::from_pem_file(&pki.key)?;
+            let server = ServerConfig::builder().with_no_client_auth().with_single_cert(chain?, key)?;
+            Ok((Arc::new(server), Arc::clone(&pki.trust)))
+        });
+        Ok(Self { address: listener.local_addr()?, listener, tls: tls.transpose()? })
     }
-    let seconds = start.elapsed().as_secs_f64();
-    sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
-    Ok(all as f64 / f64::from(1 << 20) / seconds)
+
+    fn sender(&self) -> Result<Box<dyn Write + Send>> {
+        let (tcp, _) = self.listener.accept()?;
+        let Some((config, _)) = &self.tls else { return Ok(Box::new(tcp)) };
+        let mut session = ServerConnection::new(Arc::clone(config))?;
+        session.set_buffer_limit(Some(PIECE + (16 << 10)));
+        Ok(Box::new(StreamOwned::new(session, Gathered::new(tcp))))
+    }
+
+    fn receiver(&self) -> Result<Box<dyn Read + Send>> {
+        let tcp = TcpStream::connect(self.address)?;
+        let Some((_, config)) = &self.tls else { return Ok(Box::new(tcp)) };
+        let session = ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
+        Ok(Box::new(StreamOwned::new(session, Gathered::new(tcp))))
+    }
+}
+
+/// MiB in a second of `total` bytes that are sent over some connections at a time; `take` receives those of one.
+fn moved(
+    pki: Option<&Pki>,
+    streams: usize,
+    total: usize,
+    take: impl Fn(usize, usize, Box<dyn Read + Send>) -> Result<()> + Sync,
+) -> Result<f64> {
+    let (wires, each, take) = (&Wires::new(pki)?, total / streams, &take);
+    let start = Instant::now();
+    std::thread::scope(|scope| -> Result<()> {
+        let receivers: Vec<_> =
+            (0..streams).map(|stream| scope.spawn(move || take(stream, each, wires.receiver()?))).collect();
+        for _ in 0..streams {
+            let mut wire = wires.sender()?;
+            scope.spawn(move || {
+                let piece = vec![0x5a; PIECE];
+                // Whoever receives says what went wrong.
+                (0..each / piece.len()).try_for_each(|_| wire.write_all(&piece)).and_then(|()| wire.flush())
+            });
+        }
+        receivers.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a receiver panicked"))?)
+    })?;
+    Ok((each * streams) as f64 / f64::from(1 << 20) / start.elapsed().as_secs_f64())
+}
+
+/// MiB in a second of what no server can do without when it sends: no files, no HTTP, with the receivers on the same cores.
+fn sent(pki: Option<&Pki>, streams: usize) -> Result<f64> {
+    moved(pki, streams, 2 << 30, |_, each, mut wire| {
+        let mut piece = vec![0; PIECE];
+        (0..each / piece.len()).try_for_each(|_| wire.read_exact(&mut piece).map_err(Into::into))
+    })
 }
 
 /// MiB in a second of what no registry can do without when a gibibyte is pushed: receiving, hashing, writing and syncing it,
-/// each beside the others, with the sender on the same cores. No TLS, no HTTP, nothing else.
-fn taken_in(data: &Path, streams: usize) -> Result<f64> {
-    const PIECE: usize = 1 << 20;
-    let total = (1 << 30) / streams;
+/// each beside the others, with the senders on the same cores. No HTTP, no database, nothing else.
+fn taken_in(data: &Path, pki: Option<&Pki>, streams: usize) -> Result<f64> {
     let folder = data.join("limit");
     fs::create_dir_all(&folder)?;
-    let (start, listener) = (Instant::now(), TcpListener::bind("127.0.0.1:0")?);
-    let address = listener.local_addr()?;
-    let taken: Result<()> = std::thread::scope(|scope| {
-        let receivers: Vec<_> = (0..streams)
-            .map(|stream| {
-                let path = folder.join(stream.to_string());
-                scope.spawn(move || -> Result<()> {
-                    let mut tcp = TcpStream::connect(address)?;
-                    let (pieces, written) = mpsc::sync_channel::<Arc<Vec<u8>>>(4);
-                    let writer = std::thread::spawn(move || -> std::io::Result<()> {
-                        let mut file = fs::File::create(path)?;
-                        for piece in written {
-                            file.write_all(&piece)?;
-                        }
-                        file.sync_data()
-                    });
-                    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-                    for _ in 0..total / PIECE {
-                        let mut piece = vec![0; PIECE];
-                        tcp.read_exact(&mut piece)?;
-                        let piece = Arc::new(piece);
-                        pieces.send(Arc::clone(&piece)).ok().context("the writer is gone")?;
-                        hash.update(&piece);
-                    }
-                    drop(pieces);
-                    std::hint::black_box(hash.finish());
-                    writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
-                    Ok(())
-                })
-            })
-            .collect();
-        for _ in 0..streams {
-            let (mut tcp, _) = listener.accept()?;
-            scope.spawn(move || {
-                let piece = vec![0x5a; 256 << 10];
-                // Whoever receives says what went wrong.
-                (0..total / piece.len()).try_for_each(|_| tcp.write_all(&piece))
-            });
+    let speed = moved(pki, streams, 1 << 30, |stream, each, mut wire| {
+        let path = folder.join(stream.to_string());
+        let (pieces, written) = mpsc::sync_channel::<Arc<Vec<u8>>>(16);
+        let writer = std::thread::spawn(move || -> io::Result<()> {
+            let mut file = fs::File::create(path)?;
+            for piece in written {
+                file.write_all(&piece)?;
+            }
+            file.sync_data()
+        });
+        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        for _ in 0..each / PIECE {
+            let mut piece = vec![0; PIECE];
+            wire.read_exact(&mut piece)?;
+            let piece = Arc::new(piece);
+            pieces.send(Arc::clone(&piece)).ok().context("the writer is gone")?;
+            hash.update(&piece);
         }
-        receivers.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("a receiver panicked"))?)
+        drop(pieces);
+        std::hint::black_box(hash.finish());
+        writer.join().map_err(|_| anyhow!("the writer panicked"))??;
+        Ok(())
     });
-    let seconds = start.elapsed().as_secs_f64();
     let _ = fs::remove_dir_all(&folder);
-    taken?;
-    Ok((total * streams) as f64 / f64::from(1 << 20) / seconds)
+    speed
 }
 
 #[cfg(test)]
@@ -219,6 +253,23 @@ mod tests {
         let said = "version: 3.0.17\ntype          16384 bytes\nsha256        343040.00k\n";
         assert!((speed(said).unwrap() - 327.148).abs() < 0.01);
         assert_eq!(speed("nothing"), None);
+    }
+
+    #[test]
+    fn bytes_go_through_with_tls_and_without_and_come_to_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::new(&dir.path().join("pki")).unwrap();
+        for tls in [None, Some(&pki)] {
+            let speed = moved(tls, 2, 4 << 20, |_, each, mut wire| {
+                let mut all = vec![0; each];
+                wire.read_exact(&mut all)?;
+                anyhow::ensure!(all.len() == 2 << 20 && all.iter().all(|byte| *byte == 0x5a));
+                Ok(())
+            });
+            assert!(speed.unwrap() > 0.0);
+            // One that asks for more than is sent is told, and does not wait.
+            assert!(moved(tls, 1, PIECE, |_, each, mut wire| Ok(wire.read_exact(&mut vec![0; each + 1])?)).is_err());
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     ensure!(!peers.is_empty(), "no server to measure");
     results.machine = Machine::here(&options.data);
     if !options.no_limits {
-        results.limits.push(Limits::measure(&options.data));
+        results.limits.push(Limits::measure(&options.data, &pki));
     }
     for scheme in ["https", "http"] {
         let asked = |spec: &&Spec| match options.schemes.as_slice() {
@@ -151,7 +151,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         }
     }
     if !options.no_limits {
-        results.limits.push(Limits::measure(&options.data));
+        results.limits.push(Limits::measure(&options.data, &pki));
         results.write(&options.results)?;
     }
     let current = results.records.iter().filter(|record| chosen.iter().any(|spec| spec.name == record.workload));

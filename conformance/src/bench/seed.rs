@@ -20,7 +20,7 @@ pub(crate) fn key(spec: &Spec) -> u64 {
     let salt = match spec.kind {
         Kind::Tags(_) => 1,
         Kind::Catalog(_) => 2,
-        Kind::Referrers => 3,
+        Kind::Referrers(_) => 3,
         Kind::Start => 4,
         _ => return 0,
     };

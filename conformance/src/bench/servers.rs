@@ -70,7 +70,7 @@ impl Peer {
             (Self::Nginx, Kind::Pull | Kind::Range | Kind::Manifest { .. } | Kind::ImagePull | Kind::Idle) => None,
             (Self::Nginx, _) => Some("static files only"),
             (_, Kind::Token(_)) => Some("no token service"),
-            (_, Kind::Referrers) => Some("no referrers API"),
+            (_, Kind::Referrers(_)) => Some("no referrers API"),
             _ => None,
         }
     }
@@ -122,9 +122,9 @@ pub(crate) struct Programs {
 /// One P-256 certificate for `localhost`, which every server uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Pki {
-    certificate: PathBuf,
-    key: PathBuf,
-    trust: Arc<ClientConfig>,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) trust: Arc<ClientConfig>,
 }
 
 impl Pki {

@@ -72,7 +72,7 @@ pub(crate) enum Kind {
     Mixed,
     Tags(Part),
     Catalog(Part),
-    Referrers,
+    Referrers(Part),
     Token(Grant),
     Delete,
     Gc,
@@ -206,9 +206,10 @@ pub(crate) fn all() -> Vec<Spec> {
         list("catalog-50k-first", Catalog(Part::First), 50_000, "the first 100 of 50,000 repositories"),
         list("catalog-50k-middle", Catalog(Part::Middle), 50_000, "100 repositories in the middle of 50,000"),
         list("catalog-50k-last", Catalog(Part::Last), 50_000, "the last 100 of 50,000 repositories"),
+        list("referrers-10k-first", Referrers(Part::First), 10_000, "the first 100 referrers of a subject with 10,000"),
         list(
-            "referrers-10k",
-            Referrers,
+            "referrers-10k-most",
+            Referrers(Part::Whole),
             10_000,
             "the referrers of a subject with 10,000, as the first answer has them",
         ),
@@ -424,10 +425,13 @@ impl Bench {
                 let path = page("/v2/_catalog", part, spec.entries, |n| self.catalog_repository(n));
                 listing(path, "registry:catalog:*".into())
             }
-            Kind::Referrers => {
+            Kind::Referrers(part) => {
                 let repository = self.referrers_repository();
                 let subject = self.fill_referrers(spec.entries)?;
-                listing(format!("/v2/{repository}/referrers/{subject}"), scope_of(&repository))
+                // Their digests are no names that one could begin behind.
+                let path =
+                    page(&format!("/v2/{repository}/referrers/{subject}"), part, spec.entries, |_| String::new());
+                listing(path, scope_of(&repository))
             }
             Kind::Token(grant) => self.token_request(grant)?,
             Kind::UpDown => {
@@ -495,7 +499,7 @@ impl Bench {
                     }
                 })
             }
-            (Kind::Tags(_) | Kind::Catalog(_) | Kind::Referrers, Prepared::Path { scope, path }) => {
+            (Kind::Tags(_) | Kind::Catalog(_) | Kind::Referrers(_), Prepared::Path { scope, path }) => {
                 let whole = matches!(spec.kind, Kind::Tags(Part::Whole));
                 drive(&|client, _| list(client, scope, path, whole))
             }
