@@ -1,11 +1,12 @@
 //! Reading and deleting blobs (end-2, end-10).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, WARNING,
 };
@@ -13,18 +14,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use identity::audit::Caller;
 use storage::blobs::Blob;
 use storage::names::{Digest, RepoName};
-use storage::objects::ObjectReader;
 use storage::outlet::Outlet;
 use storage::shelf::Shelved;
-use tokio::task::JoinHandle;
 
 use crate::direct::{self, Direct};
 use crate::error::{Code, Error, Result};
+use crate::pieces::{CHUNK, Pieces};
 use crate::range::{self, Wanted};
 use crate::{CONTENT_DIGEST, State, audit};
-
-/// Bytes read from a file at a time.
-const CHUNK: u64 = 256 * 1024;
 
 /// How a blob is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +90,7 @@ async fn body(
     found: &Arc<Shelved>,
     (repo, digest): (&RepoName, &Digest),
     outlet: Option<&Outlet>,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> Result<Body> {
     if found.is_small() {
         let bytes = match found.bytes() {
@@ -115,32 +112,12 @@ async fn body(
             return Ok(Body::new(Direct::new(reader, outlet.clone(), range)));
         }
     }
-    let read_first = |row: Blob| read_first(state, row.object_key, first, end);
-    let (reader, piece) = healed(state, &found.blob, repo, digest, read_first).await?;
-    let next = first + piece.len() as u64;
-    if next == end {
+    let read_first = |row: Blob| read_first(state, row.object_key, range.clone());
+    let (piece, rest) = healed(state, &found.blob, repo, digest, read_first).await?;
+    if piece.len() as u64 == end - first {
         return Ok(Body::from(piece));
     }
-    let ahead = read_ahead(&reader, next, end);
-    let pieces = stream::try_unfold(Some((Ok(piece), next, ahead)), move |step| {
-        let reader = reader.clone();
-        async move {
-            let Some((piece, next, ahead)) = step else { return Ok(None) };
-            let piece: Bytes = piece?;
-            let Some(ahead) = ahead else { return Ok::<_, storage::Error>(Some((piece, None))) };
-            let following = match ahead.await {
-                Ok(read) => read,
-                Err(error) => Err(storage::Error::Io {
-                    context: "a reading thread ended early",
-                    source: std::io::Error::other(error),
-                }),
-            };
-            let after = next + following.as_ref().map_or(0, |piece| piece.len() as u64);
-            let ahead = following.is_ok().then(|| read_ahead(&reader, after, end)).flatten();
-            Ok(Some((piece, Some((following, after, ahead)))))
-        }
-    });
-    Ok(Body::from_stream(pieces))
+    Ok(Body::from_stream(stream::once(std::future::ready(Ok(piece))).chain(rest.into_stream())))
 }
 
 /// Reads a blob's first bytes, so that damage found at once is an error and not a cut body.
@@ -189,30 +166,11 @@ async fn report_damage(state: &State, blob: &Blob) -> Result<()> {
     Ok(())
 }
 
-async fn read_first(state: &State, key: String, first: u64, end: u64) -> storage::Result<(ObjectReader, Bytes)> {
-    let objects = state.objects().clone();
-    tokio::task::spawn_blocking(move || {
-        let reader = objects.open_object(&key)?;
-        reader.reaches(end)?;
-        let piece = read(&reader, first, end)?;
-        Ok((reader, piece))
-    })
-    .await
-    .map_err(|e| storage::Error::Io { context: "opening an object", source: std::io::Error::other(e) })?
-}
-
-/// Reads the piece after the one that is being sent.
-fn read_ahead(reader: &ObjectReader, from: u64, end: u64) -> Option<JoinHandle<storage::Result<Bytes>>> {
-    if from >= end {
-        return None;
-    }
-    let reader = reader.clone();
-    Some(tokio::task::spawn_blocking(move || read(&reader, from, end)))
-}
-
-/// At most one chunk. Blocks.
-fn read(reader: &ObjectReader, from: u64, end: u64) -> storage::Result<Bytes> {
-    reader.read(from, usize::try_from((end - from).min(CHUNK)).unwrap_or_default())
+async fn read_first(state: &State, key: String, range: Range<u64>) -> storage::Result<(Bytes, Pieces)> {
+    let reader = state.shelf().reader(&key, range.end).await?;
+    let mut pieces = Pieces::new(reader, range);
+    let first = pieces.next().await?.unwrap_or_default();
+    Ok((first, pieces))
 }
 
 /// Keeps a blob that a pusher was told of for the grace period, where an eighth of its lease is over.

@@ -15,10 +15,8 @@ use crate::State;
 /// Opens an object for a [`Direct`] body, with its first segment in memory, so that damage found at once is an error and not
 /// a cut body. Nothing where the file system cannot do that.
 pub(crate) async fn open(state: &State, key: String, range: Range<u64>) -> storage::Result<Option<ObjectReader>> {
-    let objects = state.objects().clone();
+    let reader = state.shelf().reader(&key, range.end).await?;
     tokio::task::spawn_blocking(move || {
-        let reader = objects.open_object(&key)?;
-        reader.reaches(range.end)?;
         let able = reader.warm(range.start, segment(&range))?;
         Ok(able.then_some(reader))
     })

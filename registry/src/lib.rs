@@ -15,6 +15,7 @@ mod limits;
 pub mod manifest;
 mod manifests;
 mod page;
+mod pieces;
 pub mod range;
 mod referrers;
 mod tags;

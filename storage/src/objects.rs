@@ -410,14 +410,6 @@ impl ObjectReader {
         Ok(Bytes::from(buffer))
     }
 
-    /// Proves that the object has the bytes before `end`. Blocks.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] where it is shorter; else [`Error::Io`].
-    pub fn reaches(&self, end: u64) -> Result<()> {
-        if self.length()? < end { Err(Error::Damaged("an object is shorter than its row says".into())) } else { Ok(()) }
-    }
-
     /// Whether a range seems to be in the system's memory, so that reading it would not wait for a disk; samples of it are.
     #[must_use]
     pub fn is_warm(&self, offset: u64, length: u64) -> bool {

@@ -3,7 +3,10 @@
 //! On `SQLite` this process is the only one that serves content, and every change of a row passes through its writer: what
 //! is kept counts exactly as long as the rows that it was read from stay as they were ([`Changes`]).
 //! Where other processes commit as well, what they change is noticed at the next [`Db::notice_others`]. On `PostgreSQL`
-//! nothing is kept: other replicas write, and each request asks once.
+//! nothing is kept: other replicas write, and each request asks once. Objects that are read from stay open for some seconds on
+//! either: what a key names never changes.
+
+mod readers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,8 +19,9 @@ use crate::db::changes::{Changes, Mark};
 use crate::error::{Error, Result};
 use crate::manifests::{self, Manifest};
 use crate::names::{Digest, Reference, RepoName};
-use crate::objects::Objects;
+use crate::objects::{ObjectReader, Objects};
 use crate::projects::{self, Place};
+use crate::shelf::readers::Readers;
 
 /// Blobs of at most so many bytes are kept whole.
 pub const SMALL: u64 = 64 << 10;
@@ -37,6 +41,7 @@ struct Inner {
     manifests: Cache<String, Kept<Manifest>>,
     blobs: Cache<String, Kept<Shelved>>,
     places: Cache<String, Kept<Place>>,
+    readers: Arc<Readers>,
 }
 
 /// A value, and the rows that it was read from.
@@ -103,7 +108,8 @@ impl Shelf {
             })
             .build();
         let places = Cache::builder().max_capacity(PLACES).build();
-        Self(Arc::new(Inner { db, objects, manifests, blobs, places }))
+        let readers = Readers::new(objects.clone());
+        Self(Arc::new(Inner { db, objects, manifests, blobs, places, readers }))
     }
 
     /// A manifest, by tag or digest.
@@ -184,6 +190,14 @@ impl Shelf {
             .await
             .map_err(|e| Error::Io { context: "reading an object", source: std::io::Error::other(e) })??;
         Ok(shelved.bytes.get_or_init(|| Bytes::from(bytes)).clone())
+    }
+
+    /// An open object that has the bytes before `end`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where it is missing or shorter; else [`Error::Io`].
+    pub async fn reader(&self, key: &str, end: u64) -> Result<ObjectReader> {
+        self.0.readers.get(key, end).await
     }
 
     fn look<T: Send + Sync + 'static>(&self, cache: &Cache<String, Kept<T>>, key: &str) -> Option<Arc<T>> {
