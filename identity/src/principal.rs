@@ -184,41 +184,48 @@ impl Identity {
     /// [`BearerError`].
     pub async fn verify_bearer(&self, token: &str) -> Result<Arc<Bearer>, BearerError> {
         let claims = self.check_signature(token).await?;
+        let bearer = Arc::new(Bearer::from(&*claims));
+        if self.still_counts(&claims).await.map_err(BearerError::Unavailable)? {
+            Ok(bearer)
+        } else {
+            Err(BearerError::Revoked(bearer))
+        }
+    }
+
+    async fn still_counts(&self, claims: &Claims) -> storage::Result<bool> {
         if let Some(user) = &claims.uid {
-            let now = self.epochs(user).await.map_err(BearerError::Unavailable)?;
-            let (Some(now), Some(then)) = (now, claims.ep) else { return Err(BearerError::Revoked) };
+            let (Some(now), Some(then)) = (self.epochs(user).await?, claims.ep) else { return Ok(false) };
             if now.user != then.user {
-                return Err(BearerError::Revoked);
+                return Ok(false);
             }
             // Rights that moved need not be these, and another organization's admin may move them at will: look again. A key's
             // maker has epochs of their own; and what a key is narrowed to may be gone, and another project go by its name,
             // without any epoch moving.
             let moved = now != then;
             if moved || claims.key.is_some() {
-                let who = self.principal(user, claims.key.as_deref()).await.map_err(BearerError::Unavailable)?;
-                let who = who.ok_or(BearerError::Revoked)?;
-                if (moved || who.narrowing.projects.is_some()) && !self.still_granted(&who, &claims).await? {
-                    return Err(BearerError::Revoked);
+                let Some(who) = self.principal(user, claims.key.as_deref()).await? else { return Ok(false) };
+                if (moved || who.narrowing.projects.is_some()) && !self.still_granted(&who, claims).await? {
+                    return Ok(false);
                 }
             }
         }
         for name in &claims.open {
-            if !self.is_public(name).await.map_err(BearerError::Unavailable)? {
-                return Err(BearerError::Revoked);
+            if !self.is_public(name).await? {
+                return Ok(false);
             }
         }
-        Ok(Arc::new(Bearer::from(&*claims)))
+        Ok(true)
     }
 
     /// Whether a token's holder would be granted now what the token grants.
-    async fn still_granted(&self, who: &Principal, claims: &Claims) -> Result<bool, BearerError> {
+    async fn still_granted(&self, who: &Principal, claims: &Claims) -> storage::Result<bool> {
         let scopes: Vec<Scope> = claims
             .access
             .iter()
             .filter(|access| !access.actions.is_empty())
             .map(|a| Scope { kind: a.kind.clone(), name: a.name.clone(), actions: a.actions.clone() })
             .collect();
-        let (now, _) = self.grant(Some(who), &scopes).await.map_err(BearerError::Unavailable)?;
+        let (now, _) = self.grant(Some(who), &scopes).await?;
         Ok(now.len() == scopes.len() && scopes.iter().zip(&now).all(|(then, now)| then.actions == now.actions))
     }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -176,9 +177,9 @@ pub enum BearerError {
     /// Not begun.
     #[error("not valid yet")]
     NotYet,
-    /// Its user's credential or rights have changed since.
+    /// Its user's credential or rights have changed since: a good token otherwise, this one.
     #[error("revoked")]
-    Revoked,
+    Revoked(Arc<Bearer>),
     /// It cannot be checked now.
     #[error("cannot be checked now")]
     Unavailable(#[source] storage::Error),

@@ -73,10 +73,11 @@ pub(crate) async fn pulled(
     state.identity().note(by, &entry).await
 }
 
-/// Notes that somebody's token did not cover an action. Whoever shows none, or anybody's, is only told to log in.
-pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, missing: &str) {
+/// Notes that somebody's token did not cover an action, or was revoked. Whoever shows none, or anybody's, is only told to log
+/// in.
+pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, why: &str) {
     let Some(repo) = action.repo().filter(|_| !by.principal.user_id.is_empty()) else { return };
-    note_denial(state, by, repo, action.label(), missing).await;
+    note_denial(state, by, repo, action.label(), why).await;
 }
 
 /// Notes that somebody's upload was refused because their right to it was taken away.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 use identity::rbac::{Permission, Resource, authorize};
-use identity::token::Bearer;
+use identity::token::{Bearer, BearerError};
 use storage::names::RepoName;
 use storage::uploads::Upload;
 
@@ -19,6 +19,9 @@ use crate::error::{Code, Error, Result};
 
 /// How long a body may come before it is asked again whether whoever sends it still may.
 pub(crate) const RIGHTS_CHECK: Duration = Duration::from_millis(500);
+
+/// What the audit log says of a token that was revoked before it ended.
+const REVOKED: &str = "the token was revoked";
 
 /// One scope that an action needs: `repository:<name>:<actions>` or `registry:catalog:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +82,13 @@ fn needs(action: &Action) -> Vec<Need> {
 pub(crate) struct Refusal {
     /// The answer.
     pub(crate) error: Error,
-    /// Whose token it was and what it lacked, where it was a good one.
-    pub(crate) lacked: Option<(Arc<Bearer>, String)>,
+    /// Whose token it was and why it did not do, where we gave it.
+    pub(crate) denied: Option<(Arc<Bearer>, String)>,
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { error, lacked: None }
+        Self { error, denied: None }
     }
 }
 
@@ -107,9 +110,11 @@ pub(crate) async fn authorized(
                 challenge(state, headers, Code::Unauthorized, message, &with_source(needs, action), None).into()
             );
         }
-        Err(Refused::Invalid(message)) => {
-            let needs = with_source(needs, action);
-            return Err(challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token")).into());
+        Err(Refused::Invalid(revoked)) => {
+            let (needs, message) =
+                (with_source(needs, action), "the bearer token is not valid (any more): get a new one");
+            let error = challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token"));
+            return Err(Refusal { error, denied: revoked.map(|bearer| (bearer, REVOKED.to_owned())) });
         }
         Err(Refused::Unavailable(error)) => return Err(error.into()),
     };
@@ -118,7 +123,7 @@ pub(crate) async fn authorized(
         let message = format!("requested access to the resource is denied: it needs {lacked}");
         let needs = with_source(needs, action);
         let error = challenge(state, headers, Code::Denied, &message, &needs, Some("insufficient_scope"));
-        return Err(Refusal { error, lacked: Some((bearer, lacked)) });
+        return Err(Refusal { error, denied: Some((bearer, lacked)) });
     }
     // A mount whose source the token never asked for: say so, instead of an upload session that looks like "not there".
     // One that was asked for and refused gets the session, as if the source did not exist.
@@ -130,7 +135,7 @@ pub(crate) async fn authorized(
         needs.push(source);
         let message = "mounting a blob needs pull on the repository that it comes from";
         let error = challenge(state, headers, Code::Denied, message, &needs, Some("insufficient_scope"));
-        return Err(Refusal { error, lacked: Some((bearer, lacked)) });
+        return Err(Refusal { error, denied: Some((bearer, lacked)) });
     }
     Ok(bearer)
 }
@@ -167,7 +172,8 @@ fn with_source(mut needs: Vec<Need>, action: &Action) -> Vec<Need> {
 }
 
 enum Refused {
-    Invalid(&'static str),
+    /// With the token where it was good until it was revoked.
+    Invalid(Option<Arc<Bearer>>),
     Unavailable(Error),
 }
 
@@ -182,10 +188,13 @@ async fn bearer(state: &State, headers: &HeaderMap) -> std::result::Result<Optio
     let Some(token) = token else { return Ok(None) };
     match state.identity().verify_bearer(token).await {
         Ok(bearer) => Ok(Some(bearer)),
-        Err(identity::token::BearerError::Unavailable(error)) => Err(Refused::Unavailable(error.into())),
+        Err(BearerError::Unavailable(error)) => Err(Refused::Unavailable(error.into())),
         Err(error) => {
             tracing::debug!(%error, "bearer token refused");
-            Err(Refused::Invalid("the bearer token is not valid (any more): get a new one"))
+            Err(Refused::Invalid(match error {
+                BearerError::Revoked(bearer) => Some(bearer),
+                _ => None,
+            }))
         }
     }
 }

@@ -155,8 +155,8 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
     let bearer = match auth::authorized(state, headers, &action).await {
         Ok(bearer) => bearer,
         Err(refusal) => {
-            if let Some((bearer, lacked)) = &refusal.lacked {
-                audit::denied(state, &audit::caller(parts, bearer), &action, lacked).await;
+            if let Some((bearer, why)) = &refusal.denied {
+                audit::denied(state, &audit::caller(parts, bearer), &action, why).await;
             }
             return Err(refusal.error);
         }

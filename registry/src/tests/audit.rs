@@ -67,3 +67,27 @@ async fn a_denial_is_in_the_log_of_members_and_a_strangers_in_the_platforms() {
     assert_eq!(platform.len(), 1);
     assert_eq!(platform[0].actor, "dev@other.example");
 }
+
+#[tokio::test]
+async fn a_token_that_is_used_after_it_was_revoked_is_in_the_log() {
+    let w = World::new().await;
+    let token = w.token("web@acme.example", "repository:acme/web/app:pull").await;
+    let used = async || w.anonymous("GET", "/v2/acme/web/app/tags/list").bearer(&token).send().await;
+    assert_eq!(used().await.status, 404, "nothing is there yet");
+    assert!(w.audit("acme", "access.denied").await.is_empty());
+
+    let by = identity::audit::Caller::server();
+    w.identity.reset_password(&by, "web@acme.example", None).await.unwrap();
+    let refused = used().await;
+    assert_eq!((refused.status, refused.code()), (401, "UNAUTHORIZED".into()));
+    let own = w.audit("acme", "access.denied").await;
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert_eq!((own[0].actor.as_str(), own[0].target.as_str()), ("web@acme.example", "acme/web/app"));
+    assert_eq!((&*own[0].outcome, own[0].reason.as_str()), ("denied", "the token was revoked"));
+
+    // One that anybody could make up is nobody's.
+    let made_up = w.anonymous("GET", "/v2/acme/web/app/tags/list").bearer(&format!("{token}x")).send().await;
+    assert_eq!(made_up.status, 401);
+    assert_eq!(w.audit("acme", "access.denied").await.len(), 1);
+    assert!(w.audit("", "access.denied").await.is_empty());
+}
