@@ -308,7 +308,7 @@ impl Signals {
     }
 }
 
-/// A connection is a descriptor, and a blob that is read another: the usual soft limit of 1024 is for programs that call
+/// A connection is a descriptor, and a blob that is read, or was a moment ago, another: the usual soft limit of 1024 is for programs that call
 /// select(2), which this one does not.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -16,6 +16,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::Advice;
@@ -195,7 +196,7 @@ impl Objects {
     /// [`Error::Damaged`] where it is not there; else [`Error::Io`].
     pub fn open_object(&self, key: &str) -> Result<ObjectReader> {
         let file = File::open(self.path(key)).map_err(|error| missing_or(error, "opening an object"))?;
-        Ok(ObjectReader { file: Arc::new(file) })
+        Ok(ObjectReader::of(file))
     }
 
     /// Takes an object away; one that is not there is fine. The removal need not be durable: a leftover is an orphan that
@@ -351,7 +352,7 @@ impl ObjectWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn reader(&self) -> Result<ObjectReader> {
-        Ok(ObjectReader { file: Arc::new(self.file.try_clone().map_err(Error::io("reading an object back"))?) })
+        Ok(ObjectReader::of(self.file.try_clone().map_err(Error::io("reading an object back"))?))
     }
 }
 
@@ -373,16 +374,37 @@ impl EarlySync {
 /// An open object; cheap to clone, safe to read from many places at once.
 #[derive(Clone, Debug)]
 pub struct ObjectReader {
-    file: Arc<File>,
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    failed: AtomicBool,
 }
 
 impl ObjectReader {
+    fn of(file: File) -> Self {
+        Self { open: Arc::new(Open { file, failed: AtomicBool::new(false) }) }
+    }
+
+    /// Whether any read of it has failed: who reads next should open it anew.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.open.failed.load(Ordering::Relaxed)
+    }
+
+    /// To be said where reading it failed.
+    pub(crate) fn fail(&self) {
+        self.open.failed.store(true, Ordering::Relaxed);
+    }
+
     /// Reads exactly `buffer.len()` bytes at `offset`. Blocks.
     ///
     /// # Errors
     /// [`Error::Damaged`] where the object ends before; else [`Error::Io`].
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| {
+        self.file().read_exact_at(buffer, offset).map_err(|error| {
+            self.fail();
             if error.kind() == io::ErrorKind::UnexpectedEof {
                 Error::Damaged("an object is shorter than its row says".into())
             } else {
@@ -399,10 +421,16 @@ impl ObjectReader {
         let mut buffer = Vec::with_capacity(length);
         while buffer.len() < length {
             let at = offset + buffer.len() as u64;
-            match rustix::io::pread(&*self.file, rustix::buffer::spare_capacity(&mut buffer), at) {
-                Ok(0) => return Err(Error::Damaged("an object is shorter than its row says".into())),
+            match rustix::io::pread(self.file(), rustix::buffer::spare_capacity(&mut buffer), at) {
+                Ok(0) => {
+                    self.fail();
+                    return Err(Error::Damaged("an object is shorter than its row says".into()));
+                }
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(Error::io("reading an object")(error.into())),
+                Err(error) => {
+                    self.fail();
+                    return Err(Error::io("reading an object")(error.into()));
+                }
             }
         }
         // The allocator may have given more room than was asked for.
@@ -417,7 +445,7 @@ impl ObjectReader {
         (0..length).step_by(SAMPLE).chain([last]).all(|at| {
             let mut byte = [0u8];
             let now = ReadWriteFlags::NOWAIT;
-            matches!(rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(&mut byte)], offset + at, now), Ok(1))
+            matches!(rustix::io::preadv2(self.file(), &mut [IoSliceMut::new(&mut byte)], offset + at, now), Ok(1))
         })
     }
 
@@ -429,23 +457,29 @@ impl ObjectReader {
     pub fn warm(&self, offset: u64, length: u64) -> Result<bool> {
         let context = "reading an object ahead";
         // Only advice: without it the disk is asked for less at a time.
-        let _ = rustix::fs::fadvise(&*self.file, offset, NonZeroU64::new(length.max(AHEAD)), Advice::WillNeed);
+        let _ = rustix::fs::fadvise(self.file(), offset, NonZeroU64::new(length.max(AHEAD)), Advice::WillNeed);
         let nowhere = OpenOptions::new().write(true).open("/dev/null").map_err(Error::io(context))?;
         let (mut at, end) = (offset, offset + length);
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            match rustix::fs::sendfile(&nowhere, &*self.file, Some(&mut at), left) {
-                Ok(0) => return Err(Error::Damaged("an object is shorter than its row says".into())),
+            match rustix::fs::sendfile(&nowhere, self.file(), Some(&mut at), left) {
+                Ok(0) => {
+                    self.fail();
+                    return Err(Error::Damaged("an object is shorter than its row says".into()));
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(false),
-                Err(error) => return Err(Error::io(context)(error.into())),
+                Err(error) => {
+                    self.fail();
+                    return Err(Error::io(context)(error.into()));
+                }
             }
         }
         Ok(true)
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        &self.open.file
     }
 
     /// Length of the object, trailer included. Blocks.
@@ -453,7 +487,7 @@ impl ObjectReader {
     /// # Errors
     /// [`Error::Io`].
     pub fn length(&self) -> Result<u64> {
-        Ok(self.file.metadata().map_err(Error::io("reading an object's length"))?.len())
+        Ok(self.file().metadata().map_err(Error::io("reading an object's length"))?.len())
     }
 
     /// What the object says of itself; `None` where it was never sealed or its end is cut off. Blocks.

@@ -148,6 +148,7 @@ impl Queue {
             }
         };
         if sent == 0 || sent > first.left {
+            first.reader.fail();
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "an object became shorter while it was sent"));
         }
         first.offset += sent as u64;
