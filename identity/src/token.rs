@@ -177,7 +177,8 @@ pub enum BearerError {
     /// Not begun.
     #[error("not valid yet")]
     NotYet,
-    /// Its user's credential or rights have changed since: a good token otherwise, this one.
+    /// Its user's credential or rights have changed since, or what it was given for is no longer public: a good token
+    /// otherwise, this one.
     #[error("revoked")]
     Revoked(Arc<Bearer>),
     /// It cannot be checked now.

@@ -11,6 +11,7 @@ use storage::{Tx, users};
 
 use crate::State;
 use crate::action::Action;
+use crate::auth::Why;
 use crate::error::Owner;
 
 /// Whoever sent a request, as far as a token says.
@@ -75,9 +76,25 @@ pub(crate) async fn pulled(
 
 /// Notes that somebody's token did not cover an action, or was revoked. Whoever shows none, or anybody's, is only told to log
 /// in.
-pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, why: &str) {
+pub(crate) async fn denied(state: &State, by: &Caller, action: &Action, why: &Why) {
     let Some(repo) = action.repo().filter(|_| !by.principal.user_id.is_empty()) else { return };
-    note_denial(state, by, repo, action.label(), why).await;
+    let reason = match why {
+        Why::Lacked(scope) => scope.as_str(),
+        Why::Revoked if is_first_in_a_minute(state, by, repo) => {
+            "the token was revoked, or what it was for is not open any more"
+        }
+        Why::Revoked => return,
+    };
+    note_denial(state, by, repo, action.label(), reason).await;
+}
+
+/// Clients try again with the token that they have, several requests at a time, and who stole one could fill the log with it.
+fn is_first_in_a_minute(state: &State, by: &Caller, repo: &RepoName) -> bool {
+    let key = match &by.credential {
+        Credential::ApiKey(key) => key,
+        _ => "",
+    };
+    state.0.revoked.entry(format!("{} {key} {}", by.principal.user_id, repo.canonical())).or_insert(()).is_fresh()
 }
 
 /// Notes that somebody's upload was refused because their right to it was taken away.

@@ -20,9 +20,6 @@ use crate::error::{Code, Error, Result};
 /// How long a body may come before it is asked again whether whoever sends it still may.
 pub(crate) const RIGHTS_CHECK: Duration = Duration::from_millis(500);
 
-/// What the audit log says of a token that was revoked before it ended.
-const REVOKED: &str = "the token was revoked";
-
 /// One scope that an action needs: `repository:<name>:<actions>` or `registry:catalog:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Need {
@@ -83,7 +80,15 @@ pub(crate) struct Refusal {
     /// The answer.
     pub(crate) error: Error,
     /// Whose token it was and why it did not do, where we gave it.
-    pub(crate) denied: Option<(Arc<Bearer>, String)>,
+    pub(crate) denied: Option<(Arc<Bearer>, Why)>,
+}
+
+/// Why a token that we gave does not do.
+pub(crate) enum Why {
+    /// It does not cover this scope.
+    Lacked(String),
+    /// It was taken back before it ended.
+    Revoked,
 }
 
 impl From<Error> for Refusal {
@@ -114,7 +119,7 @@ pub(crate) async fn authorized(
             let (needs, message) =
                 (with_source(needs, action), "the bearer token is not valid (any more): get a new one");
             let error = challenge(state, headers, Code::Unauthorized, message, &needs, Some("invalid_token"));
-            return Err(Refusal { error, denied: revoked.map(|bearer| (bearer, REVOKED.to_owned())) });
+            return Err(Refusal { error, denied: revoked.map(|bearer| (bearer, Why::Revoked)) });
         }
         Err(Refused::Unavailable(error)) => return Err(error.into()),
     };
@@ -123,7 +128,7 @@ pub(crate) async fn authorized(
         let message = format!("requested access to the resource is denied: it needs {lacked}");
         let needs = with_source(needs, action);
         let error = challenge(state, headers, Code::Denied, &message, &needs, Some("insufficient_scope"));
-        return Err(Refusal { error, denied: Some((bearer, lacked)) });
+        return Err(Refusal { error, denied: Some((bearer, Why::Lacked(lacked))) });
     }
     // A mount whose source the token never asked for: say so, instead of an upload session that looks like "not there".
     // One that was asked for and refused gets the session, as if the source did not exist.
@@ -135,7 +140,7 @@ pub(crate) async fn authorized(
         needs.push(source);
         let message = "mounting a blob needs pull on the repository that it comes from";
         let error = challenge(state, headers, Code::Denied, message, &needs, Some("insufficient_scope"));
-        return Err(Refusal { error, denied: Some((bearer, lacked)) });
+        return Err(Refusal { error, denied: Some((bearer, Why::Lacked(lacked))) });
     }
     Ok(bearer)
 }
@@ -148,7 +153,8 @@ pub(crate) async fn still_counts(state: &State, headers: &HeaderMap, repo: &Repo
     match bearer(state, headers).await {
         Ok(Some(_)) => Ok(()),
         Err(Refused::Unavailable(error)) => Err(error),
-        Ok(None) | Err(Refused::Invalid(_)) => Err(session::revoked(state, headers, repo)),
+        Err(Refused::Invalid(Some(bearer))) => Err(session::revoked(state, headers, repo).of_holder(&bearer, repo)),
+        Ok(None) | Err(Refused::Invalid(None)) => Err(session::revoked(state, headers, repo)),
     }
 }
 

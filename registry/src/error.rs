@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use identity::token::Bearer;
 use serde::Serialize;
-use storage::names::NameError;
+use storage::names::{NameError, RepoName};
 use storage::uploads::Upload;
 
 /// Error codes of the specification, and the few statuses that have none.
@@ -84,6 +85,13 @@ impl Error {
     pub(crate) fn of(mut self, upload: &Upload) -> Self {
         let Upload { user_id, api_key_id, repository, .. } = upload.clone();
         self.0.owner = Some(Owner { user_id, api_key_id, repository });
+        self
+    }
+
+    /// The same, by the holder of a token who is pushing something else to a repository.
+    pub(crate) fn of_holder(mut self, bearer: &Bearer, repo: &RepoName) -> Self {
+        let (user_id, api_key_id) = (bearer.user.clone().unwrap_or_default(), bearer.key.clone());
+        self.0.owner = Some(Owner { user_id, api_key_id, repository: repo.canonical().to_owned() });
         self
     }
 

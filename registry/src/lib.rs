@@ -32,6 +32,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::Identity;
+use moka::sync::Cache;
 use storage::Db;
 use storage::objects::Objects;
 use storage::shelf::Shelf;
@@ -75,6 +76,8 @@ struct Inner {
     uploads: Uploads,
     identity: Identity,
     settings: Settings,
+    /// Whose use of a revoked token was noted in the last minute.
+    revoked: Cache<String, ()>,
 }
 
 impl State {
@@ -82,7 +85,8 @@ impl State {
     #[must_use]
     pub fn new(db: Db, objects: Objects, uploads: Uploads, identity: Identity, settings: Settings) -> Self {
         let shelf = Shelf::new(db.clone(), objects.clone(), settings.cache);
-        Self(Arc::new(Inner { db, objects, shelf, uploads, identity, settings }))
+        let revoked = Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build();
+        Self(Arc::new(Inner { db, objects, shelf, uploads, identity, settings, revoked }))
     }
 
     fn db(&self) -> &Db {

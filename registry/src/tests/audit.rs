@@ -83,11 +83,21 @@ async fn a_token_that_is_used_after_it_was_revoked_is_in_the_log() {
     let own = w.audit("acme", "access.denied").await;
     assert_eq!(own.len(), 1, "{own:?}");
     assert_eq!((own[0].actor.as_str(), own[0].target.as_str()), ("web@acme.example", "acme/web/app"));
-    assert_eq!((&*own[0].outcome, own[0].reason.as_str()), ("denied", "the token was revoked"));
+    let reason = "the token was revoked, or what it was for is not open any more";
+    assert_eq!((&*own[0].outcome, own[0].reason.as_str()), ("denied", reason));
+
+    // Once a minute for each repository, however often it is tried.
+    for _ in 0..3 {
+        assert_eq!(used().await.status, 401);
+    }
+    let elsewhere = w.anonymous("GET", "/v2/acme/web/other/tags/list").bearer(&token).send().await;
+    assert_eq!(elsewhere.status, 401);
+    let own: Vec<String> = w.audit("acme", "access.denied").await.into_iter().map(|event| event.target).collect();
+    assert_eq!(own, ["acme/web/app", "acme/web/other"]);
 
     // One that anybody could make up is nobody's.
     let made_up = w.anonymous("GET", "/v2/acme/web/app/tags/list").bearer(&format!("{token}x")).send().await;
     assert_eq!(made_up.status, 401);
-    assert_eq!(w.audit("acme", "access.denied").await.len(), 1);
+    assert_eq!(w.audit("acme", "access.denied").await.len(), 2);
     assert!(w.audit("", "access.denied").await.is_empty());
 }

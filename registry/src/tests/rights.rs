@@ -214,6 +214,9 @@ async fn a_manifest_whose_body_ends_late_ends_with_its_owners_password() {
     let (put, ()) = tokio::join!(put, revoke);
     assert_eq!((put.status, put.code()), (401, "UNAUTHORIZED".into()));
     assert_eq!(w.head("/v2/acme/web/app/manifests/v1").send().await.status, 404);
+    let denied = w.audit("acme", "access.denied").await;
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!((denied[0].actor.as_str(), denied[0].target.as_str()), ("web@acme.example", "acme/web/app"));
 }
 
 #[tokio::test]
