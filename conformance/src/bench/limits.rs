@@ -177,24 +177,25 @@ impl Wires {
     }
 }
 
-/// MiB in a second of `total` bytes that are sent over some connections at a time; `take` receives those of one.
+/// MiB in a second of `total` bytes that are sent over some connections at a time, which are open before the clock starts;
+/// `take` receives those of one.
 fn moved(
     pki: Option<&Pki>,
     streams: usize,
     total: usize,
     take: impl Fn(usize, usize, Box<dyn Read + Send>) -> Result<()> + Sync,
 ) -> Result<f64> {
-    let (wires, each, take) = (&Wires::new(pki)?, total / streams, &take);
+    let (wires, each, take) = (Wires::new(pki)?, total / streams, &take);
+    let ends: Vec<_> = (0..streams).map(|_| Ok((wires.receiver()?, wires.sender()?))).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     std::thread::scope(|scope| -> Result<()> {
-        let receivers: Vec<_> =
-            (0..streams).map(|stream| scope.spawn(move || take(stream, each, wires.receiver()?))).collect();
-        for _ in 0..streams {
-            let mut wire = wires.sender()?;
+        let mut receivers = Vec::new();
+        for (stream, (receiver, mut sender)) in ends.into_iter().enumerate() {
+            receivers.push(scope.spawn(move || take(stream, each, receiver)));
             scope.spawn(move || {
                 let piece = vec![0x5a; PIECE];
                 // Whoever receives says what went wrong.
-                (0..each / piece.len()).try_for_each(|_| wire.write_all(&piece)).and_then(|()| wire.flush())
+                (0..each / piece.len()).try_for_each(|_| sender.write_all(&piece)).and_then(|()| sender.flush())
             });
         }
         receivers.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a receiver panicked"))?)
@@ -215,31 +216,55 @@ fn sent(pki: Option<&Pki>, streams: usize) -> Result<f64> {
 fn taken_in(data: &Path, pki: Option<&Pki>, streams: usize) -> Result<f64> {
     let folder = data.join("limit");
     fs::create_dir_all(&folder)?;
-    let speed = moved(pki, streams, 1 << 30, |stream, each, mut wire| {
-        let path = folder.join(stream.to_string());
-        let (pieces, written) = mpsc::sync_channel::<Arc<Vec<u8>>>(16);
-        let writer = std::thread::spawn(move || -> io::Result<()> {
+    let speed =
+        moved(pki, streams, 1 << 30, |stream, each, wire| take_in(&folder.join(stream.to_string()), each, wire));
+    let _ = fs::remove_dir_all(&folder);
+    speed
+}
+
+fn take_in(path: &Path, total: usize, mut wire: Box<dyn Read + Send>) -> Result<()> {
+    /// Pieces that are under way at a time.
+    const PIECES: usize = 16;
+    let (to_hash, hashed) = mpsc::sync_channel::<Arc<Vec<u8>>>(PIECES);
+    let (to_write, written) = mpsc::sync_channel::<Arc<Vec<u8>>>(PIECES);
+    let (give_back, free) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let recycle = move |piece| {
+            // Whoever comes last has it alone; nobody waits for it any more at the end.
+            if let Some(piece) = Arc::into_inner(piece) {
+                let _ = give_back.send(piece);
+            }
+        };
+        let recycle_too = recycle.clone();
+        let hasher = scope.spawn(move || {
+            let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+            for piece in hashed {
+                hash.update(&piece);
+                recycle(piece);
+            }
+            std::hint::black_box(hash.finish());
+        });
+        let writer = scope.spawn(move || -> io::Result<()> {
             let mut file = fs::File::create(path)?;
             for piece in written {
                 file.write_all(&piece)?;
+                recycle_too(piece);
             }
             file.sync_data()
         });
-        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        for _ in 0..each / PIECE {
-            let mut piece = vec![0; PIECE];
+        let received = (0..total / PIECE).try_for_each(|_| -> Result<()> {
+            let mut piece = free.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
             wire.read_exact(&mut piece)?;
             let piece = Arc::new(piece);
-            pieces.send(Arc::clone(&piece)).ok().context("the writer is gone")?;
-            hash.update(&piece);
-        }
-        drop(pieces);
-        std::hint::black_box(hash.finish());
+            // Both are there until they have everything; the writer says itself why it is not.
+            let _ = to_hash.send(Arc::clone(&piece));
+            to_write.send(piece).ok().context("the writer is gone")
+        });
+        drop((to_hash, to_write));
+        hasher.join().map_err(|_| anyhow!("the hasher panicked"))?;
         writer.join().map_err(|_| anyhow!("the writer panicked"))??;
-        Ok(())
-    });
-    let _ = fs::remove_dir_all(&folder);
-    speed
+        received
+    })
 }
 
 #[cfg(test)]
@@ -253,6 +278,17 @@ mod tests {
         let said = "version: 3.0.17\ntype          16384 bytes\nsha256        343040.00k\n";
         assert!((speed(said).unwrap() - 327.148).abs() < 0.01);
         assert_eq!(speed("nothing"), None);
+    }
+
+    #[test]
+    fn what_is_taken_in_is_all_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let sent: Vec<u8> = (0..40 * PIECE).map(|n| (n / 7).to_le_bytes()[0]).collect();
+        take_in(&path, sent.len(), Box::new(io::Cursor::new(sent.clone()))).unwrap();
+        assert!(fs::read(&path).unwrap() == sent);
+        assert!(take_in(&path, sent.len(), Box::new(io::Cursor::new(vec![0; PIECE]))).is_err());
+        assert!(take_in(&dir.path().join("no/folder"), sent.len(), Box::new(io::Cursor::new(sent.clone()))).is_err());
     }
 
     #[test]

@@ -75,8 +75,8 @@ const FAMILIES: [(&str, &str, &[&str]); 4] = [
 /// The rows of one workload, way and server.
 #[derive(Clone, Debug, Default)]
 struct Cell<'a> {
-    /// By round; only valid rows.
-    rows: BTreeMap<u32, &'a Row>,
+    /// By call and round; only valid rows.
+    rows: BTreeMap<(u64, u32), &'a Row>,
     /// Why there is none, or why some do not count.
     failure: Option<&'a str>,
     seeded: Option<&'a str>,
@@ -99,7 +99,7 @@ impl<'a> Cells<'a> {
             cell.seeded = cell.seeded.or(record.seeded.as_deref());
             match &record.row {
                 Some(row) if row.valid() => {
-                    cell.rows.insert(record.round, row);
+                    cell.rows.insert((record.call, record.round), row);
                 }
                 Some(row) => cell.failure = row.first_error.as_deref().or(Some("nothing was done")),
                 None => cell.failure = record.failure.as_deref().or(record.cannot.as_deref()),
@@ -122,7 +122,7 @@ impl<'a> Cells<'a> {
     fn ratio(&self, scheme: &'a str, workload: &'a str, peer: Peer) -> Option<Spread> {
         let ours = self.get(scheme, workload, Peer::Wharfinger)?;
         let theirs = self.get(scheme, workload, peer)?;
-        let pairs = ours.rows.iter().filter_map(|(round, row)| Some(row.rate / theirs.rows.get(round)?.rate));
+        let pairs = ours.rows.iter().filter_map(|(when, row)| Some(row.rate / theirs.rows.get(when)?.rate));
         Spread::of(pairs.collect())
     }
 }
@@ -301,7 +301,7 @@ fn details(text: &mut String, cells: &Cells<'_>, scheme: &'static str) {
         text,
         "## Latency, processor and memory, {scheme}\n\n\
          Latencies are those of a closed loop, in milliseconds. \"Client\" is the load program's part of the processor time of\n\
-         both: where it is large, the row says as much of the client as of the server.\n\n\
+         both: where it is bold, the row says as much of the client as of the server.\n\n\
          | workload | server | n | p50 | p90 | p99 | max | server CPU | client | peak MiB | sizes and seeds |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for spec in workloads {
@@ -325,13 +325,18 @@ fn details(text: &mut String, cells: &Cells<'_>, scheme: &'static str) {
                 say(|row| Some(row.latency.p90_ms)),
                 say(|row| Some(row.latency.p99_ms)),
                 say(|row| Some(row.latency.max_ms)),
-                client.map_or_else(|| "–".into(), |client| format!("{:.0} %", client.median)),
+                client.map_or_else(|| "–".into(), share),
                 say(|row| row.server_peak_mib),
-                remarks(first, cell),
+                remarks(first, cell, spec.writes().then(|| peer.synced())),
             );
         }
     }
     text.push('\n');
+}
+
+/// The client's part, emphasized where it is nearly half: on two cores the row is as much about the client then.
+fn share(client: Spread) -> String {
+    if client.median >= 45.0 { format!("**{:.0} %**", client.median) } else { format!("{:.0} %", client.median) }
 }
 
 /// A number of things.
@@ -339,8 +344,8 @@ fn count(number: u64) -> String {
     if number < 1000 { number.to_string() } else { figure(number as f64) }
 }
 
-/// What a reader has to know of a row beside its figures.
-fn remarks(row: &Row, cell: &Cell<'_>) -> String {
+/// What a reader has to know of a row beside its figures; `synced` is what is on the disk before the answer, where that matters.
+fn remarks(row: &Row, cell: &Cell<'_>, synced: Option<&str>) -> String {
     let mut all = vec![format!("{} at a time", row.concurrency)];
     if row.entries > 0 {
         all.push(format!("{} there before", count(row.entries)));
@@ -350,6 +355,7 @@ fn remarks(row: &Row, cell: &Cell<'_>) -> String {
     } else if row.operations > 0 && row.bytes > 0 {
         all.push(format!("{} bytes an answer", figure(row.bytes as f64 / row.operations as f64)));
     }
+    all.extend(synced.map(|synced| format!("synced: {synced}")));
     all.extend(cell.seeded.map(str::to_owned));
     all.extend(row.extra.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), figure(*value))));
     for (kind, latency) in &row.by_kind {
@@ -363,7 +369,8 @@ fn remarks(row: &Row, cell: &Cell<'_>) -> String {
 /// Rows that there are none of, and why.
 fn without(text: &mut String, cells: &Cells<'_>) {
     let mut missing: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for ((_, workload, peer), cell) in &cells.0 {
+    let known: Vec<&str> = all().iter().map(|spec| spec.name).collect();
+    for ((_, workload, peer), cell) in cells.0.iter().filter(|((_, workload, _), _)| known.contains(workload)) {
         if let Some(failure) = cell.failure.filter(|_| cell.rows.is_empty()) {
             let all = missing.entry((peer, failure)).or_default();
             if !all.contains(workload) {
@@ -434,7 +441,18 @@ mod tests {
         };
         let (scheme, scale) = ("https".into(), "tiny".into());
         let (peer, workload) = (peer.name().into(), workload.into());
-        Record { scheme, peer, workload, scale, round, row: Some(row), failure: None, cannot: None, seeded: None }
+        Record {
+            scheme,
+            peer,
+            workload,
+            scale,
+            call: 0,
+            round,
+            row: Some(row),
+            failure: None,
+            cannot: None,
+            seeded: None,
+        }
     }
 
     fn report(records: Vec<Record>) -> String {
@@ -466,9 +484,20 @@ mod tests {
         assert!(text.contains("| push-4k | /s | 20.0 (10.0–30.0) | 10.0 (1.00–10.0) | 3.00 (2.00–10.0) |"), "{text}");
         assert!(text.contains("In no row that was measured."), "{text}");
         assert!(
+            text.contains("synced: bytes, names, rows") && text.contains("synced: bytes, names of links"),
+            "{text}"
+        );
+        assert!(
             text.contains("| push-4k | wharfinger | 3 | 1.50 | 0.000 | 0.000 | 0.000 | 75.0 ms | 25 % | 33.0 |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn rows_of_two_calls_are_no_pair() {
+        let theirs = Record { call: 1, ..record(Peer::DockerRegistry, "push-4k", 0, 10.0, 0) };
+        let text = report(vec![record(Peer::Wharfinger, "push-4k", 0, 5.0, 0), theirs]);
+        assert!(text.contains("| push-4k | /s | 5.00 | 10.0 | – |"), "{text}");
     }
 
     #[test]

@@ -64,7 +64,10 @@ pub(crate) struct Record {
     pub(crate) peer: String,
     pub(crate) workload: String,
     pub(crate) scale: String,
-    /// Rows of one round were measured one right after the other.
+    /// The call that measured it: each has a number of its own.
+    #[serde(default)]
+    pub(crate) call: u64,
+    /// Rows of one call and one round were measured one right after the other.
     pub(crate) round: u32,
     pub(crate) row: Option<Row>,
     /// What went wrong.
@@ -129,6 +132,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     }
     ensure!(!peers.is_empty(), "no server to measure");
     results.machine = Machine::here(&options.data);
+    let call = results.records.iter().map(|record| record.call).max().unwrap_or_default() + 1;
     if !options.no_limits {
         results.limits.push(Limits::measure(&options.data, &pki));
     }
@@ -140,7 +144,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         let specs: Vec<&Spec> = chosen.iter().filter(asked).collect();
         let mut kept = HashMap::new();
         for spec in specs {
-            let runner = Runner { options, pki: &pki, scheme };
+            let runner = Runner { options, pki: &pki, scheme, call };
             results.records.retain(|record| {
                 !(record.scheme == scheme
                     && record.workload == spec.name
@@ -165,6 +169,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
 struct Runner<'a> {
     options: &'a RunOptions,
     pki: &'a Pki,
+    call: u64,
     scheme: &'static str,
 }
 
@@ -178,6 +183,7 @@ impl Runner<'_> {
             peer: peer.name().into(),
             workload: spec.name.into(),
             scale: format!("{:?}", self.options.scale).to_lowercase(),
+            call: self.call,
             round,
             row,
             failure: None,

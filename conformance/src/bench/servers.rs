@@ -49,6 +49,16 @@ impl Peer {
         }
     }
 
+    /// The same in some words, for each row that writes.
+    pub(crate) fn synced(self) -> &'static str {
+        match self {
+            Self::Wharfinger => "bytes, names, rows",
+            Self::DockerRegistry => "bytes, no names",
+            Self::Distribution => "bytes, names of links",
+            Self::Nginx => "nothing",
+        }
+    }
+
     /// What is on the disk when the server says that something is stored.
     pub(crate) fn durability(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The workloads: what each sends, and what has to be there before.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,7 +76,10 @@ pub(crate) enum Kind {
     Referrers(Part),
     Token(Grant),
     Delete,
-    Gc,
+    Gc {
+        /// Others push meanwhile.
+        beside: bool,
+    },
     /// Blobs go up and come down at the same time: how much memory that takes.
     UpDown,
     /// Connections that are open and silent.
@@ -225,7 +229,13 @@ pub(crate) fn all() -> Vec<Spec> {
         Spec {
             entries: 10_000,
             concurrency: 4,
-            ..base("gc", Gc, "10,000 blobs of 4 KiB collected while others are pushed, 4 at a time")
+            ..base("gc", Gc { beside: true }, "10,000 blobs of 4 KiB collected while others are pushed, 4 at a time")
+        },
+        Spec {
+            entries: 10_000,
+            count: 1,
+            seconds: 0.0,
+            ..base("gc-alone", Gc { beside: false }, "10,000 blobs of 4 KiB collected while nobody does anything else")
         },
         Spec {
             bytes: GIB,
@@ -282,12 +292,20 @@ impl Spec {
 
     /// Whether a run leaves nothing that another could use: blobs that were pushed once, or deleted.
     pub(crate) fn is_used_up(&self) -> bool {
-        matches!(self.kind, Kind::Push(_) | Kind::Delete | Kind::Gc | Kind::UpDown)
+        matches!(self.kind, Kind::Push(_) | Kind::Delete | Kind::Gc { .. } | Kind::UpDown)
+    }
+
+    /// Whether it changes what the server keeps.
+    pub(crate) fn writes(&self) -> bool {
+        self.wants_fresh_server() && self.kind != Kind::Idle || self.kind == Kind::Mixed
     }
 
     /// Whether each run gets a server of its own with an empty disk: what was written before would count.
     pub(crate) fn wants_fresh_server(&self) -> bool {
-        matches!(self.kind, Kind::Push(_) | Kind::ImagePush | Kind::Delete | Kind::Gc | Kind::UpDown | Kind::Idle)
+        matches!(
+            self.kind,
+            Kind::Push(_) | Kind::ImagePush | Kind::Delete | Kind::Gc { .. } | Kind::UpDown | Kind::Idle
+        )
     }
 
     /// Workloads of the same name here can use what was prepared for one of them.
@@ -407,7 +425,7 @@ impl Bench {
             Kind::Delete => {
                 Prepared::Blobs(self.stored(&self.repository("deleted"), blobs(seed, spec.count, spec.bytes))?)
             }
-            Kind::Gc => {
+            Kind::Gc { .. } => {
                 Prepared::Blobs(self.stored(&self.repository("garbage"), blobs(seed, spec.entries, spec.bytes))?)
             }
             Kind::Manifest { .. } | Kind::ImagePull | Kind::Mixed => {
@@ -518,7 +536,8 @@ impl Bench {
                     Ok(Done { bytes: 0, kind: "delete" })
                 })
             }
-            (Kind::Gc, Prepared::Blobs(_)) => self.collect(spec)?,
+            (Kind::Gc { beside: true }, Prepared::Blobs(_)) => self.collect(spec)?,
+            (Kind::Gc { beside: false }, Prepared::Blobs(_)) => self.collect_alone(spec)?,
             (Kind::UpDown, Prepared::Blobs(blobs)) => {
                 let target = self.repository("pushes");
                 self.warm(&target)?;
@@ -732,7 +751,6 @@ impl Bench {
 
     /// Pushes for a while, then pushes while garbage is collected; latencies are told apart.
     fn collect(&self, spec: &Spec) -> Result<Measured> {
-        let command = self.gc_command.as_deref().context("needs --gc-command")?;
         std::thread::sleep(Duration::from_secs_f64(self.gc_wait));
         let target = self.repository("beside-gc");
         self.warm(&target)?;
@@ -749,35 +767,50 @@ impl Bench {
         let before = Duration::from_secs_f64(spec.seconds / 2.0);
         let mut quiet = quietly(before);
         let over = AtomicBool::new(false);
-        let cpu = programs_cpu_s();
         let (collected, mut measured) = std::thread::scope(|scope| {
             let collector = scope.spawn(|| {
-                let start = Instant::now();
-                let output = Command::new("sh").args(["-c", command]).output();
+                let collected = self.run_collector(spec.entries);
                 over.store(true, Ordering::Relaxed);
-                (start.elapsed().as_secs_f64(), output)
+                collected
             });
             let beside = push_as("beside", Limit::Told(&over));
             (collector.join(), beside)
         });
-        let (seconds, output) = collected.map_err(|_| anyhow::anyhow!("the collector's thread panicked"))?;
-        let output = output.context("run the collector")?;
-        ensure!(output.status.success(), "the collector failed: {}", String::from_utf8_lossy(&output.stderr));
-        let removed =
-            collected_blobs(&String::from_utf8_lossy(&output.stdout)).context("the collector counts nothing")?;
-        ensure!(removed >= spec.entries as f64, "{removed} blobs were collected, {} were garbage", spec.entries);
-        measured.extra = [
-            ("gc_seconds", seconds),
-            ("gc_blobs", removed),
-            ("gc_blobs_per_s", removed / seconds),
-            ("gc_cpu_s", programs_cpu_s() - cpu),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
+        measured.extra = collected.map_err(|_| anyhow::anyhow!("the collector's thread panicked"))??;
         // Quiet has to last as long: what happens now and then is in the percentiles of a minute, and not in those of seconds.
         quiet.merge(quietly(Duration::from_secs_f64(measured.seconds).saturating_sub(before).max(before)));
         measured.merge(quiet);
         Ok(measured)
+    }
+
+    fn collect_alone(&self, spec: &Spec) -> Result<Measured> {
+        std::thread::sleep(Duration::from_secs_f64(self.gc_wait));
+        let collected = Mutex::default();
+        let mut measured = drive(&self.registry, self.server.as_ref(), 1, spec.limit(), |_, _| {
+            *collected.lock().unwrap_or_else(PoisonError::into_inner) = self.run_collector(spec.entries)?;
+            Ok(Done { bytes: 0, kind: "gc" })
+        });
+        measured.extra = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(measured)
+    }
+
+    /// Collects garbage of so many blobs; what there is to say of it.
+    fn run_collector(&self, entries: u64) -> Result<BTreeMap<String, f64>> {
+        let command = self.gc_command.as_deref().context("needs --gc-command")?;
+        let (start, cpu) = (Instant::now(), programs_cpu_s());
+        let output = Command::new("sh").args(["-c", command]).output().context("run the collector")?;
+        let seconds = start.elapsed().as_secs_f64();
+        ensure!(output.status.success(), "the collector failed: {}", String::from_utf8_lossy(&output.stderr));
+        let removed =
+            collected_blobs(&String::from_utf8_lossy(&output.stdout)).context("the collector counts nothing")?;
+        ensure!(removed >= entries as f64, "{removed} blobs were collected, {entries} were garbage");
+        let said = [
+            ("gc_seconds", seconds),
+            ("gc_blobs", removed),
+            ("gc_blobs_per_s", removed / seconds),
+            ("gc_cpu_s", programs_cpu_s() - cpu),
+        ];
+        Ok(said.map(|(name, value)| (name.to_owned(), value)).into())
     }
 }
 
