@@ -247,6 +247,11 @@ fn missing_or(error: io::Error, context: &'static str) -> Error {
     }
 }
 
+/// Of an object that ends before the bytes that its row speaks of.
+pub(crate) fn shorter() -> Error {
+    Error::Damaged("an object is shorter than its row says".into())
+}
+
 /// An object being written, one writer at a time. All calls block.
 #[derive(Debug)]
 pub struct ObjectWriter {
@@ -405,11 +410,7 @@ impl ObjectReader {
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.file().read_exact_at(buffer, offset).map_err(|error| {
             self.fail();
-            if error.kind() == io::ErrorKind::UnexpectedEof {
-                Error::Damaged("an object is shorter than its row says".into())
-            } else {
-                Error::io("reading an object")(error)
-            }
+            if error.kind() == io::ErrorKind::UnexpectedEof { shorter() } else { Error::io("reading an object")(error) }
         })
     }
 
@@ -424,7 +425,7 @@ impl ObjectReader {
             match rustix::io::pread(self.file(), rustix::buffer::spare_capacity(&mut buffer), at) {
                 Ok(0) => {
                     self.fail();
-                    return Err(Error::Damaged("an object is shorter than its row says".into()));
+                    return Err(shorter());
                 }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
@@ -465,7 +466,7 @@ impl ObjectReader {
             match rustix::fs::sendfile(&nowhere, self.file(), Some(&mut at), left) {
                 Ok(0) => {
                     self.fail();
-                    return Err(Error::Damaged("an object is shorter than its row says".into()));
+                    return Err(shorter());
                 }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(false),

@@ -14,11 +14,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObjec
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
+use super::content::PIECE;
 use super::http::Gathered;
 use super::servers::Pki;
-
-/// Bytes that are sent at a time.
-const PIECE: usize = 256 << 10;
 
 /// Facts about the machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

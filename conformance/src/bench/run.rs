@@ -240,7 +240,9 @@ impl Runner<'_> {
             }
         };
         if spec.kind == Kind::Start {
-            return Ok((starts(&mut kept.running, spec)?, seeded));
+            // Only ours is filled.
+            let entries = if seeded.is_some() { spec.entries } else { 0 };
+            return Ok((Row { entries, ..starts(&mut kept.running, spec)? }, seeded));
         }
         let prepared = match kept.prepared.get(&spec.fixture()) {
             Some(prepared) => Rc::clone(prepared),

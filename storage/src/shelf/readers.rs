@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::objects::{ObjectReader, Objects};
+use crate::objects::{self, ObjectReader, Objects};
 
 /// Objects that are kept open, at most: each takes a file descriptor.
 const MOST: usize = if cfg!(test) { 4 } else { 256 };
@@ -63,7 +63,7 @@ impl Readers {
             .await
             .map_err(|e| Error::Io { context: "opening an object", source: std::io::Error::other(e) })??;
         if length < end {
-            return Err(Error::Damaged("an object is shorter than its row says".into()));
+            return Err(objects::shorter());
         }
         let now = Instant::now();
         let opened = Opened { reader: reader.clone(), length, since: now, used: now };
