@@ -12,6 +12,7 @@ fn cut_and_come_back(kind: &str) {
     for round in 0..2u64 {
         let traffic = Traffic::start(&server);
         std::thread::sleep(Duration::from_millis(3000 + 1000 * round));
+        traffic.power_goes();
         disk.cut_power();
         server.kill();
         let outcome = traffic.stop();
