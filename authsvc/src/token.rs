@@ -158,7 +158,7 @@ async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Resul
         Credentials::Nobody => Caller::default(),
         // `docker login` has no other place for a token of an issuer than the password's.
         Credentials::Password { name, secret } if is_token_of_account(&name, &secret) => {
-            let exchanged = identity.exchange(from, &name, &secret).await;
+            let exchanged = Box::pin(identity.exchange(from, &name, &secret)).await;
             exchanged
                 .map_err(|error| match error {
                     ExchangeError::Refused => Error::Login(LoginError::Refused),
@@ -178,7 +178,7 @@ async fn let_in(state: &State, credentials: Credentials, from: &Origin) -> Resul
             let login = identity.login_with_refresh(&token, identity.service()).await?;
             Caller { login: Some(login), refresh: Some(token), credential: Credential::Refresh, until: None }
         }
-        Credentials::Exchange { account, token } => identity.exchange(from, &account, &token).await?.into(),
+        Credentials::Exchange { account, token } => Box::pin(identity.exchange(from, &account, &token)).await?.into(),
     })
 }
 

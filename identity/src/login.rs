@@ -199,8 +199,8 @@ impl Identity {
             let shown = login.principal.name.split(':').next().unwrap_or_default();
             return if shown == normalise(name) { Ok(login) } else { Err(LoginError::Refused) };
         }
-        let checked = self.check_password(&from, name, secret, door).await?;
-        self.let_in(&from, checked, name, door).await
+        let checked = Box::pin(self.check_password(&from, name, secret, door)).await?;
+        Box::pin(self.let_in(&from, checked, name, door)).await
     }
 
     /// Lets somebody in by API key alone, as programs do.

@@ -142,7 +142,7 @@ async fn serve(axum::extract::State(state): axum::extract::State<State>, request
         Err(error) => Err(error),
     };
     if let Some(owner) = outcome.as_ref().err().and_then(Error::owner) {
-        audit::shut_out(&state, &parts, owner, label).await;
+        Box::pin(audit::shut_out(&state, &parts, owner, label)).await;
     }
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(&API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -154,13 +154,13 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
     let headers = &parts.headers;
     let head = parts.method == http::Method::HEAD;
     if auth::session::covers(&action) {
-        return uploads::session(state, headers, action, body).await;
+        return Box::pin(uploads::session(state, headers, action, body)).await;
     }
     let bearer = match auth::authorized(state, headers, &action).await {
         Ok(bearer) => bearer,
         Err(refusal) => {
             if let Some((bearer, why)) = &refusal.denied {
-                audit::denied(state, &audit::caller(parts, bearer), &action, why).await;
+                Box::pin(audit::denied(state, &audit::caller(parts, bearer), &action, why)).await;
             }
             return Err(refusal.error);
         }
@@ -177,9 +177,9 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
             manifests::get(state, headers, &by, manifests::Get { repo, reference, head }).await
         }
         Action::PutManifest { repo, reference, tags } => {
-            manifests::put(state, headers, &by, manifests::Put { repo, reference, tags }, body).await
+            Box::pin(manifests::put(state, headers, &by, manifests::Put { repo, reference, tags }, body)).await
         }
-        Action::DeleteManifest { repo, reference } => manifests::delete(state, &by, &repo, &reference).await,
+        Action::DeleteManifest { repo, reference } => Box::pin(manifests::delete(state, &by, &repo, &reference)).await,
         Action::GetBlob { repo, digest } => {
             // Whoever has a name may be about to push: many clients ask with a token for pulling first.
             let lease = bearer.user.is_some();
@@ -188,7 +188,7 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
         }
         Action::DeleteBlob { repo, digest } => blobs::delete(state, &by, &repo, &digest).await,
         Action::BeginUpload { repo, algorithm, start } => {
-            uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body).await
+            Box::pin(uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body)).await
         }
         // Covered by the session's capability above.
         Action::UploadStatus { .. }

@@ -171,9 +171,12 @@ impl Db {
         Ok(Session(match &*self.0 {
             Pools::Sqlite { read, write, .. } => {
                 write.settled().await?;
-                Inner::Sqlite(read.acquire().await?)
+                Inner::Sqlite(match read.try_acquire() {
+                    Some(connection) => connection,
+                    None => Box::pin(read.acquire()).await?,
+                })
             }
-            Pools::Postgres(pool) => Inner::Postgres(pool.acquire().await?),
+            Pools::Postgres(pool) => Inner::Postgres(Box::pin(pool.acquire()).await?),
         }))
     }
 
@@ -185,7 +188,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx(Session(match &*self.0 {
             Pools::Sqlite { write, .. } => Inner::SqliteTx(write.begin().await?),
-            Pools::Postgres(pool) => Inner::PostgresTx(pool.begin().await?),
+            Pools::Postgres(pool) => Inner::PostgresTx(Box::pin(pool.begin()).await?),
         })))
     }
 
