@@ -1,8 +1,9 @@
 //! A file system of the test's own, in a file.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 pub(crate) struct Disk {
     dir: tempfile::TempDir,
@@ -48,9 +49,15 @@ impl Disk {
         self.mounted = true;
     }
 
-    /// Cuts the power: nothing that was not flushed reaches the disk, and nothing can be read.
-    pub(crate) fn cut_power(&self) {
-        run("xfs_io", &["-x", "-F", "-c", "shutdown", &self.path().to_string_lossy()]);
+    /// What cuts the power, ready to do it at once.
+    pub(crate) fn switch(&self) -> Switch {
+        let xfs_io = Command::new("xfs_io")
+            .args(["-x", "-F", &self.path().to_string_lossy()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("xfs_io: {error}; run `make tools`"));
+        Switch(xfs_io)
     }
 
     /// Unmounts and mounts again, which recovers the journal as a boot would.
@@ -58,6 +65,19 @@ impl Disk {
         run("umount", &[&self.path().to_string_lossy()]);
         self.mounted = false;
         self.mount();
+    }
+}
+
+/// The power of a disk.
+pub(crate) struct Switch(Child);
+
+impl Switch {
+    /// Cuts the power: nothing that was not flushed reaches the disk, and nothing can be read.
+    pub(crate) fn cut(mut self) {
+        let mut words = self.0.stdin.take().expect("the words that it waits for");
+        words.write_all(b"shutdown\n").expect("a program that listens");
+        drop(words);
+        assert!(self.0.wait().expect("its end").success(), "xfs_io (these tests need root)");
     }
 }
 

@@ -11,9 +11,10 @@ fn cut_and_come_back(kind: &str) {
     let mut server = Setup::plain().data_dir(disk.path().join("data")).start();
     for round in 0..2u64 {
         let traffic = Traffic::start(&server);
+        let switch = disk.switch();
         std::thread::sleep(Duration::from_millis(3000 + 1000 * round));
         traffic.power_goes();
-        disk.cut_power();
+        switch.cut();
         server.kill();
         let outcome = traffic.stop();
         disk.power_up();

@@ -56,9 +56,9 @@ impl Traffic {
         Self { token, stop, dark, clients }
     }
 
-    /// To be called before the power is cut: what is answered from now on is no promise, as a machine without power answers
-    /// nobody. Here the server lives a little longer, and ext4 that was shut down tells an fdatasync that came late to its
-    /// journal's transaction that all is well, though the transaction is thrown away.
+    /// To be called just before the power is cut: what is answered from now on is no promise, as a machine without power
+    /// answers nobody. Here the server lives a little longer, and ext4 that was shut down tells an fdatasync that came late to
+    /// its journal's transaction that all is well, though the transaction is thrown away.
     pub(crate) fn power_goes(&self) {
         self.dark.store(true, Ordering::SeqCst);
     }
