@@ -150,6 +150,7 @@ async fn serve(axum::extract::State(state): axum::extract::State<State>, request
     response
 }
 
+// What pulls do not need is in boxes: the state of every request has room for the largest part of this.
 async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, body: Body) -> Result<Response> {
     let headers = &parts.headers;
     let head = parts.method == http::Method::HEAD;

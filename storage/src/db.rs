@@ -171,6 +171,7 @@ impl Db {
         Ok(Session(match &*self.0 {
             Pools::Sqlite { read, write, .. } => {
                 write.settled().await?;
+                // To wait takes 4 KiB, which would be part of the state of everybody who may ask.
                 Inner::Sqlite(match read.try_acquire() {
                     Some(connection) => connection,
                     None => Box::pin(read.acquire()).await?,
