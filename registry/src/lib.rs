@@ -150,7 +150,7 @@ async fn serve(axum::extract::State(state): axum::extract::State<State>, request
     response
 }
 
-// What pulls do not need is in boxes: the state of every request has room for the largest part of this.
+// All but what is asked and pulled is in boxes: the state of every request has room for the largest part that is not.
 async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, body: Body) -> Result<Response> {
     let headers = &parts.headers;
     let head = parts.method == http::Method::HEAD;
@@ -187,7 +187,7 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
             let how = blobs::Get { head, lease, outlet: parts.extensions.get() };
             blobs::get(state, headers, &repo, &digest, how).await
         }
-        Action::DeleteBlob { repo, digest } => blobs::delete(state, &by, &repo, &digest).await,
+        Action::DeleteBlob { repo, digest } => Box::pin(blobs::delete(state, &by, &repo, &digest)).await,
         Action::BeginUpload { repo, algorithm, start } => {
             Box::pin(uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body)).await
         }

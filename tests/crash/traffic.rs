@@ -24,6 +24,7 @@ struct Promises {
 pub(crate) struct Traffic {
     token: String,
     stop: Arc<AtomicBool>,
+    /// What is answered is no promise any more.
     dark: Arc<AtomicBool>,
     clients: Vec<JoinHandle<(usize, Promises)>>,
 }
