@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::content::{Noise, PIECE};
+use super::tls::Session;
 
 /// The longest head that is read.
 const LONGEST_HEAD: usize = 64 << 10;
@@ -147,49 +148,9 @@ impl Reply {
 }
 
 enum Wire {
-    Plain(TcpStream),
-    Tls(Box<ClientConnection>, Gathered),
-}
-
-/// A socket that is read and written in large pieces: the TLS library asks for 4 KiB at a time, and hands out records.
-pub(crate) struct Gathered {
-    tcp: TcpStream,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Gathered {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, buffer: vec![0; PIECE], start: 0, end: 0 }
-    }
-}
-
-impl Read for Gathered {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.end {
-            self.end = self.tcp.read(&mut self.buffer)?;
-            self.start = 0;
-        }
-        let count = into.len().min(self.end - self.start);
-        into[..count].copy_from_slice(&self.buffer[self.start..self.start + count]);
-        self.start += count;
-        Ok(count)
-    }
-}
-
-impl Write for Gathered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.write(bytes)
-    }
-
-    fn write_vectored(&mut self, records: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.tcp.write_vectored(records)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
-    }
+    /// With room for what is received.
+    Plain(TcpStream, Vec<u8>),
+    Tls(Box<Session>),
 }
 
 impl Wire {
@@ -198,27 +159,32 @@ impl Wire {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(Duration::from_secs(300)))?;
         tcp.set_write_timeout(Some(Duration::from_secs(300)))?;
-        let Some((config, name)) = &origin.tls else { return Ok(Self::Plain(tcp)) };
-        let mut session = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
-        session.set_buffer_limit(Some(PIECE + (16 << 10)));
-        let mut gathered = Gathered::new(tcp);
-        while session.is_handshaking() {
-            session.complete_io(&mut gathered)?;
-        }
-        Ok(Self::Tls(Box::new(session), gathered))
+        Ok(match &origin.tls {
+            None => Self::Plain(tcp, vec![0; PIECE]),
+            Some((config, name)) => Self::Tls(Box::new(Session::open(tcp, config, name)?)),
+        })
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(tcp) => tcp.write_all(bytes),
-            Self::Tls(session, gathered) => rustls::Stream::new(session.as_mut(), gathered).write_all(bytes),
+            Self::Plain(tcp, _) => tcp.write_all(bytes),
+            Self::Tls(session) => session.write_all(bytes),
         }
     }
 
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(tcp) => tcp.read(into),
-            Self::Tls(session, gathered) => rustls::Stream::new(session.as_mut(), gathered).read(into),
+    /// Receives, and hands out what came; that nothing did is an error.
+    fn receive(&mut self, taken: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let count = match self {
+            Self::Plain(tcp, room) => {
+                let count = tcp.read(room)?;
+                taken(&room[..count]);
+                count
+            }
+            Self::Tls(session) => session.receive(taken)?,
+        };
+        match count {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed in the middle")),
+            _ => Ok(()),
         }
     }
 }
@@ -237,18 +203,19 @@ impl Inbox {
 
     /// Receives more behind what waits.
     fn more(&mut self, wire: &mut Wire) -> io::Result<()> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
+        wire.receive(&mut |bytes| self.keep(bytes))
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.start > 0 && (self.start == self.end || self.buffer.len() < self.end + bytes.len()) {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let count = wire.read(&mut self.buffer[self.end..])?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed in the middle"));
+        if self.buffer.len() < self.end + bytes.len() {
+            self.buffer.resize(self.end + bytes.len(), 0);
         }
-        self.end += count;
-        Ok(())
+        self.buffer[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
     }
 
     /// Everything up to the end of a line or a head, which is taken.
@@ -271,18 +238,25 @@ impl Inbox {
     }
 
     /// Takes `length` bytes of a body.
-    fn take(&mut self, wire: &mut Wire, length: u64, keep: Option<&mut Vec<u8>>) -> io::Result<()> {
-        let (mut left, mut keep) = (length, keep);
-        while left > 0 {
-            if self.start == self.end {
-                self.more(wire)?;
-            }
-            let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.end - self.start);
+    fn take(&mut self, wire: &mut Wire, length: u64, mut keep: Option<&mut Vec<u8>>) -> io::Result<()> {
+        let mut left = length;
+        let mut part = |bytes: &[u8]| {
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             if let Some(kept) = &mut keep {
-                kept.extend_from_slice(&self.buffer[self.start..self.start + count]);
+                kept.extend_from_slice(&bytes[..count]);
             }
-            self.start += count;
             left -= count as u64;
+            (count, left)
+        };
+        let (count, mut more) = part(self.waiting());
+        self.start += count;
+        // What follows is not copied once more, but for what is behind the body.
+        while more > 0 {
+            wire.receive(&mut |bytes| {
+                let (count, left) = part(bytes);
+                more = left;
+                self.keep(&bytes[count..]);
+            })?;
         }
         Ok(())
     }
@@ -299,7 +273,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(origin: &Origin) -> Self {
-        let inbox = Inbox { buffer: vec![0; PIECE], start: 0, end: 0 };
+        let inbox = Inbox { buffer: Vec::new(), start: 0, end: 0 };
         Self { origin: origin.clone(), wire: None, inbox, piece: Vec::new(), head: Vec::new() }
     }
 
@@ -315,9 +289,7 @@ impl Connection {
     /// The cipher suite, where the connection is open and encrypted.
     pub(crate) fn cipher(&self) -> Option<String> {
         match &self.wire {
-            Some(Wire::Tls(session, _)) => {
-                session.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()))
-            }
+            Some(Wire::Tls(session)) => session.cipher().map(|suite| format!("{suite:?}")),
             _ => None,
         }
     }

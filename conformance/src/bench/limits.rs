@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
 use super::content::PIECE;
-use super::http::Gathered;
 use super::servers::Pki;
+use super::tls::Session;
 
 /// Facts about the machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Whether rows of one may stand beside rows of the other: the same processor, and as much of it.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.processor, self.cores, &self.instructions) == (&other.processor, other.cores, &other.instructions)
+    }
+
     /// This machine, and the file system that `data` is on.
     pub(crate) fn here(data: &Path) -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -164,14 +169,33 @@ impl Wires {
         let Some((config, _)) = &self.tls else { return Ok(Box::new(tcp)) };
         let mut session = ServerConnection::new(Arc::clone(config))?;
         session.set_buffer_limit(Some(PIECE + (16 << 10)));
-        Ok(Box::new(StreamOwned::new(session, Gathered::new(tcp))))
+        Ok(Box::new(StreamOwned::new(session, tcp)))
     }
 
     fn receiver(&self) -> Result<Box<dyn Read + Send>> {
         let tcp = TcpStream::connect(self.address)?;
         let Some((_, config)) = &self.tls else { return Ok(Box::new(tcp)) };
-        let session = ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
-        Ok(Box::new(StreamOwned::new(session, Gathered::new(tcp))))
+        Ok(Box::new(Receiver::Shaking(Some(tcp), Arc::clone(config))))
+    }
+}
+
+/// The receiving end: it shakes hands when it first reads, by when somebody sends.
+enum Receiver {
+    Shaking(Option<TcpStream>, Arc<ClientConfig>),
+    Open(Box<Session>),
+}
+
+impl Read for Receiver {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Self::Shaking(tcp, config) = self {
+            let tcp = tcp.take().ok_or(io::ErrorKind::NotConnected)?;
+            let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+            *self = Self::Open(Box::new(Session::open(tcp, config, &name)?));
+        }
+        match self {
+            Self::Open(session) => session.read(into),
+            Self::Shaking(..) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }
 
@@ -311,5 +335,7 @@ mod tests {
         let machine = Machine::here(Path::new("/"));
         assert!(machine.cores > 0 && machine.memory_gib > 0.1, "{machine:?}");
         assert!(!machine.kernel.is_empty() && !machine.filesystem.is_empty(), "{machine:?}");
+        assert!(machine.is_like(&Machine { kernel: "another".into(), ..machine.clone() }));
+        assert!(!machine.is_like(&Machine { cores: machine.cores + 1, ..machine.clone() }));
     }
 }

@@ -11,6 +11,7 @@ mod row;
 mod run;
 mod seed;
 mod servers;
+mod tls;
 mod work;
 
 use std::path::PathBuf;
@@ -110,6 +111,9 @@ pub(crate) struct StartOptions {
     #[command(flatten)]
     programs: Programs,
 }
+
+/// Where rows are kept: with the report, which is made of them.
+const RESULTS: &str = "conformance/bench/results.json";
 
 /// Does what is asked.
 pub(crate) fn run(command: Command) -> Result<()> {

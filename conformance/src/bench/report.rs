@@ -18,7 +18,7 @@ use super::work::{Spec, all};
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportOptions {
     /// Where `bench run` kept the rows
-    #[arg(long, default_value = "target/bench/results.json")]
+    #[arg(long, default_value = super::RESULTS)]
     results: PathBuf,
     /// The folder of `REPORT.md` and `charts/`
     #[arg(long, default_value = "conformance/bench")]

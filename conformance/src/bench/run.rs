@@ -38,7 +38,7 @@ pub(crate) struct RunOptions {
     #[arg(long, default_value = "target/bench/data")]
     data: PathBuf,
     /// Where the rows are kept; those of earlier runs stay until they are measured again
-    #[arg(long, default_value = "target/bench/results.json")]
+    #[arg(long, default_value = super::RESULTS)]
     results: PathBuf,
     /// Do not measure what the machine itself can do
     #[arg(long)]
@@ -96,9 +96,18 @@ impl Results {
         Ok(Some(serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))?))
     }
 
+    /// The file is kept with the sources: a line for each row, so that a row measured again is one line that differs.
     fn write(&self, path: &Path) -> Result<()> {
+        let lines = |rows: Result<Vec<String>, serde_json::Error>| rows.map(|rows| rows.join(",\n"));
+        let text = format!(
+            "{{\"machine\":{},\n\"versions\":{},\n\"limits\":[\n{}\n],\n\"records\":[\n{}\n]}}\n",
+            serde_json::to_string(&self.machine)?,
+            serde_json::to_string(&self.versions)?,
+            lines(self.limits.iter().map(serde_json::to_string).collect())?,
+            lines(self.records.iter().map(serde_json::to_string).collect())?,
+        );
         let next = path.with_extension("next");
-        fs::write(&next, serde_json::to_vec(self)?).with_context(|| format!("write {}", next.display()))?;
+        fs::write(&next, text).with_context(|| format!("write {}", next.display()))?;
         fs::rename(&next, path).with_context(|| format!("write {}", path.display()))
     }
 }
@@ -118,7 +127,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
     let folder = options.results.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     fs::create_dir_all(&options.data).with_context(|| format!("make {}", options.data.display()))?;
-    let pki = Pki::new(&folder.join("pki"))?;
+    // Beside the data, which is for the servers alone.
+    let pki = Pki::new(&options.data.with_file_name("pki"))?;
     let mut peers = Vec::new();
     for peer in PEERS.into_iter().filter(|peer| options.peers.is_empty() || options.peers.contains(peer)) {
         match peer.version(&options.programs) {
@@ -131,7 +141,21 @@ pub(crate) fn run(options: &RunOptions) -> Result<()> {
         }
     }
     ensure!(!peers.is_empty(), "no server to measure");
-    results.machine = Machine::here(&options.data);
+    let here = Machine::here(&options.data);
+    if options.workloads.is_empty() || results.records.is_empty() {
+        results.limits.clear();
+    }
+    if !results.records.is_empty() && !here.is_like(&results.machine) {
+        // A report of two machines would say nothing of either.
+        ensure!(
+            options.workloads.is_empty(),
+            "the rows in {} are of another machine ({}): measure all of them, or name another file with --results",
+            options.results.display(),
+            results.machine.processor
+        );
+        results.records.clear();
+    }
+    results.machine = here;
     let call = results.records.iter().map(|record| record.call).max().unwrap_or_default() + 1;
     if !options.no_limits {
         results.limits.push(Limits::measure(&options.data, &pki));
@@ -266,4 +290,45 @@ fn starts(running: &mut Running, spec: &Spec) -> Result<Row> {
     measured.latency.insert("start", nanoseconds.collect());
     measured.server_peak_mib = running.bench.server.map(|server| server.peak_mib());
     Ok(Row::of(spec, measured, before, sha256_speed()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again_and_has_a_line_for_each_row() {
+        let record = |workload: &str| Record {
+            scheme: "https".into(),
+            peer: "nginx".into(),
+            workload: workload.into(),
+            scale: "full".into(),
+            call: 3,
+            round: 1,
+            row: None,
+            failure: Some("a \"quoted\"\nline".into()),
+            cannot: None,
+            seeded: None,
+        };
+        let limits = Limits([("SHA-256".to_owned(), 1.5)].into());
+        let kept = Results {
+            machine: Machine { processor: "P".into(), ..Machine::default() },
+            limits: vec![limits.clone(), limits],
+            versions: [("nginx".to_owned(), "1".to_owned())].into(),
+            records: vec![record("pull-4k"), record("range-64k")],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.json");
+        for kept in [&kept, &Results::default()] {
+            kept.write(&path).unwrap();
+            let read = Results::read(&path).unwrap().unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(kept).unwrap());
+        }
+        kept.write(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().filter(|line| line.contains("\"workload\"")).count(), 2, "{text}");
+        assert!(Results::read(&dir.path().join("none")).unwrap().is_none());
+    }
 }
