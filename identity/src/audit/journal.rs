@@ -23,8 +23,10 @@ use crate::core::Identity;
 
 /// Events that wait to be written.
 const QUEUE: usize = if cfg!(test) { 16 } else { 8192 };
-/// Most events of one transaction.
+/// Most events of one transaction: what came together while a slow database took the one before.
 const BATCH: usize = if cfg!(test) { 8 } else { 2048 };
+/// Events that do not wait for more. So many take a millisecond or two of a core, which requests wait for.
+const ENOUGH: usize = if cfg!(test) { 8 } else { 384 };
 /// How long the first event of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(100);
 /// How often it is looked, meanwhile, whether there are enough: to be woken by each would cost more than to write it.
@@ -290,7 +292,7 @@ impl Journalist {
         }
         let deadline = Instant::now() + GATHER;
         // Whoever waits for the end waits for no one else.
-        while notes.len() < BATCH
+        while notes.len() < ENOUGH
             && Instant::now() < deadline
             && !notes.iter().any(|note| matches!(note, Note::Settle(_)))
         {
