@@ -558,6 +558,8 @@ async fn of_what_is_reviewed_together_each_fares_on_its_own() {
 
     w.uploads.cancel(&open.id).await.unwrap();
     w.clock.advance(GRACE);
+    assert_eq!(w.gc.run().await.unwrap().blobs_removed, 0, "it may have been doomed at the end of that second");
+    w.clock.advance(1);
     let report = w.gc.run().await.unwrap();
     assert_eq!((report.blobs_removed, report.bytes_freed), (1, 4), "the others were doomed just now");
     w.repo = first;

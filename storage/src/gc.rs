@@ -170,7 +170,7 @@ impl Collector {
 
     async fn remove_blobs(&self, report: &mut Report, pace: &mut Pace) -> Result<bool> {
         let now = self.clock.now();
-        let cutoff = now - self.lifetimes.grace;
+        let cutoff = self.lifetimes.doomed_before(now);
         let mut session = self.db.read().await?;
         let due: Vec<(String, String)> = query_all!(
             session,
@@ -274,7 +274,7 @@ impl Collector {
             (i64, i64),
             "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs b WHERE doomed_at <= $1
              AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.org_id = b.org_id AND l.digest = b.digest)",
-            now - self.lifetimes.grace,
+            self.lifetimes.doomed_before(now),
         )?;
         let objects_removed =
             count(&mut session, "SELECT COUNT(*) FROM gc_objects WHERE delete_after <= $1", now).await?;

@@ -114,6 +114,13 @@ impl Default for Lifetimes {
     }
 }
 
+impl Lifetimes {
+    /// A blob that has been unused since this time or longer may go at `now`. Seconds are cut off: one more is the whole grace.
+    pub(crate) fn doomed_before(&self, now: i64) -> i64 {
+        now - self.grace - i64::from(self.grace > 0)
+    }
+}
+
 /// The upload sessions of this process and the store behind them; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Uploads(Arc<Shared>);
