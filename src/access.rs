@@ -1,6 +1,7 @@
 //! What every request of every service goes through: a name, bounds on its head, health, the service's own router, and
 //! one line in the log and the metrics when the last byte is out.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -69,7 +70,8 @@ impl Surface {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let router = router.layer(axum::middleware::from_fn(label));
+        // The registry has no routes, and says itself what each request was.
+        let router = if router.has_routes() { router.layer(axum::middleware::from_fn(label)) } else { router };
         Self(Arc::new(Inner { name, router, health, metrics, proxies }))
     }
 
@@ -233,7 +235,7 @@ struct Record {
     agent: String,
     started: Instant,
     status: u16,
-    route: String,
+    route: Cow<'static, str>,
     received: Arc<AtomicU64>,
     sent: u64,
     complete: bool,
@@ -259,7 +261,7 @@ impl Record {
             agent: agent(request.headers()),
             started: Instant::now(),
             status: GONE,
-            route: "unknown".to_owned(),
+            route: "unknown".into(),
             received,
             sent: 0,
             complete: false,
@@ -273,11 +275,11 @@ impl Record {
         self.complete = self.method == Method::HEAD;
         let extensions = response.extensions();
         if let Some(registry::ActionLabel(label)) = extensions.get() {
-            (*label).clone_into(&mut self.route);
+            self.route = (*label).into();
         } else if let Some(RouteLabel(matched)) = extensions.get() {
-            matched.as_str().clone_into(&mut self.route);
+            self.route = matched.as_str().to_owned().into();
         } else if matches!(self.path.as_str(), "/healthz" | "/readyz") {
-            self.route.clone_from(&self.path);
+            self.route = self.path.clone().into();
         }
     }
 }
@@ -306,7 +308,7 @@ impl Drop for Record {
                     peer.port = self.peer.port(),
                     http.method = method,
                     url.path = self.path,
-                    http.route = self.route,
+                    http.route = &*self.route,
                     http.status = self.status,
                     http.complete = self.complete,
                     http.received_bytes = received,
@@ -318,14 +320,13 @@ impl Drop for Record {
             };
         }
         // Probes come every few seconds, for ever.
-        if matches!(self.route.as_str(), "/healthz" | "/readyz" | "/metrics") { line!(debug) } else { line!(info) }
+        if matches!(&*self.route, "/healthz" | "/readyz" | "/metrics") { line!(debug) } else { line!(info) }
     }
 }
 
 /// The path without what must not be in a log: an upload's URL ends in `<id>.<capability>`.
 fn loggable(path: &str) -> String {
-    let end = path.char_indices().nth(MAX_LOGGED).map_or(path.len(), |(at, _)| at);
-    let path = &path[..end];
+    let path = cut(path);
     match path.rfind("/blobs/uploads/") {
         Some(at) => {
             let secret = path[at..].find('.').map_or(path.len(), |dot| at + dot);
@@ -337,7 +338,13 @@ fn loggable(path: &str) -> String {
 
 fn agent(headers: &HeaderMap) -> String {
     let value = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.chars().take(MAX_LOGGED).collect()
+    cut(value).to_owned()
+}
+
+/// The first [`MAX_LOGGED`] characters.
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_LOGGED).map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 /// A label that a client cannot make up.

@@ -1,5 +1,6 @@
 //! What Prometheus may know: counts, durations and bytes by service, route and status; never a name of a tenant.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     service: &'static str,
-    route: String,
+    route: Cow<'static, str>,
     method: &'static str,
     status: u16,
 }
@@ -49,7 +50,7 @@ struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
     service: &'static str,
-    route: String,
+    route: Cow<'static, str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,7 +70,7 @@ pub(crate) struct Answered<'a> {
     /// The service that answered.
     pub(crate) service: &'static str,
     /// The class of the request: a route's pattern, an action's name.
-    pub(crate) route: &'a str,
+    pub(crate) route: &'a Cow<'static, str>,
     /// The method, if it is a known one.
     pub(crate) method: &'static str,
     /// The status.
@@ -115,9 +116,9 @@ impl Metrics {
     /// Counts an answered request.
     pub(crate) fn answered(&self, answered: &Answered<'_>) {
         let Answered { service, route, method, status, took, received, sent } = *answered;
-        let request = Request { service, route: route.to_owned(), method, status };
+        let request = Request { service, route: route.clone(), method, status };
         self.0.requests.get_or_create(&request).inc();
-        let route = Route { service, route: route.to_owned() };
+        let route = Route { service, route: route.clone() };
         self.0.durations.get_or_create(&route).observe(took.as_secs_f64());
         self.0.received.get_or_create(&Service { service }).inc_by(received);
         self.0.sent.get_or_create(&Service { service }).inc_by(sent);
@@ -217,7 +218,7 @@ mod tests {
         let metrics = Metrics::new(0);
         let answered = Answered {
             service: "registry",
-            route: "get_blob",
+            route: &"get_blob".into(),
             method: "GET",
             status: 200,
             took: Duration::from_millis(3),

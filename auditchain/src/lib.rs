@@ -10,6 +10,7 @@ pub mod verify;
 use std::borrow::Cow;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 /// The anchor of a chain that has not begun: what the first event names as the one before it.
@@ -103,7 +104,7 @@ pub fn hash(e: &NewEvent, seq: i64, prev_hash: &str) -> String {
     let mut text = Vec::with_capacity(1024);
     // Texts and numbers can always be written.
     let _ = serde_json::to_writer(&mut text, &(prev_hash, seq, e.at_ms, texts));
-    hex::encode(digest(&SHA256, &text))
+    HEXLOWER.encode(digest(&SHA256, &text).as_ref())
 }
 
 /// What is wrong with a chain or with an export of one.

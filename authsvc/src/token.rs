@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
-use http::header::CACHE_CONTROL;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use identity::Secret;
+use identity::access::IssueError;
 use identity::audit::{self, Client, Credential, Origin};
 use identity::federation::{ExchangeError, Exchanged, is_token_of_account};
 use identity::login::{Door, Login, LoginError};
@@ -17,6 +17,7 @@ use identity::rbac::Principal;
 use identity::scope::Scope;
 use identity::token::Access;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use storage::clock::rfc3339;
 
 use crate::State;
@@ -26,11 +27,12 @@ use crate::request::{ACCESS_TOKEN, Credentials, MAX_BODY, TokenRequest};
 /// How long a client may take to send a form.
 const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(20) };
 
-/// The answer, as every client can read it: `token` and `access_token` are the same.
+/// The answer, as every client can read it: `token` and `access_token` are the same, and quoted already, as they are long and
+/// have nothing to escape.
 #[derive(Serialize)]
 struct Answer {
-    token: String,
-    access_token: String,
+    token: Box<RawValue>,
+    access_token: Box<RawValue>,
     expires_in: i64,
     issued_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +67,7 @@ pub(crate) async fn get(Shared(state): Shared<State>, request: Request) -> Respo
         give(&state, wanted, &origin(&parts)).await
     };
     match answer.await {
-        Ok((answer, _)) => respond(answer),
+        Ok((answer, _)) => respond(&answer),
         Err(error) => error.respond(false),
     }
 }
@@ -85,7 +87,7 @@ pub(crate) async fn post(Shared(state): Shared<State>, request: Request) -> Resp
         Ok(Answer { scope: Some(scope_text(access)), token_type: Some("Bearer"), issued_token_type, ..answer })
     };
     match answer.await {
-        Ok(answer) => respond(answer),
+        Ok(answer) => respond(&answer),
         Err(error) => Error::respond(error, true),
     }
 }
@@ -112,9 +114,11 @@ async fn give(state: &State, wanted: TokenRequest, from: &Origin) -> Result<(Ans
         asked = %scopes_text(&wanted.scopes),
         "token issued"
     );
+    let quoted = RawValue::from_string(format!("\"{}\"", issued.token));
+    let token = quoted.map_err(|error| IssueError::Sign(error.into()))?;
     let answer = Answer {
-        access_token: issued.token.clone(),
-        token: issued.token,
+        access_token: token.clone(),
+        token,
         expires_in: issued.expires_in,
         issued_at: rfc3339(issued.issued_at),
         refresh_token: refresh_token.map(|token| token.expose().to_owned()),
@@ -195,11 +199,15 @@ fn origin(parts: &Parts) -> Origin {
     Origin { client: Client::Docker, ..origin }
 }
 
-fn respond(answer: Answer) -> Response {
-    let mut response = Json(answer).into_response();
+fn respond(answer: &Answer) -> Response {
+    // Long enough at once: a buffer that grows is copied again and again.
+    let mut body = Vec::with_capacity(2 * answer.token.get().len() + 512);
+    if let Err(error) = serde_json::to_writer(&mut body, answer) {
+        tracing::error!(%error, "an answer cannot be written");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
     // RFC 6749 §5.1.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 /// What was granted, as a scope again.

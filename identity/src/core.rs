@@ -22,9 +22,8 @@ use crate::limits::Limits;
 use crate::login::Turns;
 use crate::master::{MacKey, MasterKey, OpenSealedError};
 use crate::password::{Busy, Cost, Hasher};
-use crate::principal::Caches;
+use crate::principal::{Caches, Checked};
 use crate::rbac::{Role, RolesError};
-use crate::token::Claims;
 
 /// Refresh tokens that nobody used for this long are forgotten (180 days).
 const REFRESH_UNUSED: i64 = 180 * 86_400;
@@ -137,7 +136,7 @@ pub(crate) struct Inner {
     /// Who came to which organization by which door, and when that was last noted.
     pub(crate) visits: Cache<(String, String, &'static str), i64>,
     /// Tokens whose signature was checked, by hash.
-    pub(crate) checked: Cache<[u8; 32], Arc<(Arc<Claims>, String)>>,
+    pub(crate) checked: Cache<[u8; 32], Arc<Checked>>,
     pub(crate) generation: AtomicU64,
     pub(crate) journal: Journal,
     purged_at: AtomicI64,
@@ -169,7 +168,7 @@ impl Identity {
             visits: Cache::builder().max_capacity(50_000).time_to_live(VISITS).build(),
             checked: Cache::builder()
                 .max_capacity(CHECKED_BYTES)
-                .weigher(|_, checked: &Arc<(Arc<Claims>, String)>| checked.0.weight())
+                .weigher(|_, checked: &Arc<Checked>| checked.claims.weight())
                 .time_to_live(token_life)
                 .build(),
             generation: AtomicU64::new(0),

@@ -44,6 +44,9 @@ impl UserName {
 pub fn normalise(typed: &str) -> String {
     let typed = typed.trim();
     // More than the longest name cannot be somebody's; what is beyond need not be kept to say so.
+    if typed.is_ascii() {
+        return typed[..typed.len().min(MAX + 1)].to_ascii_lowercase();
+    }
     typed.chars().take(MAX + 1).flat_map(char::to_lowercase).collect()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! What is not there is never remembered: a project that was just made is found at once, in every process.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,7 +36,7 @@ impl Identity {
 
     /// The place of a repository as far as it is remembered.
     pub(crate) fn known_place(&self, name: &RepoName) -> Option<Arc<Place>> {
-        self.0.caches.places.get(&key(name))
+        self.0.caches.places.get(&*key(name))
     }
 
     /// The place of a repository as it is at this moment.
@@ -54,7 +55,7 @@ impl Identity {
         let place = Arc::new(Place { org_id: org.id, project_id: project.map(|project| project.id), public });
         // What was read while somebody changed it is used once, not kept.
         if place.project_id.is_some() && self.0.generation.load(Ordering::SeqCst) == generation {
-            self.0.caches.places.insert(key(name), Arc::clone(&place));
+            self.0.caches.places.insert(key(name).into_owned(), Arc::clone(&place));
         }
         Ok(Some(place))
     }
@@ -66,7 +67,11 @@ impl Identity {
     }
 }
 
-/// Organization and project, by which places are remembered.
-fn key(name: &RepoName) -> String {
-    format!("{}/{}", name.org(), name.project())
+/// Organization and project, by which places are remembered: what stands before the path, where both are spelled out.
+fn key(name: &RepoName) -> Cow<'_, str> {
+    let spelled = name.as_spelled();
+    match spelled.get(..spelled.len() - name.path().len() - 1) {
+        Some(before) if before.contains('/') => before.into(),
+        _ => format!("{}/{}", name.org(), name.project()).into(),
+    }
 }

@@ -77,6 +77,22 @@ impl Subject {
     }
 }
 
+/// A token whose signature was found right.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) claims: Claims,
+    /// What they say to whoever asks who calls.
+    bearer: Arc<Bearer>,
+    /// The key that signed it.
+    kid: String,
+}
+
+impl Checked {
+    pub(crate) fn new(claims: Claims, kid: String) -> Self {
+        Self { bearer: Arc::new(Bearer::from(&claims)), claims, kid }
+    }
+}
+
 /// What a key was narrowed to. What cannot be read is nothing: such a key opens nothing.
 fn narrowing(key: &ApiKey) -> Narrowing {
     let list = |text: &Option<String>| -> Option<Vec<String>> {
@@ -164,9 +180,8 @@ impl Identity {
     pub async fn principal(&self, user: &str, key: Option<&str>) -> storage::Result<Option<Arc<Principal>>> {
         let Some(subject) = self.subject(user).await?.filter(|subject| subject.is_alive()) else { return Ok(None) };
         let Some(key) = key else { return Ok(Some(Arc::new(subject.principal(None)))) };
-        let Some(key) = self.live_key(key).await? else { return Ok(None) };
-        let theirs = key.user_id == user && self.key_counts(&key, &subject).await?;
-        Ok(theirs.then(|| Arc::new(subject.principal(Some(&key)))))
+        let key = self.counting_key(key, &subject).await?;
+        Ok(key.map(|key| Arc::new(subject.principal(Some(&key)))))
     }
 
     /// A user's epochs, at most half a second old; `None` where there is no such user, or one who may not get in anywhere.
@@ -183,30 +198,40 @@ impl Identity {
     /// # Errors
     /// [`BearerError`].
     pub async fn verify_bearer(&self, token: &str) -> Result<Arc<Bearer>, BearerError> {
-        let claims = self.check_signature(token).await?;
-        let bearer = Arc::new(Bearer::from(&*claims));
-        if self.still_counts(&claims).await.map_err(BearerError::Unavailable)? {
+        let checked = self.check_signature(token).await?;
+        let bearer = Arc::clone(&checked.bearer);
+        if self.still_counts(&checked.claims).await.map_err(BearerError::Unavailable)? {
             Ok(bearer)
         } else {
             Err(BearerError::Revoked(bearer))
         }
     }
 
+    // Asked by every request: the rights are put together only where they are looked at.
     async fn still_counts(&self, claims: &Claims) -> storage::Result<bool> {
         if let Some(user) = &claims.uid {
-            let (Some(now), Some(then)) = (self.epochs(user).await?, claims.ep) else { return Ok(false) };
+            let Some(subject) = self.subject(user).await?.filter(|subject| subject.is_alive()) else {
+                return Ok(false);
+            };
+            let (now, Some(then)) = (subject.epochs(), claims.ep) else { return Ok(false) };
             if now.user != then.user {
                 return Ok(false);
             }
             // Rights that moved need not be these, and another organization's admin may move them at will: look again. A key's
             // maker has epochs of their own; and what a key is narrowed to may be gone, and another project go by its name,
             // without any epoch moving.
-            let moved = now != then;
-            if moved || claims.key.is_some() {
-                let Some(who) = self.principal(user, claims.key.as_deref()).await? else { return Ok(false) };
-                if (moved || who.narrowing.projects.is_some()) && !self.still_granted(&who, claims).await? {
-                    return Ok(false);
-                }
+            let key = match &claims.key {
+                None => None,
+                Some(key) => match self.counting_key(key, &subject).await? {
+                    None => return Ok(false),
+                    counting => counting,
+                },
+            };
+            let narrowed = key.as_ref().is_some_and(|key| key.projects.is_some());
+            if (now != then || narrowed)
+                && !Box::pin(self.still_granted(&subject.principal(key.as_deref()), claims)).await?
+            {
+                return Ok(false);
             }
         }
         for name in &claims.open {
@@ -229,15 +254,15 @@ impl Identity {
         Ok(now.len() == scopes.len() && scopes.iter().zip(&now).all(|(then, now)| then.actions == now.actions))
     }
 
-    async fn check_signature(&self, token: &str) -> Result<Arc<Claims>, BearerError> {
+    async fn check_signature(&self, token: &str) -> Result<Arc<Checked>, BearerError> {
         let now = self.now();
         let hash = crate::secret::sha256(token);
         let ring = self.ring();
         if let Some(known) = self.0.checked.get(&hash)
-            && ring.verifier.knows(&known.1)
+            && ring.verifier.knows(&known.kid)
         {
-            check_times(&known.0, now)?;
-            return Ok(Arc::clone(&known.0));
+            check_times(&known.claims, now)?;
+            return Ok(known);
         }
         let (claims, kid) = match ring.verifier.verify(token, now) {
             // Another process may have made the key. A flood of made-up keys reads the ring once a second, no more.
@@ -253,9 +278,9 @@ impl Identity {
             }
             checked => checked?,
         };
-        let claims = Arc::new(claims);
-        self.0.checked.insert(hash, Arc::new((Arc::clone(&claims), kid)));
-        Ok(claims)
+        let checked = Arc::new(Checked::new(claims, kid));
+        self.0.checked.insert(hash, Arc::clone(&checked));
+        Ok(checked)
     }
 
     /// A user with their rights, at most half a second old.
@@ -352,6 +377,12 @@ impl Identity {
         };
         let now = self.now();
         Ok(found.filter(|key| key.expires_at.is_none_or(|end| end > now)))
+    }
+
+    /// An API key that has not ended, where it is this user's and counts.
+    async fn counting_key(&self, id: &str, owner: &Subject) -> storage::Result<Option<Arc<ApiKey>>> {
+        let Some(key) = self.live_key(id).await?.filter(|key| key.user_id == owner.user.id) else { return Ok(None) };
+        Ok(if self.key_counts(&key, owner).await? { Some(key) } else { None })
     }
 
     /// Whether a key of this user counts at this moment. One that somebody else made for a person does so only while its maker

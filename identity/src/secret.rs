@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -80,7 +81,7 @@ pub(crate) fn sha256(text: &str) -> [u8; 32] {
 
 /// SHA-256 in lower-case hexadecimal: how tokens of 256 random bits are kept.
 pub(crate) fn sha256_hex(text: &str) -> String {
-    hex::encode(sha256(text))
+    HEXLOWER.encode(&sha256(text))
 }
 
 #[cfg(test)]

@@ -22,15 +22,15 @@ pub(crate) const RIGHTS_CHECK: Duration = Duration::from_millis(500);
 
 /// One scope that an action needs: `repository:<name>:<actions>` or `registry:catalog:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Need {
+struct Need<'a> {
     kind: &'static str,
-    name: String,
+    name: &'a str,
     actions: &'static [&'static str],
 }
 
-impl Need {
-    fn repository(name: &RepoName, actions: &'static [&'static str]) -> Self {
-        Self { kind: "repository", name: name.as_spelled().to_owned(), actions }
+impl<'a> Need<'a> {
+    fn repository(name: &'a RepoName, actions: &'static [&'static str]) -> Self {
+        Self { kind: "repository", name: name.as_spelled(), actions }
     }
 
     fn scope(&self) -> String {
@@ -54,13 +54,13 @@ impl Need {
     }
 }
 
-fn needs(action: &Action) -> Vec<Need> {
+fn needs(action: &Action) -> Vec<Need<'_>> {
     const PULL: &[&str] = &["pull"];
     const PUSH: &[&str] = &["pull", "push"];
     const DELETE: &[&str] = &["delete"];
     match action {
         Action::Version => Vec::new(),
-        Action::ListRepositories { .. } => vec![Need { kind: "registry", name: "catalog".into(), actions: &["*"] }],
+        Action::ListRepositories { .. } => vec![Need { kind: "registry", name: "catalog", actions: &["*"] }],
         Action::ListTags { repo, .. }
         | Action::ListReferrers { repo, .. }
         | Action::GetManifest { repo, .. }
@@ -163,7 +163,7 @@ pub(crate) fn may_pull(bearer: &Bearer, repo: &RepoName) -> bool {
     Need::repository(repo, &["pull"]).met_by(bearer)
 }
 
-fn mount_source(action: &Action) -> Option<Need> {
+fn mount_source(action: &Action) -> Option<Need<'_>> {
     match action {
         Action::BeginUpload { start: Start::Mount { from: Some(from), .. }, .. } => {
             Some(Need::repository(from, &["pull"]))
@@ -172,7 +172,7 @@ fn mount_source(action: &Action) -> Option<Need> {
     }
 }
 
-fn with_source(mut needs: Vec<Need>, action: &Action) -> Vec<Need> {
+fn with_source<'a>(mut needs: Vec<Need<'a>>, action: &'a Action) -> Vec<Need<'a>> {
     needs.extend(mount_source(action));
     needs
 }
@@ -210,7 +210,7 @@ fn challenge(
     headers: &HeaderMap,
     code: Code,
     message: &str,
-    needs: &[Need],
+    needs: &[Need<'_>],
     error: Option<&str>,
 ) -> Error {
     let mut text = format!("Bearer realm=\"{}\",service=\"{}\"", state.realm(headers), state.settings().service);

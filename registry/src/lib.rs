@@ -166,7 +166,8 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
             return Err(refusal.error);
         }
     };
-    let by = audit::caller(parts, &bearer);
+    // Put together where something is recorded, and not for what is only looked at.
+    let by = || audit::caller(parts, &bearer);
     match action {
         Action::Version => Ok(axum::Json(serde_json::json!({})).into_response()),
         Action::ListRepositories { page } => catalog::list(state, &bearer, &page).await,
@@ -175,19 +176,21 @@ async fn dispatch(state: &State, parts: &http::request::Parts, action: Action, b
             referrers::list(state, &repo, &subject, artifact_type.as_deref(), &page).await
         }
         Action::GetManifest { repo, reference } => {
-            manifests::get(state, headers, &by, manifests::Get { repo, reference, head }).await
+            manifests::get(state, headers, by, manifests::Get { repo, reference, head }).await
         }
         Action::PutManifest { repo, reference, tags } => {
-            Box::pin(manifests::put(state, headers, &by, manifests::Put { repo, reference, tags }, body)).await
+            Box::pin(manifests::put(state, headers, &by(), manifests::Put { repo, reference, tags }, body)).await
         }
-        Action::DeleteManifest { repo, reference } => Box::pin(manifests::delete(state, &by, &repo, &reference)).await,
+        Action::DeleteManifest { repo, reference } => {
+            Box::pin(manifests::delete(state, &by(), &repo, &reference)).await
+        }
         Action::GetBlob { repo, digest } => {
             // Whoever has a name may be about to push: many clients ask with a token for pulling first.
             let lease = bearer.user.is_some();
             let how = blobs::Get { head, lease, outlet: parts.extensions.get() };
             blobs::get(state, headers, &repo, &digest, how).await
         }
-        Action::DeleteBlob { repo, digest } => Box::pin(blobs::delete(state, &by, &repo, &digest)).await,
+        Action::DeleteBlob { repo, digest } => Box::pin(blobs::delete(state, &by(), &repo, &digest)).await,
         Action::BeginUpload { repo, algorithm, start } => {
             Box::pin(uploads::begin(state, headers, &bearer, uploads::Begin { repo, algorithm, start }, body)).await
         }

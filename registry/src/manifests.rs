@@ -50,8 +50,8 @@ fn unknown(reference: &Reference) -> Error {
         .detail(serde_json::json!({ "reference": reference.to_string() }))
 }
 
-/// The exact bytes that were pushed.
-pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Get) -> Result<Response> {
+/// The exact bytes that were pushed. Who pulls is asked for where there is something to record.
+pub(crate) async fn get(state: &State, headers: &HeaderMap, by: impl FnOnce() -> Caller, get: Get) -> Result<Response> {
     let Get { repo, reference, head } = get;
     let found = state.shelf().manifest(&repo, &reference).await?.ok_or_else(|| unknown(&reference))?;
     let etag = format!("\"{}\"", found.digest);
@@ -69,7 +69,7 @@ pub(crate) async fn get(state: &State, headers: &HeaderMap, by: &Caller, get: Ge
         return Ok(response);
     }
     if !head {
-        audit::pulled(state, by, &repo, &reference, &found).await?;
+        audit::pulled(state, &by(), &repo, &reference, &found).await?;
         *response.body_mut() = Body::from(found.payload.clone());
     }
     Ok(response)

@@ -348,7 +348,7 @@ async fn checked_tokens_are_remembered_in_bounded_memory() {
     };
     for i in 0..8000u32 {
         let hash = crate::secret::sha256(&i.to_string());
-        t.identity.0.checked.insert(hash, (std::sync::Arc::new(claims.clone()), String::new()).into());
+        t.identity.0.checked.insert(hash, crate::principal::Checked::new(claims.clone(), String::new()).into());
     }
     t.identity.0.checked.run_pending_tasks();
     // Each of them takes more than 5 KB.
