@@ -78,8 +78,8 @@ impl Registry {
     }
 
     /// Where tokens are had, where the registry wants any.
-    pub(crate) fn token_service(&self) -> Result<Option<TokenService>> {
-        let reply = Connection::new(&self.origin).send(&Request::new("GET", "/v2/"))?;
+    pub(crate) async fn token_service(&self) -> Result<Option<TokenService>> {
+        let reply = Connection::new(&self.origin).send(&Request::new("GET", "/v2/")).await?;
         Ok(reply.header("www-authenticate").filter(|_| reply.status == 401).and_then(TokenService::parse))
     }
 
@@ -88,7 +88,7 @@ impl Registry {
     }
 
     /// Answers a challenge.
-    fn grant(&self, challenge: &str, scope: &str) -> Result<Arc<str>> {
+    async fn grant(&self, challenge: &str, scope: &str) -> Result<Arc<str>> {
         let basic = self.login.basic();
         let value = match TokenService::parse(challenge) {
             None => basic.context("the registry wants a user and a password")?,
@@ -99,8 +99,8 @@ impl Registry {
                     request = request.header("Authorization", basic);
                 }
                 let origin = Origin::parse(&service.realm, &self.tls)?;
-                let reply =
-                    Connection::new(&origin).send(&request)?.expect(&[200]).context("ask for a token")?.json()?;
+                let reply = Connection::new(&origin).send(&request).await?.expect(&[200]);
+                let reply = reply.context("ask for a token")?.json()?;
                 let token = reply["token"].as_str().or(reply["access_token"].as_str()).context("no token")?;
                 format!("Bearer {token}")
             }
@@ -112,7 +112,7 @@ impl Registry {
     }
 }
 
-/// One connection of one thread.
+/// One connection.
 pub(crate) struct Client {
     registry: Arc<Registry>,
     pub(crate) connection: Connection,
@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Sends a request with what the scope was granted; where that is refused, asks for a new grant once.
-    pub(crate) fn call(&mut self, scope: &str, request: Request<'_>) -> Result<Reply> {
+    pub(crate) async fn call(&mut self, scope: &str, request: Request<'_>) -> Result<Reply> {
         if !self.held.contains_key(scope)
             && let Some(value) = self.registry.held(scope)
         {
@@ -136,20 +136,20 @@ impl Client {
             Some(value) => request.clone().header("Authorization", value),
             None => request.clone(),
         };
-        let reply = self.connection.send(&dressed)?;
+        let reply = self.connection.send(&dressed).await?;
         if reply.status != 401 {
             return Ok(reply);
         }
         let challenge = reply.header("www-authenticate").context("401 without a challenge")?;
-        // Another thread may have been granted a new one while this one was refused.
+        // Another connection may have been granted a new one while this one was refused.
         let used = self.held.get(scope).cloned();
         let value = match self.registry.held(scope) {
             Some(value) if Some(&value) != used.as_ref() => value,
-            _ => self.registry.grant(challenge, scope)?,
+            _ => self.registry.grant(challenge, scope).await?,
         };
         let dressed = request.header("Authorization", &value);
         self.held.insert(scope.to_owned(), value);
-        self.connection.send(&dressed)
+        self.connection.send(&dressed).await
     }
 }
 

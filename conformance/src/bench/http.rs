@@ -1,10 +1,9 @@
 //! An HTTP/1.1 client that costs little, so that what is measured is the server.
 //!
-//! One thread has one connection and waits for each answer. Bodies that nobody looks at are counted and dropped where
-//! they were received.
+//! A connection waits for each answer; a thread may have many of them. Bodies that nobody looks at are counted and dropped where they were received.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::content::{Noise, PIECE};
 use super::tls::Session;
@@ -21,6 +23,10 @@ use super::tls::Session;
 const LONGEST_HEAD: usize = 64 << 10;
 /// The longest body that is kept: a list of 500,000 tags fits.
 const LONGEST_KEPT: u64 = 64 << 20;
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a request and its answer may take, of a GiB as well.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Where a server is, and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -154,33 +160,31 @@ enum Wire {
 }
 
 impl Wire {
-    fn open(origin: &Origin) -> io::Result<Self> {
-        let tcp = TcpStream::connect_timeout(&origin.addr, Duration::from_secs(10))?;
+    async fn open(origin: &Origin) -> io::Result<Self> {
+        let tcp = timeout(CONNECT, TcpStream::connect(origin.addr)).await??;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(Duration::from_secs(300)))?;
-        tcp.set_write_timeout(Some(Duration::from_secs(300)))?;
         Ok(match &origin.tls {
             None => Self::Plain(tcp, vec![0; PIECE]),
-            Some((config, name)) => Self::Tls(Box::new(Session::open(tcp, config, name)?)),
+            Some((config, name)) => Self::Tls(Box::new(Session::open(tcp, config, name).await?)),
         })
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(tcp, _) => tcp.write_all(bytes),
-            Self::Tls(session) => session.write_all(bytes),
+            Self::Plain(tcp, _) => tcp.write_all(bytes).await,
+            Self::Tls(session) => session.write_all(bytes).await,
         }
     }
 
     /// Receives, and hands out what came; that nothing did is an error.
-    fn receive(&mut self, taken: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    async fn receive(&mut self, taken: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let count = match self {
             Self::Plain(tcp, room) => {
-                let count = tcp.read(room)?;
+                let count = tcp.read(room).await?;
                 taken(&room[..count]);
                 count
             }
-            Self::Tls(session) => session.receive(taken)?,
+            Self::Tls(session) => session.receive(taken).await?,
         };
         match count {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed in the middle")),
@@ -202,8 +206,8 @@ impl Inbox {
     }
 
     /// Receives more behind what waits.
-    fn more(&mut self, wire: &mut Wire) -> io::Result<()> {
-        wire.receive(&mut |bytes| self.keep(bytes))
+    async fn more(&mut self, wire: &mut Wire) -> io::Result<()> {
+        wire.receive(&mut |bytes| self.keep(bytes)).await
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -219,7 +223,7 @@ impl Inbox {
     }
 
     /// Everything up to the end of a line or a head, which is taken.
-    fn until(&mut self, wire: &mut Wire, mark: &[u8]) -> io::Result<String> {
+    async fn until(&mut self, wire: &mut Wire, mark: &[u8]) -> io::Result<String> {
         let mut seen = 0;
         loop {
             let waiting = self.waiting();
@@ -233,12 +237,12 @@ impl Inbox {
                 return Err(io::Error::other("a head without an end"));
             }
             seen = (waiting.len() + 1).saturating_sub(mark.len());
-            self.more(wire)?;
+            self.more(wire).await?;
         }
     }
 
     /// Takes `length` bytes of a body.
-    fn take(&mut self, wire: &mut Wire, length: u64, mut keep: Option<&mut Vec<u8>>) -> io::Result<()> {
+    async fn take(&mut self, wire: &mut Wire, length: u64, mut keep: Option<&mut Vec<u8>>) -> io::Result<()> {
         let mut left = length;
         let mut part = |bytes: &[u8]| {
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -252,11 +256,12 @@ impl Inbox {
         self.start += count;
         // What follows is not copied once more, but for what is behind the body.
         while more > 0 {
-            wire.receive(&mut |bytes| {
+            let mut taken = |bytes: &[u8]| {
                 let (count, left) = part(bytes);
                 more = left;
                 self.keep(&bytes[count..]);
-            })?;
+            };
+            wire.receive(&mut taken).await?;
         }
         Ok(())
     }
@@ -278,10 +283,10 @@ impl Connection {
     }
 
     /// Connects, so that the first request need not.
-    pub(crate) fn open(&mut self) -> io::Result<()> {
+    pub(crate) async fn open(&mut self) -> io::Result<()> {
         if self.wire.is_none() {
             (self.inbox.start, self.inbox.end) = (0, 0);
-            self.wire = Some(Wire::open(&self.origin)?);
+            self.wire = Some(Wire::open(&self.origin).await?);
         }
         Ok(())
     }
@@ -295,12 +300,17 @@ impl Connection {
     }
 
     /// Sends a request and reads the answer. A connection that broke is not used again.
-    pub(crate) fn send(&mut self, request: &Request<'_>) -> Result<Reply> {
-        self.open().with_context(|| format!("connect to {}", self.origin.host))?;
+    pub(crate) async fn send(&mut self, request: &Request<'_>) -> Result<Reply> {
+        let sent = timeout(PATIENCE, self.send_and_wait(request)).await;
+        sent.unwrap_or_else(|_| bail!("{} {}: no answer", request.method, request.target))
+    }
+
+    async fn send_and_wait(&mut self, request: &Request<'_>) -> Result<Reply> {
+        self.open().await.with_context(|| format!("connect to {}", self.origin.host))?;
         let Some(mut wire) = self.wire.take() else { bail!("not connected") };
-        let sent = self.write(&mut wire, request);
+        let sent = self.write(&mut wire, request).await;
         // A server may answer before it has read everything: what it said counts, not the broken write.
-        let read = self.read(&mut wire, request);
+        let read = self.read(&mut wire, request).await;
         let reply = match (sent, read) {
             (Ok(()), Ok(reply)) => reply,
             (Err(_), Ok(reply)) => return Ok(reply),
@@ -315,7 +325,7 @@ impl Connection {
         Ok(reply)
     }
 
-    fn write(&mut self, wire: &mut Wire, request: &Request<'_>) -> io::Result<()> {
+    async fn write(&mut self, wire: &mut Wire, request: &Request<'_>) -> io::Result<()> {
         self.head.clear();
         write!(self.head, "{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.target, self.origin.host)?;
         self.head.extend_from_slice(request.headers.as_bytes());
@@ -333,21 +343,21 @@ impl Connection {
             // One write, so that a small request is one segment.
             Body::Bytes(bytes) => {
                 self.head.extend_from_slice(bytes);
-                wire.write_all(&self.head)
+                wire.write_all(&self.head).await
             }
-            Body::Empty => wire.write_all(&self.head),
+            Body::Empty => wire.write_all(&self.head).await,
             Body::Part { noise, offset, length } => {
-                wire.write_all(&self.head)?;
-                self.write_part(wire, noise, offset, length)
+                wire.write_all(&self.head).await?;
+                self.write_part(wire, noise, offset, length).await
             }
             Body::Stream(noise) => {
-                wire.write_all(&self.head)?;
-                self.write_chunks(wire, noise)
+                wire.write_all(&self.head).await?;
+                self.write_chunks(wire, noise).await
             }
         }
     }
 
-    fn write_part(&mut self, wire: &mut Wire, noise: &Noise, offset: u64, length: u64) -> io::Result<()> {
+    async fn write_part(&mut self, wire: &mut Wire, noise: &Noise, offset: u64, length: u64) -> io::Result<()> {
         self.piece.resize(PIECE, 0);
         let (mut offset, end) = (offset, offset + length);
         while offset < end {
@@ -356,13 +366,13 @@ impl Connection {
             if count == 0 {
                 return Err(io::Error::other("a part beyond the end of its blob"));
             }
-            wire.write_all(&self.piece[..count])?;
+            wire.write_all(&self.piece[..count]).await?;
             offset += count as u64;
         }
         Ok(())
     }
 
-    fn write_chunks(&mut self, wire: &mut Wire, noise: &Noise) -> io::Result<()> {
+    async fn write_chunks(&mut self, wire: &mut Wire, noise: &Noise) -> io::Result<()> {
         const LINE: usize = 16;
         self.piece.resize(LINE + PIECE + 2, 0);
         let mut offset = 0;
@@ -373,16 +383,16 @@ impl Connection {
             let from = LINE - line.len();
             self.piece[from..LINE].copy_from_slice(line.as_bytes());
             self.piece[LINE + count..LINE + count + 2].copy_from_slice(b"\r\n");
-            wire.write_all(&self.piece[from..LINE + count + 2])?;
+            wire.write_all(&self.piece[from..LINE + count + 2]).await?;
             offset += count as u64;
         }
-        wire.write_all(b"0\r\n\r\n")
+        wire.write_all(b"0\r\n\r\n").await
     }
 
-    fn read(&mut self, wire: &mut Wire, request: &Request<'_>) -> io::Result<Reply> {
+    async fn read(&mut self, wire: &mut Wire, request: &Request<'_>) -> io::Result<Reply> {
         let mut reply = Reply::default();
         while reply.status < 200 {
-            reply.head = self.inbox.until(wire, b"\r\n\r\n")?;
+            reply.head = self.inbox.until(wire, b"\r\n\r\n").await?;
             let status = reply.head.split(' ').nth(1).and_then(|code| code.get(..3)).and_then(|code| code.parse().ok());
             reply.status = status.ok_or_else(|| io::Error::other(format!("not a status line: {}", reply.head)))?;
         }
@@ -392,35 +402,35 @@ impl Connection {
         let keep = request.keep || reply.status >= 400;
         let mut body = Vec::new();
         if reply.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-            reply.length = self.read_chunks(wire, keep.then_some(&mut body))?;
+            reply.length = self.read_chunks(wire, keep.then_some(&mut body)).await?;
         } else {
             let length = reply.header("content-length").and_then(|length| length.parse().ok());
             reply.length = length.ok_or_else(|| io::Error::other("an answer without a length"))?;
             if keep && reply.length > LONGEST_KEPT {
                 return Err(io::Error::other("an answer too long to be kept"));
             }
-            self.inbox.take(wire, reply.length, keep.then_some(&mut body))?;
+            self.inbox.take(wire, reply.length, keep.then_some(&mut body)).await?;
         }
         reply.body = body;
         Ok(reply)
     }
 
-    fn read_chunks(&mut self, wire: &mut Wire, mut keep: Option<&mut Vec<u8>>) -> io::Result<u64> {
+    async fn read_chunks(&mut self, wire: &mut Wire, mut keep: Option<&mut Vec<u8>>) -> io::Result<u64> {
         let mut all = 0;
         loop {
-            let line = self.inbox.until(wire, b"\r\n")?;
+            let line = self.inbox.until(wire, b"\r\n").await?;
             let size = line.split(';').next().unwrap_or_default().trim();
             let size = u64::from_str_radix(size, 16).map_err(io::Error::other)?;
             if size == 0 {
-                while !self.inbox.until(wire, b"\r\n")?.is_empty() {}
+                while !self.inbox.until(wire, b"\r\n").await?.is_empty() {}
                 return Ok(all);
             }
             all += size;
             if keep.is_some() && all > LONGEST_KEPT {
                 return Err(io::Error::other("an answer too long to be kept"));
             }
-            self.inbox.take(wire, size, keep.as_deref_mut())?;
-            self.inbox.until(wire, b"\r\n")?;
+            self.inbox.take(wire, size, keep.as_deref_mut()).await?;
+            self.inbox.until(wire, b"\r\n").await?;
         }
     }
 }
@@ -448,6 +458,7 @@ pub(crate) fn escaped(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::Read as _;
     use std::net::TcpListener;
 
     use super::*;
@@ -476,8 +487,8 @@ mod tests {
         (Origin::parse(&url, &trust(None).unwrap()).unwrap(), thread)
     }
 
-    #[test]
-    fn answers_of_every_framing_are_read_on_one_connection() {
+    #[tokio::test]
+    async fn answers_of_every_framing_are_read_on_one_connection() {
         let (origin, server) = serve(
             vec![
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDocker-Content-Digest: x\r\n\r\nhello",
@@ -488,38 +499,38 @@ mod tests {
             b"\r\n\r\n",
         );
         let mut connection = Connection::new(&origin);
-        let reply = connection.send(&Request::new("GET", "/one").keep()).unwrap();
+        let reply = connection.send(&Request::new("GET", "/one").keep()).await.unwrap();
         assert_eq!(
             (reply.status, reply.header("docker-content-digest"), reply.body.as_slice()),
             (200, Some("x"), &b"hello"[..])
         );
-        let reply = connection.send(&Request::new("GET", "/two")).unwrap();
+        let reply = connection.send(&Request::new("GET", "/two")).await.unwrap();
         assert_eq!((reply.status, reply.length, reply.body.len()), (200, 13, 0), "counted, not kept");
-        assert_eq!(connection.send(&Request::new("GET", "/three")).unwrap().status, 204);
-        let reply = connection.send(&Request::new("GET", "/four")).unwrap();
+        assert_eq!(connection.send(&Request::new("GET", "/three")).await.unwrap().status, 204);
+        let reply = connection.send(&Request::new("GET", "/four")).await.unwrap();
         assert_eq!(reply.body, b"no", "what an error says is kept");
         assert!(reply.expect(&[200, 201]).unwrap_err().to_string().contains("404 no"));
         assert!(server.join().unwrap().starts_with("GET /one HTTP/1.1\r\nHost: 127.0.0.1:"));
     }
 
-    #[test]
-    fn parts_and_streams_are_the_blob() {
+    #[tokio::test]
+    async fn parts_and_streams_are_the_blob() {
         let noise = Noise::new(1, 100);
         let (origin, server) = serve(vec!["HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"], b"0\r\n\r\n");
         let request = Request::new("PATCH", "/u").body(Body::Stream(&noise));
-        assert_eq!(Connection::new(&origin).send(&request).unwrap().status, 202);
+        assert_eq!(Connection::new(&origin).send(&request).await.unwrap().status, 202);
         let seen = server.join().unwrap();
         assert!(seen.contains("Transfer-Encoding: chunked\r\n\r\n64\r\n") && seen.ends_with("\r\n0\r\n\r\n"));
         let (origin, server) = serve(vec!["HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"], &noise.bytes()[88..]);
         let request = Request::new("PUT", "/u").body(Body::Part { noise: &noise, offset: 88, length: 12 });
-        assert_eq!(Connection::new(&origin).send(&request).unwrap().status, 202);
+        assert_eq!(Connection::new(&origin).send(&request).await.unwrap().status, 202);
         assert!(server.join().unwrap().contains("Content-Length: 12\r\n\r\n"));
     }
 
-    #[test]
-    fn an_answer_cut_short_is_an_error() {
+    #[tokio::test]
+    async fn an_answer_cut_short_is_an_error() {
         let (origin, server) = serve(vec!["HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello"], b"\r\n\r\n");
-        assert!(Connection::new(&origin).send(&Request::new("GET", "/")).is_err());
+        assert!(Connection::new(&origin).send(&Request::new("GET", "/")).await.is_err());
         server.join().unwrap();
     }
 

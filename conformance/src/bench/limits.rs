@@ -13,8 +13,10 @@ use anyhow::{Context, Result, anyhow};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use super::content::PIECE;
+use super::measure::runtime;
 use super::servers::Pki;
 use super::tls::Session;
 
@@ -175,27 +177,46 @@ impl Wires {
     fn receiver(&self) -> Result<Box<dyn Read + Send>> {
         let tcp = TcpStream::connect(self.address)?;
         let Some((_, config)) = &self.tls else { return Ok(Box::new(tcp)) };
-        Ok(Box::new(Receiver::Shaking(Some(tcp), Arc::clone(config))))
+        Ok(Box::new(Receiver::Shaking(tcp, Arc::clone(config))))
     }
 }
 
-/// The receiving end: it shakes hands when it first reads, by when somebody sends.
+/// The receiving end, as the load program has it: it shakes hands when it first reads, by when somebody sends.
 enum Receiver {
-    Shaking(Option<TcpStream>, Arc<ClientConfig>),
-    Open(Box<Session>),
+    Shaking(TcpStream, Arc<ClientConfig>),
+    Open { runtime: Runtime, session: Box<Session>, waiting: Vec<u8> },
+}
+
+impl Receiver {
+    fn shaken(tcp: &TcpStream, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let (runtime, tcp) = (runtime()?, tcp.try_clone()?);
+        tcp.set_nonblocking(true)?;
+        let session =
+            runtime.block_on(async { Session::open(tokio::net::TcpStream::from_std(tcp)?, config, &name).await })?;
+        Ok(Self::Open { runtime, session: Box::new(session), waiting: Vec::new() })
+    }
 }
 
 impl Read for Receiver {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if let Self::Shaking(tcp, config) = self {
-            let tcp = tcp.take().ok_or(io::ErrorKind::NotConnected)?;
-            let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-            *self = Self::Open(Box::new(Session::open(tcp, config, &name)?));
+            *self = Self::shaken(tcp, config)?;
         }
-        match self {
-            Self::Open(session) => session.read(into),
-            Self::Shaking(..) => Err(io::ErrorKind::NotConnected.into()),
+        let Self::Open { runtime, session, waiting } = self else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut filled = waiting.len().min(into.len());
+        into[..filled].copy_from_slice(&waiting[..filled]);
+        waiting.drain(..filled);
+        if filled == 0 {
+            let mut taken = |bytes: &[u8]| {
+                let count = bytes.len().min(into.len() - filled);
+                into[filled..filled + count].copy_from_slice(&bytes[..count]);
+                filled += count;
+                waiting.extend_from_slice(&bytes[count..]);
+            };
+            runtime.block_on(session.receive(&mut taken))?;
         }
+        Ok(filled)
     }
 }
 

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
+use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use super::client::{Client, Registry};
 
@@ -20,6 +24,29 @@ pub(crate) enum Limit<'a> {
     Time(Duration),
     /// When somebody else says so.
     Told(&'a AtomicBool),
+}
+
+/// How many threads the connections are dealt out to: what costs the client least, which has the server's cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// To change from thread to thread would cost more than small requests do.
+    EachCore,
+    /// Of a large body, more has come by when the thread is next.
+    EachConnection,
+}
+
+impl Threads {
+    /// For bodies of so many bytes.
+    pub(crate) fn for_bodies_of(bytes: u64) -> Self {
+        if bytes < 1 << 20 { Self::EachCore } else { Self::EachConnection }
+    }
+
+    fn count(self) -> usize {
+        match self {
+            Self::EachCore => std::thread::available_parallelism().map_or(1, NonZero::get),
+            Self::EachConnection => usize::MAX,
+        }
+    }
 }
 
 /// One operation that went well.
@@ -102,30 +129,48 @@ impl Measured {
 /// A load gives up after so many failures: the row is invalid after the first.
 const MOST_ERRORS: u64 = 50;
 
+/// What waits for sockets on one thread.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Waits for something that is not measured.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime()?.block_on(work)
+}
+
 /// Runs `operation` on `concurrency` connections, each of which waits for one answer before it asks again.
 ///
 /// The connections are open before the clock starts. `operation` is given numbers from 0 on, each once.
 pub(crate) fn drive(
     registry: &Arc<Registry>,
     server: Option<&Server>,
-    concurrency: usize,
+    (concurrency, threads): (usize, Threads),
     limit: Limit<'_>,
-    operation: impl Fn(&mut Client, u64) -> Result<Done> + Sync,
+    operation: impl AsyncFn(&mut Client, u64) -> Result<Done> + Sync,
 ) -> Measured {
+    let threads = threads.count().min(concurrency);
+    let mut all = Measured::default();
+    let runtimes = match (0..threads).map(|_| runtime()).collect::<io::Result<Vec<_>>>() {
+        Ok(runtimes) => runtimes,
+        Err(error) => {
+            all.failed(format!("begin: {error}"));
+            return all;
+        }
+    };
     let (next, failures, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // Once when everybody is connected, once to begin.
-    let barrier = Barrier::new(concurrency + 1);
-    let worker = || {
-        let mut client = Client::new(registry);
-        let mut mine = Measured::default();
-        if let Err(error) = client.connection.open() {
+    let barrier = Barrier::new(threads + 1);
+    let connect = async || {
+        let (mut client, mut mine) = (Client::new(registry), Measured::default());
+        if let Err(error) = client.connection.open().await {
             mine.failed(format!("connect: {error}"));
             over.store(true, Ordering::Relaxed);
         }
         mine.cipher = client.connection.cipher();
-        barrier.wait();
-        barrier.wait();
-        let start = Instant::now();
+        (client, mine)
+    };
+    let work = async |mut client: Client, mut mine: Measured, start: Instant| {
         while !over.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let ended = match limit {
@@ -137,7 +182,7 @@ pub(crate) fn drive(
                 break;
             }
             let began = Instant::now();
-            match operation(&mut client, number) {
+            match operation(&mut client, number).await {
                 Ok(done) => {
                     let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     mine.latency.entry(done.kind).or_default().push(took);
@@ -154,18 +199,33 @@ pub(crate) fn drive(
         mine.between = Some((start, Instant::now()));
         mine
     };
+    let thread = |runtime: Runtime, share: usize| {
+        runtime.block_on(async {
+            let connected = join_all((0..share).map(|_| connect())).await;
+            // Nobody has anything to do meanwhile.
+            barrier.wait();
+            barrier.wait();
+            let start = Instant::now();
+            join_all(connected.into_iter().map(|(client, mine)| work(client, mine, start))).await
+        })
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..concurrency).map(|_| scope.spawn(worker)).collect();
+        let thread = &thread;
+        let shares = (0..threads).map(|index| (concurrency + index) / threads);
+        let workers: Vec<_> = runtimes
+            .into_iter()
+            .zip(shares)
+            .map(|(runtime, share)| scope.spawn(move || thread(runtime, share)))
+            .collect();
         barrier.wait();
         if let Some(server) = server {
             server.forget_peak();
         }
         let (client, before) = (own_cpu_s(), server.map(|server| server.cpu_s()));
         barrier.wait();
-        let mut all = Measured::default();
         for worker in workers {
             match worker.join() {
-                Ok(mine) => all.merge(mine),
+                Ok(share) => share.into_iter().for_each(|mine| all.merge(mine)),
                 Err(_) => all.failed("a thread of the client panicked".into()),
             }
         }
@@ -173,8 +233,8 @@ pub(crate) fn drive(
         all.client_cpu_s = own_cpu_s() - client;
         all.server_cpu_s = server.map(|server| server.cpu_s()).zip(before).map(|(after, before)| after - before);
         all.server_peak_mib = server.map(|server| server.peak_mib());
-        all
-    })
+    });
+    all
 }
 
 /// Processor time of a process so far, in seconds: its own, and that of children that ended and were waited for.

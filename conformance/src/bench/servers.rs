@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::client::{Login, Registry};
 use super::http::{Body, Connection, Origin, Reply, Request, trust};
-use super::measure::Server;
+use super::measure::{Server, block_on};
 use super::work::{Bench, Kind, Spec};
 
 const ADMIN: &str = "admin@localhost";
@@ -269,7 +269,9 @@ impl Running {
                 bail!("{} ended at once ({status}): {}", self.peer.name(), self.log());
             }
             if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
-                let answer = Connection::new(&self.bench.registry.origin).send(&Request::new("GET", "/v2/"));
+                let answer = block_on(async {
+                    Connection::new(&self.bench.registry.origin).send(&Request::new("GET", "/v2/")).await
+                });
                 if answer.is_ok_and(|reply| reply.status < 500) {
                     return Ok(());
                 }
@@ -412,17 +414,15 @@ impl Launch {
 fn set_up(tls: bool, ports: Ports, config: &Arc<ClientConfig>) -> Result<Login> {
     let scheme = if tls { "https" } else { "http" };
     let origin = Origin::parse(&format!("{scheme}://localhost:{}", ports.controller), config)?;
-    let mut connection = Connection::new(&origin);
-    let mut post = |path: &str, body: &Value, headers: &[(&str, &str)]| -> Result<Reply> {
+    let post = |path: &str, body: &Value, headers: &[(&str, &str)]| -> Result<Reply> {
         let body = body.to_string();
         let mut request = Request::new("POST", path).header("Content-Type", "application/json").keep();
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        connection
-            .send(&request.body(Body::Bytes(body.as_bytes())))?
-            .expect(&[200, 201])
-            .with_context(|| path.to_owned())
+        let request = request.body(Body::Bytes(body.as_bytes()));
+        let reply = block_on(async { Connection::new(&origin).send(&request).await })?;
+        reply.expect(&[200, 201]).with_context(|| path.to_owned())
     };
     let reply = post("/api/v1/login", &json!({"username": ADMIN, "password": PASSWORD}), &[])?;
     let cookie =

@@ -1,14 +1,15 @@
 //! TLS for the load program, with as few copies as the library allows: records are received many at a time and decrypted
 //! where they lie, and nobody who only counts bytes copies them once more.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus, WriteTraffic};
 use rustls::{CipherSuite, ClientConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::content::PIECE;
 
@@ -48,15 +49,19 @@ impl Session {
     ///
     /// # Errors
     /// Where the peer is not who it should be, or goes away.
-    pub(crate) fn open(tcp: TcpStream, config: &Arc<ClientConfig>, name: &ServerName<'static>) -> io::Result<Self> {
+    pub(crate) async fn open(
+        tcp: TcpStream,
+        config: &Arc<ClientConfig>,
+        name: &ServerName<'static>,
+    ) -> io::Result<Self> {
         let tls = UnbufferedClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
         let (incoming, outgoing) = (vec![0; PIECE + RECORD], Vec::new());
         let mut session = Self { tcp, tls, incoming, start: 0, end: 0, outgoing, early: Vec::new() };
         let mut early = Vec::new();
         loop {
-            match session.look(None, &mut |bytes| early.extend_from_slice(bytes))? {
+            match session.look(None, &mut |bytes| early.extend_from_slice(bytes)).await? {
                 Stand::Open => break,
-                Stand::Shaking if session.fill()? > 0 => {}
+                Stand::Shaking if session.fill().await? > 0 => {}
                 Stand::Shaking | Stand::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
@@ -73,7 +78,7 @@ impl Session {
     ///
     /// # Errors
     /// What the socket says, and where a record is not genuine.
-    pub(crate) fn receive(&mut self, taken: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    pub(crate) async fn receive(&mut self, taken: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
             taken(&early);
@@ -81,11 +86,12 @@ impl Session {
         }
         let mut count = 0;
         loop {
-            let stand = self.look(None, &mut |bytes| {
+            let mut counted = |bytes: &[u8]| {
                 count += bytes.len();
                 taken(bytes);
-            })?;
-            if count > 0 || stand == Stand::Closed || self.fill()? == 0 {
+            };
+            let stand = self.look(None, &mut counted).await?;
+            if count > 0 || stand == Stand::Closed || self.fill().await? == 0 {
                 return Ok(count);
             }
         }
@@ -95,10 +101,10 @@ impl Session {
     ///
     /// # Errors
     /// What the socket says.
-    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut early = Vec::new();
         for piece in bytes.chunks(PIECE) {
-            let stand = self.look(Some(piece), &mut |bytes| early.extend_from_slice(bytes))?;
+            let stand = self.look(Some(piece), &mut |bytes| early.extend_from_slice(bytes)).await?;
             if stand != Stand::Open {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
@@ -108,7 +114,7 @@ impl Session {
     }
 
     /// Looks at what was received, answers what is to be answered, and sends `piece` once that may be done.
-    fn look(&mut self, mut piece: Option<&[u8]>, taken: &mut dyn FnMut(&[u8])) -> io::Result<Stand> {
+    async fn look(&mut self, mut piece: Option<&[u8]>, taken: &mut dyn FnMut(&[u8])) -> io::Result<Stand> {
         let Self { tcp, tls, incoming, start, end, outgoing, .. } = self;
         let mut written = 0;
         loop {
@@ -128,14 +134,14 @@ impl Session {
                     None
                 }
                 ConnectionState::TransmitTlsData(data) => {
-                    tcp.write_all(&outgoing[..written])?;
+                    tcp.write_all(&outgoing[..written]).await?;
                     written = 0;
                     data.done();
                     None
                 }
                 ConnectionState::WriteTraffic(mut traffic) => {
                     if let Some(piece) = piece.take() {
-                        send(tcp, &mut traffic, piece, outgoing)?;
+                        send(tcp, &mut traffic, piece, outgoing).await?;
                     }
                     Some(Stand::Open)
                 }
@@ -151,23 +157,18 @@ impl Session {
     }
 
     /// Receives more behind what waits; how much.
-    fn fill(&mut self) -> io::Result<usize> {
+    async fn fill(&mut self) -> io::Result<usize> {
         // A part of a record at most.
         self.incoming.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        let count = loop {
-            match self.tcp.read(&mut self.incoming[self.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let count = self.tcp.read(&mut self.incoming[self.end..]).await?;
         self.end += count;
         Ok(count)
     }
 }
 
 /// Encrypts and sends a piece.
-fn send(
+async fn send(
     tcp: &mut TcpStream,
     traffic: &mut WriteTraffic<'_, ClientConnectionData>,
     piece: &[u8],
@@ -176,19 +177,5 @@ fn send(
     let room = piece.len() + (piece.len() / FRAGMENT + 1) * OVERHEAD;
     outgoing.resize(outgoing.len().max(room), 0);
     let written = traffic.encrypt(piece, outgoing).map_err(io::Error::other)?;
-    tcp.write_all(&outgoing[..written])
-}
-
-impl Read for Session {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (mut filled, mut rest) = (0, Vec::new());
-        self.receive(&mut |bytes| {
-            let count = bytes.len().min(into.len() - filled);
-            into[filled..filled + count].copy_from_slice(&bytes[..count]);
-            filled += count;
-            rest.extend_from_slice(&bytes[count..]);
-        })?;
-        self.early = rest;
-        Ok(filled)
-    }
+    tcp.write_all(&outgoing[..written]).await
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::client::{Client, Registry, basic, scope_of};
 use super::content::{Blob, Noise, PIECE, blobs, fresh_seed, mix, sha256};
 use super::http::{Body, Connection, Origin, Reply, Request, escaped, path_of, with_query};
-use super::measure::{Done, Limit, Measured, Server, drive, programs_cpu_s};
+use super::measure::{Done, Limit, Measured, Server, Threads, block_on, drive, programs_cpu_s};
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -330,6 +330,11 @@ impl Spec {
         if self.count > 0 { Limit::Count(self.count) } else { Limit::Time(Duration::from_secs_f64(self.seconds)) }
     }
 
+    /// How many connections there are, on which threads.
+    fn crowd(&self) -> (usize, Threads) {
+        (self.concurrency, Threads::for_bodies_of(self.bytes))
+    }
+
     /// Bytes of the blob that ranges are taken of.
     fn ranged(&self) -> u64 {
         self.bytes * (GIB >> 16)
@@ -464,75 +469,75 @@ impl Bench {
 
     /// Runs the workload over what was prepared.
     pub(crate) fn run(&self, spec: &Spec, prepared: &Prepared) -> Result<Measured> {
-        let drive = |operation: &(dyn Fn(&mut Client, u64) -> Result<Done> + Sync)| {
-            drive(&self.registry, self.server.as_ref(), spec.concurrency, spec.limit(), operation)
-        };
         let pulls = self.repository("pulls");
         let scope = scope_of(&pulls);
         Ok(match (spec.kind, prepared) {
             (Kind::Push(mode), Prepared::Blobs(blobs)) => {
                 let target = self.repository("pushes");
                 self.warm(&target)?;
-                drive(&|client, number| {
+                self.drive(spec, async |client, number| {
                     let blob = pick(blobs, number)?;
-                    push(client, &target, blob, mode)?;
+                    push(client, &target, blob, mode).await?;
                     Ok(Done { bytes: blob.noise.length, kind: "push" })
                 })
             }
-            (Kind::Pull, Prepared::Blobs(blobs)) => drive(&|client, number| {
+            (Kind::Pull, Prepared::Blobs(blobs)) => self.drive(spec, async |client, number| {
                 let blob = pick(blobs, number)?;
-                pull(client, &scope, &pulls, &blob.digest, blob.noise.length)
+                pull(client, &scope, &pulls, &blob.digest, blob.noise.length).await
             }),
-            (Kind::Range, Prepared::Blobs(blobs)) => drive(&|client, number| {
+            (Kind::Range, Prepared::Blobs(blobs)) => self.drive(spec, async |client, number| {
                 let blob = pick(blobs, 0)?;
-                range(client, &scope, &pulls, blob, mix(number), spec.bytes)
+                range(client, &scope, &pulls, blob, mix(number), spec.bytes).await
             }),
-            (Kind::Manifest { method, by_tag }, Prepared::Images(images)) => drive(&|client, number| {
-                let image = pick(images, number)?;
-                let reference = if by_tag { &image.tag } else { &image.digest };
-                let reply = manifest(client, &scope, &pulls, method, reference)?;
-                ensure!(
-                    method == "HEAD" || reply.length == image.manifest.len() as u64,
-                    "a manifest of {} bytes",
-                    reply.length
-                );
-                Ok(Done { bytes: reply.length, kind: "manifest" })
-            }),
+            (Kind::Manifest { method, by_tag }, Prepared::Images(images)) => {
+                self.drive(spec, async |client, number| {
+                    let image = pick(images, number)?;
+                    let reference = if by_tag { &image.tag } else { &image.digest };
+                    let reply = manifest(client, &scope, &pulls, method, reference).await?;
+                    ensure!(
+                        method == "HEAD" || reply.length == image.manifest.len() as u64,
+                        "a manifest of {} bytes",
+                        reply.length
+                    );
+                    Ok(Done { bytes: reply.length, kind: "manifest" })
+                })
+            }
             (Kind::ImagePush, Prepared::Images(images)) => {
                 let target = self.repository(&format!("images-{:08x}", fresh_seed()? >> 32));
                 self.warm(&target)?;
-                drive(&|client, number| push_image(client, &target, pick(images, number)?))
+                self.drive(spec, async |client, number| push_image(client, &target, pick(images, number)?).await)
             }
             (Kind::ImagePull, Prepared::Images(images)) => {
-                drive(&|client, number| pull_image(client, &scope, &pulls, pick(images, number)?))
+                self.drive(spec, async |client, number| pull_image(client, &scope, &pulls, pick(images, number)?).await)
             }
             (Kind::Mixed, Prepared::Images(images)) => {
                 let (target, seed) = (self.repository("mixed"), fresh_seed()?);
                 self.warm(&target)?;
-                drive(&|client, number| {
+                self.drive(spec, async |client, number| {
                     if number % 20 == 10 {
-                        push_image(client, &target, &Image::new(seed, number))
+                        push_image(client, &target, &Image::new(seed, number)).await
                     } else {
-                        pull_image(client, &scope, &pulls, pick(images, number)?)
+                        pull_image(client, &scope, &pulls, pick(images, number)?).await
                     }
                 })
             }
             (Kind::Tags(_) | Kind::Catalog(_) | Kind::Referrers(_), Prepared::Path { scope, path }) => {
                 let whole = matches!(spec.kind, Kind::Tags(Part::Whole));
-                drive(&|client, _| list(client, scope, path, whole))
+                self.drive(spec, async |client, _| list(client, scope, path, whole).await)
             }
             (Kind::Token(_), Prepared::Token { origin, request }) => {
                 let service = self.registry.at(origin.clone());
-                super::measure::drive(&service, self.server.as_ref(), spec.concurrency, spec.limit(), |client, _| {
-                    ask(&mut client.connection, request).map(|reply| Done { bytes: reply.length, kind: "token" })
+                drive(&service, self.server.as_ref(), spec.crowd(), spec.limit(), async |client, _| {
+                    let reply = ask(&mut client.connection, request).await?;
+                    Ok(Done { bytes: reply.length, kind: "token" })
                 })
             }
             (Kind::Delete, Prepared::Blobs(blobs)) => {
                 let target = self.repository("deleted");
                 let scope = scope_of(&target);
-                drive(&|client, number| {
+                self.drive(spec, async |client, number| {
                     let path = format!("/v2/{target}/blobs/{}", pick(blobs, number)?.digest);
-                    client.call(&scope, Request::new("DELETE", &path))?.expect(&[202])?;
+                    client.call(&scope, Request::new("DELETE", &path)).await?.expect(&[202])?;
                     Ok(Done { bytes: 0, kind: "delete" })
                 })
             }
@@ -541,13 +546,13 @@ impl Bench {
             (Kind::UpDown, Prepared::Blobs(blobs)) => {
                 let target = self.repository("pushes");
                 self.warm(&target)?;
-                drive(&|client, number| {
+                self.drive(spec, async |client, number| {
                     if number % 2 == 1 {
                         let blob = pick(blobs, 0)?;
-                        return pull(client, &scope, &pulls, &blob.digest, blob.noise.length);
+                        return pull(client, &scope, &pulls, &blob.digest, blob.noise.length).await;
                     }
                     let blob = pick(blobs, 1 + number / 2)?;
-                    push(client, &target, blob, Mode::Put)?;
+                    push(client, &target, blob, Mode::Put).await?;
                     Ok(Done { bytes: blob.noise.length, kind: "push" })
                 })
             }
@@ -556,10 +561,14 @@ impl Bench {
         })
     }
 
+    fn drive(&self, spec: &Spec, operation: impl AsyncFn(&mut Client, u64) -> Result<Done> + Sync) -> Measured {
+        drive(&self.registry, self.server.as_ref(), spec.crowd(), spec.limit(), operation)
+    }
+
     /// Makes sure that a token is held and the server knows the repository's name, before the clock starts.
     fn warm(&self, repository: &str) -> Result<()> {
-        let mut client = Client::new(&self.registry);
-        push(&mut client, repository, &Blob::new(fresh_seed()?, 64), Mode::Put)
+        let blob = Blob::new(fresh_seed()?, 64);
+        block_on(push(&mut Client::new(&self.registry), repository, &blob, Mode::Put))
     }
 
     /// Pushes blobs, untimed, and compares one with what comes back.
@@ -573,12 +582,13 @@ impl Bench {
             return Ok(blobs);
         }
         let at_once = if blobs.first().is_some_and(|blob| blob.noise.length > MIB) { 2 } else { 16 };
-        self.quietly(at_once, blobs.len() as u64, |client, number| {
-            push(client, repository, pick(&blobs, number)?, Mode::Put)
+        self.quietly(at_once, blobs.len() as u64, async |client, number| {
+            push(client, repository, pick(&blobs, number)?, Mode::Put).await
         })?;
         if let Some(blob) = blobs.first().filter(|blob| blob.noise.length <= 64 * MIB) {
             let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-            let reply = Client::new(&self.registry).call(&scope_of(repository), Request::new("GET", &path).keep())?;
+            let mut client = Client::new(&self.registry);
+            let reply = block_on(client.call(&scope_of(repository), Request::new("GET", &path).keep()))?;
             ensure!(sha256(&reply.expect(&[200])?.body) == blob.digest, "the blob came back as something else");
         }
         Ok(blobs)
@@ -598,8 +608,8 @@ impl Bench {
             }
             return Ok(images);
         }
-        self.quietly(16, images.len() as u64, |client, number| {
-            push_image(client, repository, pick(&images, number)?).map(drop)
+        self.quietly(16, images.len() as u64, async |client, number| {
+            push_image(client, repository, pick(&images, number)?).await.map(drop)
         })?;
         Ok(images)
     }
@@ -609,10 +619,14 @@ impl Bench {
         &self,
         concurrency: usize,
         count: u64,
-        work: impl Fn(&mut Client, u64) -> Result<()> + Sync,
+        work: impl AsyncFn(&mut Client, u64) -> Result<()> + Sync,
     ) -> Result<()> {
-        let operation = |client: &mut Client, number| work(client, number).map(|()| Done { bytes: 0, kind: "set-up" });
-        let measured = drive(&self.registry, None, concurrency, Limit::Count(count), operation);
+        let operation = async |client: &mut Client, number| {
+            work(client, number).await?;
+            Ok(Done { bytes: 0, kind: "set-up" })
+        };
+        let crowd = (concurrency, Threads::EachCore);
+        let measured = drive(&self.registry, None, crowd, Limit::Count(count), operation);
         match measured.first_error {
             Some(error) => Err(anyhow::anyhow!("{error}")).context("set up"),
             None => Ok(()),
@@ -631,27 +645,29 @@ impl Bench {
 
     /// Tags an image often, unless it was done before.
     fn fill_tags(&self, repository: &str, entries: u64) -> Result<()> {
-        let scope = scope_of(repository);
-        let mut client = Client::new(&self.registry);
-        let last = manifest(&mut client, &scope, repository, "HEAD", &tag(entries - 1));
-        if last.is_ok() {
+        if self.has_manifest(repository, &tag(entries - 1)) {
             return Ok(());
         }
         let image = Image::new(fresh_seed()?, 0);
-        push_image(&mut client, repository, &image)?;
-        self.quietly(16, entries, |client, number| put_manifest(client, repository, &tag(number), &image.manifest))
+        block_on(push_image(&mut Client::new(&self.registry), repository, &image))?;
+        self.quietly(16, entries, async |client, number| {
+            put_manifest(client, repository, &tag(number), &image.manifest).await
+        })
     }
 
     fn fill_catalog(&self, entries: u64) -> Result<()> {
-        let last = self.catalog_repository(entries - 1);
-        let mut client = Client::new(&self.registry);
-        if manifest(&mut client, &scope_of(&last), &last, "HEAD", &tag(0)).is_ok() {
+        if self.has_manifest(&self.catalog_repository(entries - 1), &tag(0)) {
             return Ok(());
         }
         let image = Image::new(fresh_seed()?, 0);
-        self.quietly(16, entries, |client, number| {
-            push_image(client, &self.catalog_repository(number), &image).map(drop)
+        self.quietly(16, entries, async |client, number| {
+            push_image(client, &self.catalog_repository(number), &image).await.map(drop)
         })
+    }
+
+    fn has_manifest(&self, repository: &str, reference: &str) -> bool {
+        let mut client = Client::new(&self.registry);
+        block_on(manifest(&mut client, &scope_of(repository), repository, "HEAD", reference)).is_ok()
     }
 
     pub(crate) fn referrers_repository(&self) -> String {
@@ -660,36 +676,36 @@ impl Bench {
 
     /// Pushes one image under the first tag.
     pub(crate) fn push_one(&self, repository: &str) -> Result<()> {
-        push_image(&mut Client::new(&self.registry), repository, &Image::new(fresh_seed()?, 0)).map(drop)
+        let image = Image::new(fresh_seed()?, 0);
+        block_on(push_image(&mut Client::new(&self.registry), repository, &image)).map(drop)
     }
 
     /// Pushes the image that others refer to, and the last of these.
     pub(crate) fn push_one_referrer(&self, entries: u64) -> Result<()> {
         let (repository, image) = (self.referrers_repository(), subject(entries));
-        let mut client = Client::new(&self.registry);
-        push_image(&mut client, &repository, &image)?;
         let last = referrer(&image, entries - 1);
-        put_manifest(&mut client, &repository, &sha256(&last), &last)
+        block_on(async {
+            let mut client = Client::new(&self.registry);
+            push_image(&mut client, &repository, &image).await?;
+            put_manifest(&mut client, &repository, &sha256(&last), &last).await
+        })
     }
 
     /// Gives one image many referrers, unless it was done before; the image's digest.
     fn fill_referrers(&self, entries: u64) -> Result<String> {
         let (repository, image) = (self.referrers_repository(), subject(entries));
-        let scope = scope_of(&repository);
-        let mut client = Client::new(&self.registry);
-        let last = sha256(&referrer(&image, entries - 1));
-        if manifest(&mut client, &scope, &repository, "HEAD", &last).is_err() {
-            push_image(&mut client, &repository, &image)?;
-            self.quietly(16, entries, |client, number| {
+        if !self.has_manifest(&repository, &sha256(&referrer(&image, entries - 1))) {
+            block_on(push_image(&mut Client::new(&self.registry), &repository, &image))?;
+            self.quietly(16, entries, async |client, number| {
                 let bytes = referrer(&image, number);
-                put_manifest(client, &repository, &sha256(&bytes), &bytes)
+                put_manifest(client, &repository, &sha256(&bytes), &bytes).await
             })?;
         }
         Ok(image.digest)
     }
 
     fn token_request(&self, grant: Grant) -> Result<Prepared> {
-        let service = self.registry.token_service()?.context("the registry knows no tokens")?;
+        let service = block_on(self.registry.token_service())?.context("the registry knows no tokens")?;
         let origin = Origin::parse(&service.realm, &self.registry.tls)?;
         let login = &self.registry.login;
         let user = login.user.as_deref().context("needs --user")?;
@@ -718,12 +734,12 @@ impl Bench {
                     escaped(user),
                     escaped(password()?)
                 ));
-                let reply = ask(&mut Connection::new(&origin), &first)?.json()?;
+                let reply = block_on(ask(&mut Connection::new(&origin), &first))?.json()?;
                 let token = reply["refresh_token"].as_str().context("no refresh token")?;
                 form(format!("grant_type=refresh_token&refresh_token={}", escaped(token)))
             }
         };
-        ask(&mut Connection::new(&origin), &request)?;
+        block_on(ask(&mut Connection::new(&origin), &request))?;
         Ok(Prepared::Token { origin, request })
     }
 
@@ -734,9 +750,9 @@ impl Bench {
             server.peak_mib()
         });
         let open = Mutex::new(Vec::new());
-        let mut measured = drive(&self.registry, self.server.as_ref(), spec.concurrency, spec.limit(), |_, _| {
+        let mut measured = self.drive(spec, async |_, _| {
             let mut connection = Connection::new(&self.registry.origin);
-            let reply = connection.send(&Request::new("GET", "/v2/"))?.expect(&[200, 401, 404])?;
+            let reply = connection.send(&Request::new("GET", "/v2/")).await?.expect(&[200, 401, 404])?;
             open.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(Done { bytes: reply.length, kind: "connection" })
         });
@@ -757,9 +773,9 @@ impl Bench {
         let seed = fresh_seed()?;
         let next = AtomicU64::new(0);
         let push_as = |kind: &'static str, limit: Limit<'_>| {
-            drive(&self.registry, self.server.as_ref(), spec.concurrency, limit, |client, _| {
+            drive(&self.registry, self.server.as_ref(), spec.crowd(), limit, async |client, _| {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                push(client, &target, &Blob::new(mix(seed).wrapping_add(number), spec.bytes), Mode::Put)?;
+                push(client, &target, &Blob::new(mix(seed).wrapping_add(number), spec.bytes), Mode::Put).await?;
                 Ok(Done { bytes: spec.bytes, kind })
             })
         };
@@ -786,7 +802,7 @@ impl Bench {
     fn collect_alone(&self, spec: &Spec) -> Result<Measured> {
         std::thread::sleep(Duration::from_secs_f64(self.gc_wait));
         let collected = Mutex::default();
-        let mut measured = drive(&self.registry, self.server.as_ref(), 1, spec.limit(), |_, _| {
+        let mut measured = self.drive(spec, async |_, _| {
             *collected.lock().unwrap_or_else(PoisonError::into_inner) = self.run_collector(spec.entries)?;
             Ok(Done { bytes: 0, kind: "gc" })
         });
@@ -857,17 +873,17 @@ fn page(path: &str, part: Part, entries: u64, name: impl Fn(u64) -> String) -> S
     }
 }
 
-fn push(client: &mut Client, repository: &str, blob: &Blob, mode: Mode) -> Result<()> {
+async fn push(client: &mut Client, repository: &str, blob: &Blob, mode: Mode) -> Result<()> {
     let scope = scope_of(repository);
     let start = format!("/v2/{repository}/blobs/uploads/");
-    let reply = client.call(&scope, Request::new("POST", &start))?.expect(&[202]).context("POST")?;
+    let reply = client.call(&scope, Request::new("POST", &start)).await?.expect(&[202]).context("POST")?;
     let mut location = location(&reply)?;
     let length = blob.noise.length;
     let put = match mode {
         Mode::Put => Body::Part { noise: &blob.noise, offset: 0, length },
         Mode::Stream => {
             let request = Request::new("PATCH", &location).body(Body::Stream(&blob.noise));
-            let reply = client.call(&scope, request.header("Content-Type", "application/octet-stream"))?;
+            let reply = client.call(&scope, request.header("Content-Type", "application/octet-stream")).await?;
             location = self::location(&reply.expect(&[202]).context("PATCH")?)?;
             Body::Empty
         }
@@ -879,7 +895,7 @@ fn push(client: &mut Client, repository: &str, blob: &Blob, mode: Mode) -> Resul
                     .header("Content-Type", "application/octet-stream")
                     .header("Content-Range", &format!("{offset}-{}", offset + part - 1))
                     .body(Body::Part { noise: &blob.noise, offset, length: part });
-                let reply = client.call(&scope, request)?.expect(&[202]).context("PATCH")?;
+                let reply = client.call(&scope, request).await?.expect(&[202]).context("PATCH")?;
                 location = self::location(&reply)?;
                 offset += part;
             }
@@ -888,7 +904,7 @@ fn push(client: &mut Client, repository: &str, blob: &Blob, mode: Mode) -> Resul
     };
     let target = with_query(&location, &format!("digest={}", blob.digest));
     let request = Request::new("PUT", &target).header("Content-Type", "application/octet-stream").body(put);
-    client.call(&scope, request)?.expect(&[201]).context("PUT")?;
+    client.call(&scope, request).await?.expect(&[201]).context("PUT")?;
     Ok(())
 }
 
@@ -896,42 +912,42 @@ fn location(reply: &Reply) -> Result<String> {
     Ok(path_of(reply.header("location").context("no Location")?).to_owned())
 }
 
-fn push_bytes(client: &mut Client, repository: &str, digest: &str, bytes: &[u8]) -> Result<()> {
+async fn push_bytes(client: &mut Client, repository: &str, digest: &str, bytes: &[u8]) -> Result<()> {
     let scope = scope_of(repository);
     let start = format!("/v2/{repository}/blobs/uploads/");
-    let reply = client.call(&scope, Request::new("POST", &start))?.expect(&[202]).context("POST")?;
+    let reply = client.call(&scope, Request::new("POST", &start)).await?.expect(&[202]).context("POST")?;
     let target = with_query(&location(&reply)?, &format!("digest={digest}"));
     let request = Request::new("PUT", &target).header("Content-Type", "application/octet-stream");
-    client.call(&scope, request.body(Body::Bytes(bytes)))?.expect(&[201]).context("PUT")?;
+    client.call(&scope, request.body(Body::Bytes(bytes))).await?.expect(&[201]).context("PUT")?;
     Ok(())
 }
 
-fn put_manifest(client: &mut Client, repository: &str, reference: &str, bytes: &[u8]) -> Result<()> {
+async fn put_manifest(client: &mut Client, repository: &str, reference: &str, bytes: &[u8]) -> Result<()> {
     let path = format!("/v2/{repository}/manifests/{reference}");
     let request = Request::new("PUT", &path).header("Content-Type", MANIFEST).body(Body::Bytes(bytes));
-    client.call(&scope_of(repository), request)?.expect(&[201]).context("PUT of a manifest")?;
+    client.call(&scope_of(repository), request).await?.expect(&[201]).context("PUT of a manifest")?;
     Ok(())
 }
 
 /// Asks for each blob, pushes what is not there, then the manifest under its tag: seven requests for a new image.
-fn push_image(client: &mut Client, repository: &str, image: &Image) -> Result<Done> {
+async fn push_image(client: &mut Client, repository: &str, image: &Image) -> Result<Done> {
     let scope = scope_of(repository);
-    let is_there = |client: &mut Client, digest: &str| -> Result<bool> {
+    let is_there = async |client: &mut Client, digest: &str| -> Result<bool> {
         let path = format!("/v2/{repository}/blobs/{digest}");
-        Ok(client.call(&scope, Request::new("HEAD", &path))?.expect(&[200, 404]).context("HEAD")?.status == 200)
+        Ok(client.call(&scope, Request::new("HEAD", &path)).await?.expect(&[200, 404]).context("HEAD")?.status == 200)
     };
-    if !is_there(client, &image.layer.digest)? {
-        push_bytes(client, repository, &image.layer.digest, &image.layer.noise.bytes())?;
+    if !is_there(client, &image.layer.digest).await? {
+        push_bytes(client, repository, &image.layer.digest, &image.layer.noise.bytes()).await?;
     }
-    if !is_there(client, &image.config_digest)? {
-        push_bytes(client, repository, &image.config_digest, &image.config)?;
+    if !is_there(client, &image.config_digest).await? {
+        push_bytes(client, repository, &image.config_digest, &image.config).await?;
     }
-    put_manifest(client, repository, &image.tag, &image.manifest)?;
+    put_manifest(client, repository, &image.tag, &image.manifest).await?;
     let bytes = image.layer.noise.length + image.config.len() as u64 + image.manifest.len() as u64;
     Ok(Done { bytes, kind: "push" })
 }
 
-fn manifest(
+async fn manifest(
     client: &mut Client,
     scope: &str,
     repository: &str,
@@ -939,43 +955,54 @@ fn manifest(
     reference: &str,
 ) -> Result<Reply> {
     let path = format!("/v2/{repository}/manifests/{reference}");
-    client.call(scope, Request::new(method, &path).header("Accept", ANY_MANIFEST))?.expect(&[200]).context("manifest")
+    client
+        .call(scope, Request::new(method, &path).header("Accept", ANY_MANIFEST))
+        .await?
+        .expect(&[200])
+        .context("manifest")
 }
 
 /// Resolves the tag, then fetches manifest, configuration and layer.
-fn pull_image(client: &mut Client, scope: &str, repository: &str, image: &Image) -> Result<Done> {
-    manifest(client, scope, repository, "HEAD", &image.tag)?;
-    let mut bytes = manifest(client, scope, repository, "GET", &image.digest)?.length;
+async fn pull_image(client: &mut Client, scope: &str, repository: &str, image: &Image) -> Result<Done> {
+    manifest(client, scope, repository, "HEAD", &image.tag).await?;
+    let mut bytes = manifest(client, scope, repository, "GET", &image.digest).await?.length;
     for (digest, length) in
         [(&image.config_digest, image.config.len() as u64), (&image.layer.digest, image.layer.noise.length)]
     {
-        bytes += pull(client, scope, repository, digest, length)?.bytes;
+        bytes += pull(client, scope, repository, digest, length).await?.bytes;
     }
     Ok(Done { bytes, kind: "pull" })
 }
 
-fn pull(client: &mut Client, scope: &str, repository: &str, digest: &str, length: u64) -> Result<Done> {
+async fn pull(client: &mut Client, scope: &str, repository: &str, digest: &str, length: u64) -> Result<Done> {
     let path = format!("/v2/{repository}/blobs/{digest}");
-    let reply = client.call(scope, Request::new("GET", &path))?.expect(&[200]).context("blob")?;
+    let reply = client.call(scope, Request::new("GET", &path)).await?.expect(&[200]).context("blob")?;
     ensure!(reply.length == length, "{} bytes of {length}", reply.length);
     Ok(Done { bytes: reply.length, kind: "pull" })
 }
 
 /// Fetches `length` bytes at a place that `dice` chooses.
-fn range(client: &mut Client, scope: &str, repository: &str, blob: &Blob, dice: u64, length: u64) -> Result<Done> {
+async fn range(
+    client: &mut Client,
+    scope: &str,
+    repository: &str,
+    blob: &Blob,
+    dice: u64,
+    length: u64,
+) -> Result<Done> {
     let start = dice % (blob.noise.length - length + 1) / 8 * 8;
     let path = format!("/v2/{repository}/blobs/{}", blob.digest);
     let request = Request::new("GET", &path).header("Range", &format!("bytes={start}-{}", start + length - 1));
-    let reply = client.call(scope, request)?.expect(&[206]).context("range")?;
+    let reply = client.call(scope, request).await?.expect(&[206]).context("range")?;
     ensure!(reply.length == length, "{} bytes of {length}", reply.length);
     Ok(Done { bytes: reply.length, kind: "range" })
 }
 
 /// A page of a list; or all of the list, by `Link` where the server says that there is more.
-fn list(client: &mut Client, scope: &str, path: &str, whole: bool) -> Result<Done> {
+async fn list(client: &mut Client, scope: &str, path: &str, whole: bool) -> Result<Done> {
     let (mut bytes, mut next) = (0, Some(path.to_owned()));
     while let Some(path) = next.take() {
-        let reply = client.call(scope, Request::new("GET", &path))?.expect(&[200]).context("list")?;
+        let reply = client.call(scope, Request::new("GET", &path)).await?.expect(&[200]).context("list")?;
         bytes += reply.length;
         if whole {
             let link = reply.header("link").and_then(|link| link.split_once('<')?.1.split_once('>'));
@@ -985,7 +1012,7 @@ fn list(client: &mut Client, scope: &str, path: &str, whole: bool) -> Result<Don
     Ok(Done { bytes, kind: "list" })
 }
 
-fn ask(connection: &mut Connection, question: &TokenRequest) -> Result<Reply> {
+async fn ask(connection: &mut Connection, question: &TokenRequest) -> Result<Reply> {
     let mut request = Request::new(if question.form.is_some() { "POST" } else { "GET" }, &question.target).keep();
     if let Some(authorization) = &question.authorization {
         request = request.header("Authorization", authorization);
@@ -994,7 +1021,7 @@ fn ask(connection: &mut Connection, question: &TokenRequest) -> Result<Reply> {
         request =
             request.header("Content-Type", "application/x-www-form-urlencoded").body(Body::Bytes(form.as_bytes()));
     }
-    connection.send(&request)?.expect(&[200]).context("token")
+    connection.send(&request).await?.expect(&[200]).context("token")
 }
 
 fn write_noise(path: &Path, noise: &Noise) -> Result<()> {
