@@ -1,6 +1,7 @@
 //! An HTTP/1.1 client that costs little, so that what is measured is the server.
 //!
-//! A connection waits for each answer; a thread may have many of them. Bodies that nobody looks at are counted and dropped where they were received.
+//! A connection waits for each answer; a thread may have many of them. Bodies that nobody looks at are counted and dropped
+//! where they were received.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs};
