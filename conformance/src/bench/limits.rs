@@ -184,7 +184,7 @@ impl Wires {
 /// The receiving end, as the load program has it: it shakes hands when it first reads, by when somebody sends.
 enum Receiver {
     Shaking(TcpStream, Arc<ClientConfig>),
-    Open { runtime: Runtime, session: Box<Session>, waiting: Vec<u8> },
+    Open(Runtime, Box<Session>),
 }
 
 impl Receiver {
@@ -194,7 +194,7 @@ impl Receiver {
         tcp.set_nonblocking(true)?;
         let session =
             runtime.block_on(async { Session::open(tokio::net::TcpStream::from_std(tcp)?, config, &name).await })?;
-        Ok(Self::Open { runtime, session: Box::new(session), waiting: Vec::new() })
+        Ok(Self::Open(runtime, Box::new(session)))
     }
 }
 
@@ -203,20 +203,8 @@ impl Read for Receiver {
         if let Self::Shaking(tcp, config) = self {
             *self = Self::shaken(tcp, config)?;
         }
-        let Self::Open { runtime, session, waiting } = self else { return Err(io::ErrorKind::NotConnected.into()) };
-        let mut filled = waiting.len().min(into.len());
-        into[..filled].copy_from_slice(&waiting[..filled]);
-        waiting.drain(..filled);
-        if filled == 0 {
-            let mut taken = |bytes: &[u8]| {
-                let count = bytes.len().min(into.len() - filled);
-                into[filled..filled + count].copy_from_slice(&bytes[..count]);
-                filled += count;
-                waiting.extend_from_slice(&bytes[count..]);
-            };
-            runtime.block_on(session.receive(&mut taken))?;
-        }
-        Ok(filled)
+        let Self::Open(runtime, session) = self else { return Err(io::ErrorKind::NotConnected.into()) };
+        runtime.block_on(session.read(into))
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 
+use super::measure::block_on;
 use super::servers::{Peer, Running};
 use super::work::{Kind, Spec, tag};
 
@@ -46,8 +47,7 @@ pub(crate) fn fill(running: &mut Running, spec: &Spec) -> Result<Option<&'static
         (Peer::Wharfinger, kind) => {
             running.offline(|running| {
                 let database = running.data().join("wharfinger.db");
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(async {
+                block_on(async {
                     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
                     let mut rows = Rows(SqliteConnection::connect_with(&options).await?, 1);
                     match kind {

@@ -97,6 +97,23 @@ impl Session {
         }
     }
 
+    /// Receives into a buffer; how much, which is nothing only at the end. What is more than fits comes with the next.
+    ///
+    /// # Errors
+    /// As [`Session::receive`].
+    pub(crate) async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (mut filled, mut rest) = (0, Vec::new());
+        let mut taken = |bytes: &[u8]| {
+            let count = bytes.len().min(into.len() - filled);
+            into[filled..filled + count].copy_from_slice(&bytes[..count]);
+            filled += count;
+            rest.extend_from_slice(&bytes[count..]);
+        };
+        self.receive(&mut taken).await?;
+        self.early = rest;
+        Ok(filled)
+    }
+
     /// Sends all of it.
     ///
     /// # Errors
