@@ -19,7 +19,7 @@ use crate::audit::journal::Journal;
 use crate::federation::Federation;
 use crate::keys::{KeysError, Ring};
 use crate::limits::Limits;
-use crate::login::Turns;
+use crate::login::{RightPassword, Turns};
 use crate::master::{MacKey, MasterKey, OpenSealedError};
 use crate::password::{Busy, Cost, Hasher};
 use crate::principal::{Caches, Checked};
@@ -121,8 +121,8 @@ pub(crate) struct Inner {
     pub(crate) ring_missed_at: AtomicI64,
     pub(crate) hasher: Hasher,
     pub(crate) caches: Caches,
-    /// Passwords found right a moment ago, under a key that only this process has.
-    pub(crate) remembered: Cache<[u8; 32], ()>,
+    /// Passwords found right a moment ago, with the names that were typed, under a key that only this process has.
+    pub(crate) remembered: Cache<[u8; 32], Arc<RightPassword>>,
     pub(crate) remember_key: MacKey,
     pub(crate) turns: Turns,
     /// How often somebody may try.

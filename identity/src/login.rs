@@ -9,6 +9,7 @@
 //! before it stay counted until it is over. The registry's door, which cannot ask for one, then takes API keys only.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use storage::login_failures::{self, LoginFailures};
@@ -16,6 +17,7 @@ use storage::users::User;
 use storage::{Tx, api_keys, memberships, orgs, users};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument;
+use zeroize::Zeroizing;
 
 use crate::api_key::ApiKey;
 use crate::audit::{Caller, Client, Credential, Entry, Origin, Outcome};
@@ -160,6 +162,12 @@ pub(crate) struct Known {
     failed: Option<LoginFailures>,
     pub(crate) user: Option<User>,
     pub(crate) policy: Policy,
+}
+
+/// Whose password was found right, and the epoch that it was theirs at.
+pub(crate) struct RightPassword {
+    user_id: String,
+    epoch: i64,
 }
 
 /// Somebody whose password was found right.
@@ -326,8 +334,13 @@ impl Identity {
         door: Door,
     ) -> Result<Checked, LoginError> {
         let key = self.name_key(name);
+        if door == Door::Registry
+            && let Some(checked) = self.right_a_moment_ago(&key, secret).await?
+        {
+            return Ok(checked);
+        }
         let known = self.look_up(from, name, &key).await?;
-        if self.remembers(known.user.as_ref(), secret) {
+        if self.remembers(known.user.as_ref(), &key, secret) {
             return self.admitted(from, known, name, &key, door).await;
         }
         let turn = self.0.turns.take(&key.raw).await?;
@@ -337,17 +350,48 @@ impl Identity {
             let _turn = turn;
             // Whoever went before may have locked the name, or found this very password right.
             let known = this.look_up(&from, &name, &key).await?;
-            if !this.remembers(known.user.as_ref(), &secret) {
+            if !this.remembers(known.user.as_ref(), &key, &secret) {
                 let hash = known.user.as_ref().and_then(|user| user.password_hash.as_deref());
                 if !this.0.hasher.verify(&secret, hash).await? {
                     return Err(this.count_failure(&from, &known, &name, &key, WRONG_PASSWORD).await?);
                 }
             }
             let checked = this.admitted(&from, known, &name, &key, door).await?;
-            this.0.remembered.insert(this.remember_mac(&checked.user, &secret), ());
+            let User { id, epoch, .. } = &checked.user;
+            let right = Arc::new(RightPassword { user_id: id.clone(), epoch: *epoch });
+            this.0.remembered.insert(this.remember_mac(&key, &secret), right);
             Ok(checked)
         };
         tokio::spawn(checked.in_current_span()).await.unwrap_or(Err(LoginError::Busy { retry_after: 2 }))
+    }
+
+    /// Whoever docker asks for again and again: their password was found right within the last minute and is theirs still, and
+    /// nothing is counted against the name. All of that is known from at most half a second ago, as an API key's rights are.
+    /// `None` refuses nobody: it says that rows are to be read.
+    async fn right_a_moment_ago(&self, key: &NameKey, secret: &Secret) -> storage::Result<Option<Checked>> {
+        let Some(right) = self.0.remembered.get(&self.remember_mac(key, secret)) else { return Ok(None) };
+        let Some(subject) = self.subject(&right.user_id).await? else { return Ok(None) };
+        if subject.user.epoch != right.epoch
+            || !subject.is_alive()
+            || self.has_ended(&subject.user)
+            || !self.has_no_failures(key).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(Checked { failed: None, user: subject.user.clone() }))
+    }
+
+    /// Whether nothing is counted against a name. What is remembered is only that nothing was.
+    async fn has_no_failures(&self, key: &NameKey) -> storage::Result<bool> {
+        if self.0.caches.unfailed.get(&key.raw).is_some() {
+            return Ok(true);
+        }
+        let generation = self.0.generation.load(Ordering::SeqCst);
+        let none = login_failures::find(&mut self.db().read().await?, &key.hex).await?.is_none();
+        if none && self.0.generation.load(Ordering::SeqCst) == generation {
+            self.0.caches.unfailed.insert(key.raw, ());
+        }
+        Ok(none)
     }
 
     /// A user whose password is right, if they may pass this door.
@@ -422,10 +466,14 @@ impl Identity {
     /// Whether a user whose password is right may pass this door.
     async fn admits(&self, user: Option<&User>, door: Door) -> Result<bool, LoginError> {
         let Some(user) = user else { return Ok(false) };
-        let ended = user.password_expires_at.is_some_and(|end| end <= self.now());
         let closed = door == Door::Console && user.kind == "machine";
         let alive = self.subject(&user.id).await?.is_some_and(|subject| subject.is_alive());
-        Ok(alive && !ended && !closed)
+        Ok(alive && !self.has_ended(user) && !closed)
+    }
+
+    /// Whether a user's password, a temporary one, has ended.
+    fn has_ended(&self, user: &User) -> bool {
+        user.password_expires_at.is_some_and(|end| end <= self.now())
     }
 
     async fn count_failure(
@@ -445,6 +493,7 @@ impl Identity {
         }
         self.record_refused(&mut tx, from, known.user.as_ref(), name, reason).await?;
         tx.commit().await?;
+        self.forget_unfailed(&key.raw);
         if let (Some(until), Some(user)) = (locked_until, &known.user) {
             self.tell_locked(user.name.clone(), until);
         }
@@ -567,14 +616,19 @@ impl Identity {
         tx.commit().await
     }
 
-    /// Whether this password of this user, at this epoch, was found right within the last minute.
-    fn remembers(&self, user: Option<&User>, secret: &Secret) -> bool {
-        user.is_some_and(|user| self.0.remembered.get(&self.remember_mac(user, secret)).is_some())
+    /// Whether this password, typed with this name, was found right for this user at this epoch within the last minute.
+    fn remembers(&self, user: Option<&User>, key: &NameKey, secret: &Secret) -> bool {
+        let Some(user) = user else { return false };
+        let right = self.0.remembered.get(&self.remember_mac(key, secret));
+        right.is_some_and(|right| right.user_id == user.id && right.epoch == user.epoch)
     }
 
-    fn remember_mac(&self, user: &User, secret: &Secret) -> [u8; 32] {
-        let text = Secret::new(format!("{}\n{}\n{}", user.id, user.epoch, secret.expose()));
-        self.0.remember_key.mac(text.expose().as_bytes())
+    fn remember_mac(&self, key: &NameKey, secret: &Secret) -> [u8; 32] {
+        // The name's part has one length, so that no name and password are those of another.
+        let mut text = Zeroizing::new(Vec::with_capacity(key.raw.len() + secret.expose().len()));
+        text.extend_from_slice(&key.raw);
+        text.extend_from_slice(secret.expose().as_bytes());
+        self.0.remember_key.mac(&text)
     }
 
     /// As a log-in under that name is counted.

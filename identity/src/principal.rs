@@ -111,6 +111,8 @@ pub(crate) struct Caches {
     keys: Cache<String, Option<Arc<ApiKey>>>,
     /// By `org/project`.
     pub(crate) places: Cache<String, Arc<Place>>,
+    /// Names, by hash, that no failed log-in is counted against.
+    pub(crate) unfailed: Cache<[u8; 32], ()>,
     macs: RwLock<HashMap<&'static str, MacKey>>,
 }
 
@@ -120,6 +122,7 @@ impl Caches {
             subjects: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
             keys: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
             places: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
+            unfailed: Cache::builder().max_capacity(50_000).time_to_live(ttl).build(),
             macs: RwLock::default(),
         }
     }
@@ -412,6 +415,12 @@ impl Identity {
         self.0.caches.subjects.invalidate(user);
     }
 
+    /// Drops what this process remembers of a name that was typed.
+    pub(crate) fn forget_unfailed(&self, name_hash: &[u8; 32]) {
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
+        self.0.caches.unfailed.invalidate(name_hash);
+    }
+
     /// Drops what this process remembers of an API key.
     pub(crate) fn forget_key(&self, key: &str) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
@@ -424,5 +433,6 @@ impl Identity {
         self.0.caches.subjects.invalidate_all();
         self.0.caches.keys.invalidate_all();
         self.0.caches.places.invalidate_all();
+        self.0.caches.unfailed.invalidate_all();
     }
 }

@@ -3,6 +3,7 @@ use super::*;
 use crate::admin::{NewUser, UserKind};
 use crate::audit::{Caller, Origin};
 use crate::core::testing::{self, PASSWORD, Testing};
+use crate::token::BearerError;
 
 async fn try_login(t: &Testing, name: &str, secret: &str) -> Result<Login, LoginError> {
     t.identity.login(name, &secret.into(), Door::Registry).await
@@ -149,7 +150,10 @@ async fn a_remembered_password_is_forgotten_with_the_epoch() {
     let t = testing::identity().await;
     assert!(try_login(&t, "admin@localhost", PASSWORD).await.is_ok());
     let user = storage::users::find_by_name(&mut t.db.read().await.unwrap(), "admin@localhost").await.unwrap();
-    assert!(t.identity.remembers(user.as_ref(), &PASSWORD.into()));
+    let remembers =
+        |name: &str, secret: &str| t.identity.remembers(user.as_ref(), &t.identity.name_key(name), &secret.into());
+    assert!(remembers(" ADMIN@localhost", PASSWORD));
+    assert!(!remembers("admin@localhost", "wrong password") && !remembers("operator@localhost", PASSWORD));
     t.identity.reset_password(&Caller::server(), "admin@localhost", Some(&"another good one".into())).await.unwrap();
     assert!(matches!(try_login(&t, "admin@localhost", PASSWORD).await, Err(LoginError::Refused)));
     assert!(try_login(&t, "admin@localhost", "another good one").await.is_ok());
@@ -247,9 +251,95 @@ async fn a_token_never_carries_older_rights_under_a_newer_epoch() {
     let login = replica.login("ann@acme.example", &PASSWORD.into(), Door::Registry).await.unwrap();
     let scopes = crate::scope::Scope::parse_all(["repository:main/app:push,pull"]).unwrap();
     let issued = replica.issue(Some(&login), &scopes).await.unwrap();
-    if t.identity.verify_bearer(&issued.token).await.is_ok() {
-        assert!(issued.access[0].actions.is_empty(), "{:?}", issued.access);
+    assert_eq!(issued.access[0].actions.len(), 2, "not remembered: {:?}", issued.access);
+    assert!(matches!(t.identity.verify_bearer(&issued.token).await, Err(BearerError::Revoked(_))));
+    // A password that is not remembered is looked up, and the rights are no older than what was found.
+    let again = "another good one".into();
+    t.identity.reset_password(&Caller::server(), "ann@acme.example", Some(&again)).await.unwrap();
+    t.identity.change_password(&Caller::server(), "ann@acme.example", &again, &PASSWORD.into()).await.unwrap();
+    let (from, name, right) = (Origin::default(), "ann@acme.example", PASSWORD.into());
+    let checked = replica.check_password(&from, name, &right, Door::Console).await.unwrap();
+    let login = replica.let_in(&from, checked, name, Door::Registry).await.unwrap();
+    let issued = replica.issue(Some(&login), &scopes).await.unwrap();
+    assert!(issued.access[0].actions.is_empty(), "{:?}", issued.access);
+    assert!(t.identity.verify_bearer(&issued.token).await.is_ok());
+}
+
+/// Whether a log-in with the right password goes without reading a row.
+async fn is_known(t: &Identity, name: &str) -> bool {
+    t.right_a_moment_ago(&t.name_key(name), &PASSWORD.into()).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_lock_holds_for_a_remembered_password_at_once_and_soon_in_other_processes() {
+    let mut t = testing::identity().await;
+    t.options.rights_for = Duration::from_millis(200);
+    let replica = t.another_process().await;
+    let name = "admin@localhost";
+    for process in [&t.identity, &replica] {
+        process.login(name, &PASSWORD.into(), Door::Registry).await.unwrap();
+        assert!(is_known(process, name).await);
     }
+    assert!(try_login(&t, name, "wrong password").await.is_err());
+    assert!(!is_known(&t.identity, name).await, "a failure is to be taken away");
+    assert!(try_login(&t, name, PASSWORD).await.is_ok());
+    assert!(is_known(&t.identity, name).await);
+    for _ in 0..5 {
+        assert!(try_login(&t, name, "wrong password").await.is_err());
+    }
+    assert!(matches!(try_login(&t, name, PASSWORD).await, Err(LoginError::Locked { .. })));
+    tokio::time::sleep(t.options.rights_for).await;
+    let there = replica.login(name, &PASSWORD.into(), Door::Registry).await;
+    assert!(matches!(there, Err(LoginError::Locked { .. })));
+    t.advance(900);
+    assert!(replica.login(name, &PASSWORD.into(), Door::Registry).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_remembered_password_ends_soon_when_another_process_ends_it() {
+    let mut t = testing::identity().await;
+    t.options.rights_for = Duration::from_millis(200);
+    let replica = t.another_process().await;
+    let (ann, name) = (t.add("ann@acme.example").await, "ann@acme.example");
+    let known = async || {
+        replica.login(name, &PASSWORD.into(), Door::Registry).await.unwrap();
+        assert!(is_known(&replica, name).await);
+    };
+    let gone = async || {
+        tokio::time::sleep(t.options.rights_for).await;
+        assert!(!is_known(&replica, name).await);
+        let refused = replica.login(name, &PASSWORD.into(), Door::Registry).await;
+        assert!(matches!(refused, Err(LoginError::Refused)));
+    };
+    known().await;
+    t.deactivate(&ann).await;
+    gone().await;
+    t.identity.set_active(&Caller::server(), &t.org("main").await, &ann, true).await.unwrap();
+    tokio::time::sleep(t.options.rights_for).await;
+    known().await;
+    t.identity.reset_password(&Caller::server(), name, Some(&"another good one".into())).await.unwrap();
+    gone().await;
+}
+
+#[tokio::test]
+async fn a_remembered_password_opens_no_more_than_one_that_is_looked_up() {
+    let t = testing::identity().await;
+    let name = "new@acme.example";
+    let parsed = name.parse().unwrap();
+    let new = NewUser { name: &parsed, kind: UserKind::Local, password: Some(&PASSWORD.into()) };
+    t.identity.add_user(&Caller::server(), &t.org("main").await, &new).await.unwrap();
+    t.identity.reset_password(&Caller::server(), name, None).await.unwrap();
+    let temporary = t.identity.reset_password(&Caller::server(), name, None).await.unwrap().unwrap();
+    let known = async || t.identity.right_a_moment_ago(&t.identity.name_key(name), &temporary).await.unwrap();
+    for _ in 0..2 {
+        let refused = t.identity.login(name, &temporary, Door::Registry).await;
+        assert!(matches!(refused, Err(LoginError::MustChangePassword)));
+        assert!(known().await.is_some());
+    }
+    t.advance(72 * 3600);
+    assert!(known().await.is_none());
+    let ended = t.identity.login(name, &temporary, Door::Registry).await;
+    assert!(matches!(ended, Err(LoginError::Refused)));
 }
 
 #[tokio::test]
